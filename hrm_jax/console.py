@@ -1,0 +1,131 @@
+"""What a person at the terminal sees: log lines, progress, one-line errors.
+
+Logs and progress go to stderr, so that the last line of stdout can be one
+JSON object for the next program.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import tqdm
+
+log = logging.getLogger("hrm_jax")
+
+
+class InputError(ValueError):
+  """Something a person gave us is wrong; the message is one clear line.
+
+  It names the file, row or key, what was expected, what came, and the way
+  out. `run` prints it without a traceback.
+  """
+
+
+def set_up_logging() -> None:
+  """Sends the project's own log lines to stderr, and mutes chatty ones."""
+  handler = logging.StreamHandler(sys.stderr)
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  log.handlers[:] = [handler]
+  log.setLevel(logging.INFO)
+  log.propagate = False
+  # Orbax and Grain narrate every call through absl's INFO level.
+  logging.getLogger("absl").setLevel(logging.WARNING)
+
+
+def run(main: Callable[[], Any]) -> None:
+  """Runs a command's `main` and exits: 0, or 2 after a one-line error."""
+  set_up_logging()
+  try:
+    main()
+  except InputError as error:
+    line = " ".join(str(error).split())
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
+  except BrokenPipeError:
+    # The reader of our output (head, less) has seen enough.
+    sys.stderr.close()
+    sys.exit(0)
+
+
+def print_json(result: dict[str, Any]) -> None:
+  """Prints the machine-readable result, alone on the last line of stdout."""
+  print(json.dumps(result), flush=True)
+
+
+class Progress:
+  """A bar with rate and ETA on a terminal, a plain line elsewhere.
+
+  Use as a context manager; call `advance` as work gets done and `note` with
+  the numbers worth showing beside the bar.
+  """
+
+  def __init__(
+    self,
+    what: str,
+    total: int | None,
+    *,
+    unit: str,
+    start: int = 0,
+    seconds_between_lines: float = 10.0,
+  ):
+    self._what, self._total, self._unit = what, total, unit
+    self._start = self._done = start
+    self._note = ""
+    self._every = seconds_between_lines
+    self._began = self._last_line = time.monotonic()
+    self._bar = None
+    if sys.stderr.isatty():
+      self._bar = tqdm.tqdm(
+        desc=what, total=total, unit=unit, initial=start, dynamic_ncols=True
+      )
+
+  def __enter__(self) -> "Progress":
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    if self._bar is not None:
+      self._bar.close()
+    elif self._done > self._start and exc_info[0] is None:
+      self._line()
+
+  def advance(self, n: int = 1) -> None:
+    """Counts `n` more units as done."""
+    self._done += n
+    if self._bar is not None:
+      self._bar.update(n)
+    elif time.monotonic() - self._last_line >= self._every:
+      self._line()
+
+  def note(self, text: str) -> None:
+    """Shows `text` beside the bar, or at the end of the next line."""
+    self._note = text
+    if self._bar is not None:
+      self._bar.set_postfix_str(text, refresh=False)
+
+  def _line(self) -> None:
+    self._last_line = time.monotonic()
+    elapsed = self._last_line - self._began
+    rate = (self._done - self._start) / max(elapsed, 1e-9)
+    text = f"{self._what}: {self._done:,}"
+    if self._total is not None:
+      text += f"/{self._total:,}"
+    text += f" {self._unit}, {rate:,.1f} {self._unit}/s"
+    if self._total is not None and self._done < self._total:
+      eta = tqdm.tqdm.format_interval((self._total - self._done) / rate)
+      text += f", ETA {eta}"
+    log.info(text + (f", {self._note}" if self._note else ""))
+
+
+def progress(items: Iterable[Any], what: str, *, unit: str) -> Iterator[Any]:
+  """Yields `items` while showing how far along they are."""
+  total = len(items) if hasattr(items, "__len__") else None
+  with Progress(what, total, unit=unit) as bar:
+    for item in items:
+      yield item
+      bar.advance()

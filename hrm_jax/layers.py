@@ -1,0 +1,186 @@
+"""The layers of the transformer: linear, embedding, norm, RoPE, attention, MLP.
+
+Nothing here knows of the HRM. Parameters are float32; every layer computes in
+the dtype of its input and casts its weights to it.
+
+Shape letters: B rows, S positions, D hidden size, A heads, C = D / A head
+size, F MLP width.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+# Standard deviation of a unit normal cut at +-2.
+_STD_OF_CUT_NORMAL = 0.87962566103423978
+
+
+def truncated_normal(std: float) -> nn.initializers.Initializer:
+  """Draws from a normal cut at two sigma, whose *result* has deviation `std`.
+
+  Unlike `jax.nn.initializers.truncated_normal`, whose argument is the
+  deviation before the cut. Values lie within 2.2737 `std`.
+  """
+
+  def init(key, shape, dtype=jnp.float32):
+    sigma = jnp.asarray(std / _STD_OF_CUT_NORMAL, dtype)
+    return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * sigma
+
+  return init
+
+
+class Linear(nn.Module):
+  """`x @ kernel (+ bias)`, computed in the dtype of x.
+
+  Attributes:
+    features: size of the last axis of the result.
+    use_bias: whether a bias is added; it starts at `bias_value`.
+    kernel_init: defaults to a truncated normal of deviation 1/sqrt(fan_in).
+  """
+
+  features: int
+  use_bias: bool = False
+  kernel_init: nn.initializers.Initializer | None = None
+  bias_value: float = 0.0
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [..., fan_in] to [..., features]."""
+    fan_in = x.shape[-1]
+    init = self.kernel_init or truncated_normal(fan_in**-0.5)
+    kernel = self.param("kernel", init, (fan_in, self.features))
+    y = jnp.dot(x, kernel.astype(x.dtype))
+    if self.use_bias:
+      init = nn.initializers.constant(self.bias_value)
+      bias = self.param("bias", init, (self.features,)).astype(x.dtype)
+      y += jnp.expand_dims(bias, range(y.ndim - 1))
+    return y
+
+
+class Embedding(nn.Module):
+  """A trained table of vectors, of deviation 1/sqrt(features) at the start."""
+
+  num_embeddings: int
+  features: int
+  dtype: jnp.dtype
+
+  def setup(self):
+    self.embedding = self.param(
+      "embedding",
+      truncated_normal(self.features**-0.5),
+      (self.num_embeddings, self.features),
+    )
+
+  def __call__(self, ids: jax.Array) -> jax.Array:
+    """Looks up [...] integers in [0, num_embeddings): [..., features]."""
+    return jnp.take(self.table(), ids, axis=0)
+
+  def table(self) -> jax.Array:
+    """The whole table, [num_embeddings, features], in `dtype`."""
+    return self.embedding.astype(self.dtype)
+
+
+def rms_norm(x: jax.Array, eps: float) -> jax.Array:
+  """Divides the last axis by its root mean square; no learned scale.
+
+  Computed in float32 and cast back to the dtype of x.
+  """
+  y = x.astype(jnp.float32)
+  mean_square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
+  return (y * lax.rsqrt(mean_square + eps)).astype(x.dtype)
+
+
+class Rotation(nn.Module):
+  """Rotary position embedding (RoPE), "rotate half" convention.
+
+  Component i of a head turns together with component i + C/2, by the angle
+  position * theta^(-2i/C).
+  """
+
+  theta: float
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Rotates [B, S, A, C] by position along S; float32 inside."""
+    _, S, _, C = x.shape
+    # float64 on the host, once per compilation: the table is a constant.
+    frequency = self.theta ** (-np.arange(0, C, 2) / C)
+    angle = np.outer(np.arange(S), frequency)
+    angle = np.concatenate([angle, angle], axis=-1)[None, :, None, :]
+    cos = jnp.asarray(np.cos(angle), jnp.float32)
+    sin = jnp.asarray(np.sin(angle), jnp.float32)
+    y = x.astype(jnp.float32)
+    first, second = jnp.split(y, 2, axis=-1)
+    turned = jnp.concatenate([-second, first], axis=-1)
+    return (y * cos + turned * sin).astype(x.dtype)
+
+
+class Attention(nn.Module):
+  """Full (non-causal) softmax attention with one fused projection.
+
+  Attributes:
+    num_heads: A; must divide D.
+    rope_theta: base of the rotary positions of query and key; None for none.
+  """
+
+  num_heads: int
+  rope_theta: float | None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, S, D] to [B, S, D]."""
+    B, S, D = x.shape
+    C = D // self.num_heads
+    qkv = Linear(3 * D, name="qkv_proj")(x)
+    qkv = qkv.reshape(B, S, 3 * self.num_heads, C)
+    query, key, value = jnp.split(qkv, 3, axis=2)
+    if self.rope_theta is not None:
+      rotate = Rotation(self.rope_theta)
+      query, key = rotate(query), rotate(key)
+    # Scores and softmax are float32 whatever the dtype of x.
+    mixed = jax.nn.dot_product_attention(query, key, value, scale=C**-0.5)
+    return Linear(D, name="o_proj")(mixed.reshape(B, S, D))
+
+
+def swiglu_width(hidden_size: int, expansion: float) -> int:
+  """F: two thirds of `expansion * hidden_size`, rounded up to 256s.
+
+  Python's round (to even on ties), as in the reference.
+  """
+  return -(-round(expansion * hidden_size * 2 / 3) // 256) * 256
+
+
+class SwiGLU(nn.Module):
+  """Gated MLP: `down(silu(gate(x)) * up(x))`, gate and up in one product."""
+
+  expansion: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [..., D] to [..., D]."""
+    D = x.shape[-1]
+    gate_up = Linear(2 * swiglu_width(D, self.expansion), name="gate_up_proj")
+    gate, up = jnp.split(gate_up(x), 2, axis=-1)
+    return Linear(D, name="down_proj")(nn.silu(gate) * up)
+
+
+class Block(nn.Module):
+  """Attention, then MLP, each added to its input and normalised.
+
+  Post-norm: the states stay bounded over any number of cycles and segments.
+  """
+
+  num_heads: int
+  expansion: float
+  rope_theta: float | None
+  rms_norm_eps: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, S, D] to [B, S, D]."""
+    attention = Attention(self.num_heads, self.rope_theta, name="self_attn")
+    x = rms_norm(x + attention(x), self.rms_norm_eps)
+    return rms_norm(
+      x + SwiGLU(self.expansion, name="mlp")(x), self.rms_norm_eps
+    )

@@ -1,0 +1,153 @@
+"""What a data set directory and a batch contain.
+
+The contract between `data_tools/`, which writes such directories, and
+`hrm_jax.data`, which reads them. The format is the PyTorch reference's, so
+either side reads what the other wrote:
+
+  <root>/<split>/dataset.json
+  <root>/<split>/<set>__inputs.npy              [examples, G] integers
+  <root>/<split>/<set>__labels.npy              [examples, G] integers
+  <root>/<split>/<set>__puzzle_identifiers.npy  [puzzles]
+  <root>/<split>/<set>__puzzle_indices.npy      [puzzles + 1]
+  <root>/<split>/<set>__group_indices.npy       [groups + 1]
+  <root>/identifiers.json                       names of the identifiers
+
+`puzzle_indices[i]` is the first example of puzzle i, `group_indices[j]` the
+first puzzle of group j: one original puzzle with all its augmentations.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import TypedDict
+
+import numpy as np
+
+from hrm_jax.console import InputError
+
+# Cells with this label count neither in the loss nor in the metrics.
+IGNORE_LABEL_ID = -100
+
+FIELDS = (
+  "inputs",
+  "labels",
+  "puzzle_identifiers",
+  "puzzle_indices",
+  "group_indices",
+)
+
+
+class Batch(TypedDict):
+  """B examples as the model sees them; all int32."""
+
+  inputs: np.ndarray  # [B, G] token ids, pad_id in padding rows
+  labels: np.ndarray  # [B, G] token ids, or IGNORE_LABEL_ID
+  puzzle_identifiers: np.ndarray  # [B], the blank one in padding rows
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetMetadata:
+  """The contents of `dataset.json`.
+
+  Attributes:
+    pad_id: token id of cells outside the puzzle.
+    ignore_label_id: label that becomes IGNORE_LABEL_ID, or None.
+    blank_identifier_id: puzzle identifier of padding rows.
+    vocab_size: V; every token id is below it.
+    seq_len: G, cells per example.
+    num_puzzle_identifiers: rows of the puzzle embedding table.
+    total_groups: groups over all sets of this split.
+    mean_puzzle_examples: examples per puzzle, on average.
+    sets: names of the sets in this split.
+    total_puzzles: puzzles over all sets; None in sets that lack the key.
+  """
+
+  pad_id: int
+  ignore_label_id: int | None
+  blank_identifier_id: int
+  vocab_size: int
+  seq_len: int
+  num_puzzle_identifiers: int
+  total_groups: int
+  mean_puzzle_examples: float
+  sets: tuple[str, ...]
+  total_puzzles: int | None = None
+
+  def to_json(self) -> dict:
+    """Returns the JSON object that `metadata_from_json` reads."""
+    return {**dataclasses.asdict(self), "sets": list(self.sets)}
+
+
+def metadata_path(root: str | pathlib.Path, split: str) -> pathlib.Path:
+  """Where the metadata of a split lies."""
+  return pathlib.Path(root) / split / "dataset.json"
+
+
+def field_path(
+  root: str | pathlib.Path, split: str, set_name: str, field: str
+) -> pathlib.Path:
+  """Where one of `FIELDS` of one set lies."""
+  return pathlib.Path(root) / split / f"{set_name}__{field}.npy"
+
+
+def metadata_from_json(value: dict, source: str) -> DatasetMetadata:
+  """Checks and converts a parsed `dataset.json`.
+
+  Args:
+    value: the parsed object; unknown keys are ignored.
+    source: name of the file, for the error message.
+
+  Raises:
+    InputError: a key is missing or has the wrong type.
+  """
+  if not isinstance(value, dict):
+    raise InputError(f"{source}: expected a JSON object, got {value!r:.40}.")
+  known = {}
+  for field in dataclasses.fields(DatasetMetadata):
+    optional = field.default is not dataclasses.MISSING
+    if field.name not in value:
+      if optional:
+        continue
+      raise InputError(f"{source}: key '{field.name}' is missing.")
+    item = value[field.name]
+    nullable = optional or field.name == "ignore_label_id"
+    if field.name == "sets":
+      good = isinstance(item, list) and all(isinstance(s, str) for s in item)
+      expected = "a list of names"
+    elif field.name == "mean_puzzle_examples":
+      good = isinstance(item, int | float) and item > 0
+      expected = "a positive number"
+    else:
+      good = (item is None and nullable) or (
+        isinstance(item, int) and not isinstance(item, bool) and item >= 0
+      )
+      expected = "an integer >= 0" + (" or null" if nullable else "")
+    if not good:
+      raise InputError(
+        f"{source}: key '{field.name}': expected {expected}, got {item!r:.40}."
+      )
+    known[field.name] = tuple(item) if field.name == "sets" else item
+  return DatasetMetadata(**known)
+
+
+def read_metadata(root: str | pathlib.Path, split: str) -> DatasetMetadata:
+  """Reads `<root>/<split>/dataset.json`.
+
+  Raises:
+    InputError: the file is missing, is not JSON, or lacks a key.
+  """
+  path = metadata_path(root, split)
+  try:
+    text = path.read_text(encoding="utf-8")
+  except FileNotFoundError:
+    raise InputError(
+      f"{path}: no such file, so '{root}' is not a data set with a "
+      f"'{split}' split."
+    ) from None
+  try:
+    value = json.loads(text)
+  except json.JSONDecodeError as error:
+    raise InputError(
+      f"{path}: line {error.lineno}: not valid JSON ({error.msg})."
+    ) from None
+  return metadata_from_json(value, str(path))

@@ -1,0 +1,341 @@
+"""One training update: pure functions of state and batch, no I/O, no mesh.
+
+`train_step` is what gets jitted; the pieces it is made of stand beside it so
+that each can be held against the reference.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from hrm_jax import act, losses, sparse_embedding
+from hrm_jax.act import Carry, Draws
+from hrm_jax.model import HRM, SegmentOutput
+from hrm_jax.puzzle import Batch
+from hrm_jax.sparse_embedding import SparseRows
+
+
+class Weights(NamedTuple):
+  """All that inference needs.
+
+  Attributes:
+    params: the trained dense parameters.
+    initial_states: H_init and L_init, fixed.
+    puzzle_table: [N, W] float32, a row per puzzle identifier; None when the
+      model has no puzzle embedding.
+  """
+
+  params: Any
+  initial_states: Any
+  puzzle_table: jax.Array | None
+
+
+class TrainState(NamedTuple):
+  """Everything a run needs to go on, bit for bit.
+
+  Attributes:
+    step: [] int32, updates done.
+    key: typed PRNG key; update t uses fold_in(key, t).
+    weights: what inference needs.
+    opt_state: of the dense parameters' transform.
+    table_opt_state: of the puzzle table's transform; None without a table.
+    carry: what the rows are thinking about.
+  """
+
+  step: jax.Array
+  key: jax.Array
+  weights: Weights
+  opt_state: optax.OptState
+  table_opt_state: optax.OptState
+  carry: Carry
+
+
+class Optimizers(NamedTuple):
+  """The transform of the dense parameters and that of the puzzle table."""
+
+  dense: optax.GradientTransformation
+  table: optax.GradientTransformationExtraArgs
+
+
+class Loss(NamedTuple):
+  """Settings of `losses.loss_and_metrics`."""
+
+  loss_type: str = "stablemax_cross_entropy"
+  q_weight: float = 0.5
+
+
+class Gradients(NamedTuple):
+  """Of the loss over the global batch size.
+
+  Attributes:
+    params: laid out like the parameters.
+    puzzle_rows: a row per batch row, repeats not merged; None without table.
+  """
+
+  params: Any
+  puzzle_rows: SparseRows | None
+
+
+class Segment(NamedTuple):
+  """What one segment of training yields, besides gradients.
+
+  Attributes:
+    output: of the network.
+    target_q_continue: [B] float32, or None with one segment only.
+    loss: [] float32, summed over rows.
+    sums: metric sums, see `losses.loss_and_metrics`.
+  """
+
+  output: SegmentOutput
+  target_q_continue: jax.Array | None
+  loss: jax.Array
+  sums: dict[str, jax.Array]
+
+
+def init_weights(
+  model: HRM, key: jax.Array, num_puzzle_identifiers: int
+) -> Weights:
+  """Draws the initial weights; the puzzle table starts at zero.
+
+  Args:
+    model: the network.
+    key: typed PRNG key.
+    num_puzzle_identifiers: N.
+  """
+  z = jnp.zeros((1, model.num_positions, model.hidden_size), model.dtype)
+  inputs = jnp.zeros((1, model.seq_len), jnp.int32)
+  rows = jnp.zeros((1, model.puzzle_width))
+  variables = model.init(key, z, z, inputs, rows)
+  table = None
+  if model.puzzle_width:
+    table = jnp.zeros((num_puzzle_identifiers, model.puzzle_width))
+  return Weights(variables["params"], variables["initial_states"], table)
+
+
+def init_state(
+  model: HRM,
+  optimizers: Optimizers,
+  *,
+  seed: int,
+  batch_size: int,
+  num_puzzle_identifiers: int,
+) -> TrainState:
+  """The state before the first update; every row waits for its puzzle."""
+  init_key, key = jax.random.split(jax.random.key(seed))
+  weights = init_weights(model, init_key, num_puzzle_identifiers)
+  table_opt_state = None
+  if weights.puzzle_table is not None:
+    table_opt_state = optimizers.table.init(weights.puzzle_table)
+  return TrainState(
+    step=jnp.zeros([], jnp.int32),
+    key=key,
+    weights=weights,
+    opt_state=optimizers.dense.init(weights.params),
+    table_opt_state=table_opt_state,
+    carry=act.init_carry(
+      batch_size,
+      (model.num_positions, model.hidden_size),
+      model.seq_len,
+      model.dtype,
+    ),
+  )
+
+
+def initial_latents(model: HRM, weights: Weights):
+  """The states every puzzle starts from: z_H and z_L, each [1, 1, D]."""
+  variables = {"initial_states": weights.initial_states}
+  return model.apply(variables, method=HRM.initial_states)
+
+
+def gather_puzzle_rows(model: HRM, weights: Weights, ids: jax.Array):
+  """Each row's puzzle embedding: [B] int32 to [B, W] float32."""
+  if weights.puzzle_table is None:
+    return jnp.zeros((ids.shape[0], model.puzzle_width))
+  return sparse_embedding.gather_rows(weights.puzzle_table, ids)
+
+
+def forward_backward(
+  model: HRM,
+  weights: Weights,
+  carry: Carry,
+  batch: Batch,
+  draws: Draws,
+  loss: Loss,
+) -> tuple[Carry, Gradients, Segment]:
+  """One segment for every row, with gradient.
+
+  Args:
+    model: the network.
+    weights: before the update; the bootstrapped target uses them too.
+    carry: from the previous update.
+    batch: new puzzles, for the rows that have halted.
+    draws: this update's exploration.
+    loss: which loss.
+
+  Returns:
+    The new carry (detached), the gradients, and what the segment yielded.
+  """
+  carry = act.refill(carry, batch, *initial_latents(model, weights))
+  current = carry.current
+  steps = carry.steps + 1
+  ids = current["puzzle_identifiers"]
+  rows = gather_puzzle_rows(model, weights, ids)
+
+  def think(params, rows, z_H, z_L):
+    variables = {
+      "params": params,
+      "initial_states": weights.initial_states,
+    }
+    return model.apply(variables, z_H, z_L, current["inputs"], rows)
+
+  def scaled_loss(params, rows):
+    output = think(params, rows, carry.z_H, carry.z_L)
+    halted = act.decide_halting(
+      output,
+      steps,
+      draws,
+      halt_max_steps=model.halt_max_steps,
+      halt_exploration_prob=model.halt_exploration_prob,
+    )
+    target = None
+    if model.halt_max_steps > 1:
+      frozen = functools.partial(think, *lax.stop_gradient((params, rows)))
+      target = act.bootstrap_target(
+        frozen, output, steps, halt_max_steps=model.halt_max_steps
+      )
+    total, sums = losses.loss_and_metrics(
+      output.logits,
+      output.q_halt_logits,
+      output.q_continue_logits,
+      target,
+      labels=current["labels"],
+      halted=halted,
+      steps=steps,
+      loss_type=loss.loss_type,
+      q_weight=loss.q_weight,
+    )
+    segment = Segment(output, target, total, sums)
+    return total / ids.shape[0], (halted, segment)
+
+  gradient = jax.grad(scaled_loss, argnums=(0, 1), has_aux=True)
+  (d_params, d_rows), (halted, segment) = gradient(weights.params, rows)
+  new_carry = Carry(
+    z_H=segment.output.z_H,
+    z_L=segment.output.z_L,
+    steps=steps,
+    halted=halted,
+    current=current,
+  )
+  puzzle_rows = None
+  if weights.puzzle_table is not None:
+    puzzle_rows = SparseRows(ids, d_rows)
+  return new_carry, Gradients(d_params, puzzle_rows), segment
+
+
+def apply_gradients(
+  state: TrainState, gradients: Gradients, optimizers: Optimizers
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Moves the weights; returns the new state and the norms of the move."""
+  weights = state.weights
+  updates, opt_state = optimizers.dense.update(
+    gradients.params, state.opt_state, weights.params
+  )
+  norms = {
+    "grad_norm": optax.global_norm(gradients.params),
+    "update_norm": optax.global_norm(updates),
+  }
+  table, table_opt_state = weights.puzzle_table, state.table_opt_state
+  if table is not None:
+    row_updates, table_opt_state = optimizers.table.update(
+      gradients.puzzle_rows, table_opt_state, table
+    )
+    table = sparse_embedding.apply_sparse_updates(table, row_updates)
+    norms["puzzle_emb_grad_norm"] = optax.global_norm(
+      gradients.puzzle_rows.rows
+    )
+    norms["puzzle_emb_update_norm"] = optax.global_norm(row_updates.rows)
+  params = optax.apply_updates(weights.params, updates)
+  state = state._replace(
+    step=state.step + 1,
+    weights=weights._replace(params=params, puzzle_table=table),
+    opt_state=opt_state,
+    table_opt_state=table_opt_state,
+  )
+  return state, norms
+
+
+def train_step(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: HRM,
+  optimizers: Optimizers,
+  loss: Loss,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One update: a segment for every row, then both optimisers.
+
+  Args:
+    state: donate it.
+    batch: B new puzzles; B is the *global* batch size.
+    model: the network.
+    optimizers: of the dense parameters and of the puzzle table.
+    loss: which loss.
+
+  Returns:
+    The new state, and this update's metric sums and norms.
+  """
+  draws = act.exploration_draws(
+    jax.random.fold_in(state.key, state.step),
+    batch["inputs"].shape[0],
+    model.halt_max_steps,
+  )
+  carry, gradients, segment = forward_backward(
+    model, state.weights, state.carry, batch, draws, loss
+  )
+  state, norms = apply_gradients(state, gradients, optimizers)
+  return state._replace(carry=carry), segment.sums | norms
+
+
+def solve(
+  model: HRM,
+  weights: Weights,
+  batch: Batch,
+  *,
+  halt: str,
+  observe=lambda output: (),
+) -> act.Answer:
+  """Thinks about a batch from the initial states until its rows are done.
+
+  Args:
+    model: the network.
+    weights: trained weights.
+    batch: B puzzles; the labels are not read.
+    halt: "full" or "act", see `act.run_segments`.
+    observe: what to keep of the output after every segment.
+  """
+  B = batch["inputs"].shape[0]
+  z_shape = (B, model.num_positions, model.hidden_size)
+  z_H, z_L = (
+    jnp.broadcast_to(z, z_shape) for z in initial_latents(model, weights)
+  )
+  rows = gather_puzzle_rows(model, weights, batch["puzzle_identifiers"])
+  variables = {
+    "params": weights.params,
+    "initial_states": weights.initial_states,
+  }
+
+  def segment(z_H, z_L):
+    return model.apply(variables, z_H, z_L, batch["inputs"], rows)
+
+  return act.run_segments(
+    segment,
+    z_H,
+    z_L,
+    halt_max_steps=model.halt_max_steps,
+    halt=halt,
+    observe=observe,
+  )

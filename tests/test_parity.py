@@ -1,0 +1,528 @@
+"""Every golden case, at the tolerances of golden/README.md.
+
+The cases are found by their manifests, and what is compared follows from
+their `kind`; no shape or hyper-parameter stands here. A case of a new kind
+fails until something here checks it.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hrm_jax import (
+  act,
+  layers,
+  losses,
+  metrics,
+  optim,
+  reference_params,
+  sparse_embedding,
+  step,
+)
+from tests import golden_cases
+from tests.golden_cases import FLAT
+
+# Kinds and families whose own issue is still to come.
+LATER = {
+  "trm": "TRM is not implemented yet",
+  "torch_checkpoint": "reading torch checkpoints is not implemented yet",
+}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+  "case", golden_cases.every_case(), ids=lambda case: case.folder.name
+)
+def test_matches_the_reference(case):
+  for what in (case.family, case.kind):
+    if what in LATER:
+      pytest.skip(LATER[what])
+  if case.kind not in CHECKS or case.family not in ("hrm", "piece"):
+    pytest.fail(
+      f"{case.folder}: nothing here checks kind '{case.kind}' of family "
+      f"'{case.family}'"
+    )
+  CHECKS[case.kind](case)
+
+
+def close(got, want, what, *, atol=0.0, rtol=0.0):
+  got = np.asarray(got, np.float64)
+  if what.endswith(FLAT):
+    got = got.reshape(-1)[::7]
+  np.testing.assert_allclose(got, want, atol=atol, rtol=rtol, err_msg=what)
+
+
+def equal(got, want, what):
+  np.testing.assert_array_equal(np.asarray(got), want, err_msg=what)
+
+
+def close_to_largest(got, want, what, share):
+  """|got - want| <= share x the largest |want|."""
+  close(got, want, what, atol=share * np.abs(want).max(initial=0))
+
+
+class Tolerances:
+  """The table of golden/README.md, for the T-th training step."""
+
+  def __init__(self, kind, T):
+    first = T == 1
+    far = kind == "full_size" and not first
+    self.state = 5e-5 if first else 1e-3 if far else 2e-4  # z, logits, q
+    self.loss = 1e-5 if first else 2e-4 if far else 5e-5  # relative
+    self.grad = 5e-5 if first else 2e-4  # share of the largest element
+    # The table gives these for step 1 only; later they may grow as the
+    # gradients may.
+    growth = self.grad / 5e-5
+    self.grad_l2 = 2e-5 * growth  # relative
+    self.grad_sum = 1e-4 * growth  # absolute, and relative to the L2 norm
+
+
+# ---------------------------------------------------------------- training
+
+
+class Reference:
+  """Our code, set up as a case's manifest says."""
+
+  def __init__(self, case, **arch):
+    manifest = case.manifest
+    hyper = manifest["hyperparameters"]
+    self.case = case
+    self.model = case.model(**arch)
+    self.rows = case.metadata.num_puzzle_identifiers
+    self.batch_size = hyper["global_batch_size"]
+    self.names = manifest["parameter_names"]
+    self.loss = step.Loss(manifest["loss_type"])
+    rates = {
+      "warmup_steps": hyper["lr_warmup_steps"],
+      "total_steps": manifest.get("total_steps_for_lr", 0),
+      "min_ratio": hyper["lr_min_ratio"],
+    }
+    self.lr = optim.warmup_cosine(hyper["lr"], **rates)
+    self.table_lr = optim.warmup_cosine(hyper["puzzle_emb_lr"], **rates)
+    self.optimizers = step.Optimizers(
+      optim.adam_atan2(
+        self.lr,
+        b1=hyper["beta1"],
+        b2=hyper["beta2"],
+        weight_decay=hyper["weight_decay"],
+      ),
+      sparse_embedding.sparse_sign_sgd(
+        self.table_lr, weight_decay=hyper["puzzle_emb_weight_decay"]
+      ),
+    )
+    self.forward_backward = jax.jit(
+      functools.partial(step.forward_backward, self.model, loss=self.loss)
+    )
+    self.apply_gradients = jax.jit(
+      functools.partial(step.apply_gradients, optimizers=self.optimizers)
+    )
+
+  def weights(self):
+    return reference_params.from_reference(
+      self.case.initial_state(), self.model, self.rows
+    )
+
+  def state(self):
+    state = step.init_state(
+      self.model,
+      self.optimizers,
+      seed=0,
+      batch_size=self.batch_size,
+      num_puzzle_identifiers=self.rows,
+    )
+    return state._replace(weights=jax.tree.map(jnp.asarray, self.weights()))
+
+  def draws(self, recorded):
+    """The recorded random numbers; without any, ones that never explore."""
+    if recorded:
+      return act.Draws(recorded["rand"], recorded["randint"])
+    assert self.model.halt_exploration_prob == 0
+    ones = np.ones([self.batch_size])
+    return act.Draws(ones.astype(np.float32), 2 * ones.astype(np.int32))
+
+
+def check_train(case):
+  ours = Reference(case)
+  state = ours.state()
+  for T in range(1, case.manifest["n_steps"] + 1):
+    golden = case.under(f"step{T}/")
+    tolerances = Tolerances(case.kind, T)
+    carry, gradients, segment = ours.forward_backward(
+      state.weights,
+      state.carry,
+      under(golden, "batch/"),
+      ours.draws(under(golden, "draws/")),
+    )
+    check_segment(golden, ours.names, tolerances, carry, gradients, segment)
+    check_logged(golden, tolerances, segment.sums, ours, T)
+    state, _ = ours.apply_gradients(state, gradients)
+    state = state._replace(carry=carry)
+    lr_sum = sum(float(ours.lr(t)) for t in range(1, T + 1))
+    check_after(case, f"after_step{T}/", state, lr_sum)
+  assert int(state.step) == case.manifest["n_steps"]
+
+
+def check_forward_only(case, prefix, ours, first, last):
+  """Training passes without an update in between."""
+  weights, carry = ours.weights(), ours.state().carry
+  for T in range(first, last + 1):
+    golden = case.under(f"{prefix}step{T}/")
+    carry, gradients, segment = ours.forward_backward(
+      weights, carry, under(golden, "batch/"), ours.draws({})
+    )
+    tolerances = Tolerances("train", T)
+    check_segment(golden, ours.names, tolerances, carry, gradients, segment)
+
+
+def under(arrays, prefix):
+  n = len(prefix)
+  return {k[n:]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def named_segment(carry, gradients, segment):
+  """What one pass yields, under the golden keys."""
+  output, sums = segment.output, segment.sums
+  named = {
+    "carry/steps": carry.steps,
+    "carry/halted": carry.halted,
+    "carry/z_H": carry.z_H,
+    "carry/z_L": carry.z_L,
+    "out/logits": output.logits,
+    "out/q_halt_logits": output.q_halt_logits,
+    "out/q_continue_logits": output.q_continue_logits,
+    "loss/total": segment.loss,
+    "loss/lm": sums["lm_loss"],
+    "loss/q_halt": sums["q_halt_loss"],
+  }
+  if segment.target_q_continue is not None:
+    named["out/target_q_continue"] = segment.target_q_continue
+    named["loss/q_continue"] = sums["q_continue_loss"]
+  for key, value in carry.current.items():
+    named[f"carry/current/{key}"] = value
+  for key, value in sums.items():
+    named[f"metrics_sum/{key}"] = value
+  by_name = reference_params.params_to_reference(gradients.params)
+  for key, value in by_name.items():
+    named[f"grad/{key}"] = value
+  if gradients.puzzle_rows is not None:
+    named["puzzle_emb/local_grad"] = gradients.puzzle_rows.rows
+    named["puzzle_emb/local_ids"] = gradients.puzzle_rows.ids
+  return {k: np.asarray(v, _plain(v)) for k, v in named.items()}
+
+
+def _plain(value):
+  # NumPy knows no bfloat16.
+  return np.float32 if value.dtype == jnp.bfloat16 else value.dtype
+
+
+def check_segment(golden, names, tolerances, carry, gradients, segment):
+  ours = named_segment(carry, gradients, segment)
+  compared = 0
+  for key, want in golden.items():
+    group = key.split("/")[0]
+    if group in ("batch", "draws", "metrics_logged", "lr"):
+      continue  # Inputs, and what check_logged compares.
+    compared += 1
+    if key in ("grad_l2", "grad_sum"):
+      continue  # Below: they belong together.
+    got = ours[key.removesuffix(FLAT)]
+    if want.dtype.kind in "ib":
+      equal(got, want, key)
+    elif group == "grad" or key == "puzzle_emb/local_grad":
+      close_to_largest(got, want, key, tolerances.grad)
+    elif group == "loss" or key.endswith("loss"):
+      close(got, want, key, rtol=tolerances.loss)
+    elif key == "metrics_sum/accuracy":
+      close(got, want, key, rtol=1e-6)
+    else:
+      close(got, want, key, atol=tolerances.state)
+  assert compared > 10
+  check_gradient_norms(golden, names, tolerances, gradients)
+
+
+def check_gradient_norms(golden, names, tolerances, gradients):
+  by_name = reference_params.params_to_reference(gradients.params)
+  assert sorted(names) == sorted(by_name)
+  l2 = np.array([np.linalg.norm(by_name[n]) for n in names])
+  sums = np.array([by_name[n].sum(dtype=np.float64) for n in names])
+  close(l2, golden["grad_l2"], "grad_l2", rtol=tolerances.grad_l2)
+  bound = tolerances.grad_sum * (1 + golden["grad_l2"])
+  assert np.all(np.abs(sums - golden["grad_sum"]) <= bound), "grad_sum"
+
+
+def check_logged(golden, tolerances, sums, ours, T):
+  logged = metrics.train_means(sums, ours.batch_size)
+  logged |= {"lr": float(ours.lr(T))}
+  for key, want in under(golden, "metrics_logged/train/").items():
+    if key == "count":  # The reference divides it by itself; we do not.
+      assert want == min(logged["count"], 1)
+    else:
+      rtol = tolerances.loss if key.endswith("loss") else 1e-6
+      close(logged[key], want, f"train/{key}", rtol=rtol)
+  rtol = 1e-6
+  close(ours.lr(T), golden["lr/main"], "lr/main", rtol=rtol)
+  close(ours.table_lr(T), golden["lr/puzzle_emb"], "lr/puzzle_emb", rtol=rtol)
+
+
+def check_after(case, prefix, state, lr_sum):
+  golden = case.under(prefix)
+  ours = reference_params.to_reference(state.weights)
+  if "state_l2" in golden:
+    names = case.manifest["state_names"]
+    l2 = [np.linalg.norm(ours[n].astype(np.float64)) for n in names]
+    close(l2, golden["state_l2"], "state_l2", rtol=1e-5)
+  for key, want in under(golden, "state/").items():
+    name = key.removesuffix(FLAT)
+    got = ours[name].reshape(-1)[::7] if key.endswith(FLAT) else ours[name]
+    if name.endswith("puzzle_emb.weights"):
+      close(got, want, name, atol=2e-6)
+      continue
+    difference = np.abs(got - want)
+    assert np.mean(difference > 5e-6) <= 1e-3, name
+    assert difference.max() <= 2.2 * lr_sum, name
+  moments = state.opt_state[0]
+  for kind, tree in (("exp_avg/", moments.mu), ("exp_avg_sq/", moments.nu)):
+    by_name = reference_params.params_to_reference(tree)
+    for key, want in under(golden, kind).items():
+      close_to_largest(by_name[key.removesuffix(FLAT)], want, kind + key, 1e-4)
+
+
+# -------------------------------------------------------------- evaluation
+
+
+def check_eval(case):
+  ours = Reference(case)
+  weights = ours.weights()
+  totals = {}
+  for entry in case.manifest["loader"]:
+    golden = case.under(entry["batch"] + "/")
+    sums = check_eval_batch(ours, weights, golden)
+    so_far = totals.setdefault(entry["set"], dict.fromkeys(sums, 0))
+    for name, value in sums.items():
+      so_far[name] += np.asarray(value)
+  for set_name, sums in totals.items():
+    means = metrics.eval_means(sums)
+    for key, want in case.under(f"evaluate/{set_name}/").items():
+      close(means[key], want, f"evaluate/{key}", rtol=1e-5)
+  passes = case.under("train_forward/")
+  if passes:
+    last = max(int(key.split("/")[0].removeprefix("step")) for key in passes)
+    check_forward_only(case, "train_forward/", ours, 1, last)
+
+
+def check_eval_batch(ours, weights, golden):
+  batch = under(golden, "batch/")
+  judge = functools.partial(
+    losses.loss_and_metrics,
+    target_q_continue=None,
+    labels=batch["labels"],
+    loss_type=ours.loss.loss_type,
+    q_weight=ours.loss.q_weight,
+  )
+  all_rows = np.ones([len(batch["labels"])], bool)
+
+  def observe(output):
+    heads = output._asdict()
+    del heads["z_H"], heads["z_L"]
+    total, _ = judge(**heads, halted=all_rows, steps=all_rows.astype(int))
+    return {
+      "pred": jnp.argmax(output.logits, -1),
+      "q_halt_logits": output.q_halt_logits,
+      "q_continue_logits": output.q_continue_logits,
+      "loss_total": total,
+    }
+
+  answer = jax.jit(
+    lambda weights, batch: step.solve(
+      ours.model, weights, batch, halt="full", observe=observe
+    )
+  )(weights, batch)
+  last = ours.model.halt_max_steps
+  labelled = batch["labels"] >= 0
+  for S in range(1, last + 1):
+    step_golden = under(golden, f"step{S}/")
+    seen = {k: v[S - 1] for k, v in answer.trace.items()}
+    equal(
+      np.asarray(seen["pred"])[labelled],
+      step_golden["pred"][labelled],
+      f"step{S}/pred",
+    )
+    close(seen["loss_total"], step_golden["loss_total"], "loss", rtol=1e-5)
+    for key in ("q_halt_logits", "q_continue_logits"):
+      close(seen[key], step_golden[key], f"step{S}/{key}", atol=5e-5)
+    equal(all_rows & (last == S), step_golden["halted"], f"step{S}/halted")
+  output = answer.output
+  close(output.logits, golden["final_logits"], "final_logits", atol=5e-5)
+  _, sums = judge(
+    output.logits,
+    output.q_halt_logits,
+    output.q_continue_logits,
+    halted=all_rows,
+    steps=answer.steps,
+  )
+  for key, want in under(golden, "final_metrics_sum/").items():
+    close(sums[key], want, f"final_metrics_sum/{key}", rtol=1e-5)
+  return sums
+
+
+# ---------------------------------------------------------------- bfloat16
+
+
+def check_bf16(case):
+  """No further from torch's float32 than twice torch's own bfloat16."""
+  check_bf16_run(case, "fp32/", "float32")
+  check_bf16_run(case, "bf16/", "bfloat16")
+
+
+def check_bf16_run(case, prefix, dtype):
+  ours = Reference(case, forward_dtype=dtype)
+  weights, carry = ours.weights(), ours.state().carry
+  for T in range(1, case.manifest["n_steps"] + 1):
+    batch = case.under(f"step{T}/batch/")
+    carry, gradients, segment = ours.forward_backward(
+      weights, carry, batch, ours.draws({})
+    )
+    golden = case.under(f"{prefix}step{T}/")
+    if dtype == "float32":
+      tolerances = Tolerances("train", T)
+      check_segment(golden, ours.names, tolerances, carry, gradients, segment)
+      continue
+    got = named_segment(carry, gradients, segment)
+    exact = case.under(f"fp32/step{T}/")
+    for key, want in exact.items():
+      name = key.removesuffix(FLAT)
+      if want.dtype.kind in "ib" and not name.startswith("metrics_sum"):
+        equal(got[name], want, name)
+      if want.dtype.kind != "f" or name not in got:
+        continue
+      value = got[name].astype(np.float64)
+      value = value.reshape(-1)[::7] if key.endswith(FLAT) else value
+      ours_off, torch_off = value - want, golden[key] - want
+      norm = np.linalg.norm
+      assert norm(ours_off) <= 2 * norm(torch_off) + 1e-7, (name, T)
+      largest = np.abs(torch_off).max()
+      assert np.abs(ours_off).max() <= 4 * largest + 1e-7, (name, T)
+
+
+# ------------------------------------------------------------------ pieces
+
+
+def check_adam_atan2(case):
+  lr = case.arrays["lr"]
+  params = dict(sorted(case.under("init/param/").items()))
+  for variant in case.manifest["variants"]:
+    transform = optim.adam_atan2(
+      lambda t: jnp.asarray(lr, jnp.float32)[t - 1],
+      b1=variant["beta1"],
+      b2=variant["beta2"],
+      weight_decay=variant["weight_decay"],
+    )
+    check_adam_variant(case, variant["name"], transform, params)
+
+
+def check_adam_variant(case, name, transform, params):
+  state = transform.init(params)
+
+  @jax.jit
+  def update(params, state, grads):
+    updates, state = transform.update(grads, state, params)
+    return jax.tree.map(jnp.add, params, updates), state
+
+  for T in range(1, case.manifest["n_steps"] + 1):
+    params, state = update(params, state, case.under(f"step{T}/grad/"))
+    moments = state[0]
+    golden = case.under(f"{name}/step{T}/")
+    for i in params:
+      where = f"{name}/step{T}/{i}"
+      close(params[i], golden[f"param/{i}"], where, atol=3e-6)
+      want = golden[f"exp_avg/{i}"]
+      atol = 1e-7 * np.abs(want).max()
+      close(moments.mu[i], want, where, rtol=2e-5, atol=atol)
+      close(moments.nu[i], golden[f"exp_avg_sq/{i}"], where, rtol=1e-5)
+
+
+def check_sparse_sign_sgd(case):
+  for variant in case.manifest["variants"]:
+    table = case.arrays["init/weights"]
+    for T in range(1, case.manifest["n_steps"] + 1):
+      golden = case.under(f"{variant['name']}/step{T}/")
+      transform = sparse_embedding.sparse_sign_sgd(
+        float(golden["lr"]), weight_decay=variant["weight_decay"]
+      )
+      rows = sparse_embedding.SparseRows(golden["ids"], golden["grad"])
+      updates, _ = transform.update(rows, transform.init(table), table)
+      before = table
+      table = np.asarray(
+        sparse_embedding.apply_sparse_updates(jnp.asarray(table), updates)
+      )
+      close(table, golden["weights"], "weights", atol=1e-6)
+      unused = np.setdiff1d(np.arange(len(table)), golden["ids"])
+      equal(table[unused], before[unused], "rows not in use")
+
+
+def check_lr_schedule(case):
+  for setting in case.manifest["settings"]:
+    schedule = optim.warmup_cosine(
+      setting["base_lr"],
+      warmup_steps=setting["num_warmup_steps"],
+      total_steps=setting["num_training_steps"],
+      min_ratio=setting["min_ratio"],
+    )
+    golden = case.under(f"{setting['name']}/")
+    got = jax.jit(jax.vmap(schedule))(golden["step"])
+    close(got, golden["lr"], setting["name"], rtol=1e-6)
+
+
+def check_losses(case):
+  groups = sorted({key.split("/")[0] for key in case.arrays})
+  for group in groups:
+    golden = case.under(f"{group}/")
+    logits, labels = golden["logits"], golden["labels"]
+    close(
+      losses.log_stablemax(logits),
+      golden["log_stablemax_f64"],
+      f"{group}/log_stablemax",
+      rtol=1e-5,
+      atol=1e-6,
+    )
+    for loss_type in losses.LOSS_TYPES:
+      weigh = golden["loss_weights"]
+
+      def weighted(logits, labels=labels, loss_type=loss_type, weigh=weigh):
+        loss = losses.cross_entropy(logits, labels, loss_type)
+        return (loss * weigh).sum(), loss
+
+      grad, loss = jax.grad(weighted, has_aux=True)(logits)
+      for name, got in (("loss", loss), ("grad", grad)):
+        want = golden[f"{loss_type}/{name}"]
+        close(got, want, f"{group}/{loss_type}/{name}", rtol=1e-5, atol=1e-6)
+
+
+def check_trunc_normal(case):
+  for seed, want in enumerate(case.manifest["statistics"]):
+    std = want["std"]
+    draw = layers.truncated_normal(std)
+    x = np.asarray(draw(jax.random.key(seed), want["shape"]), np.float64)
+    assert abs(x.mean()) <= 5 * want["standard_error_of_mean"]
+    assert abs(x.std() / std - 1) <= 0.005
+    assert np.abs(x).max() <= want["clip"] * (1 + 1e-6)
+    for q, value in want["quantiles"].items():
+      in_tail = not 0.01 < float(q) < 0.99
+      allowed = (0.02 if in_tail else 0.01) * std
+      assert abs(np.quantile(x, float(q)) - value) <= allowed, q
+
+
+CHECKS = {
+  "train": check_train,
+  "full_size": check_train,
+  "eval": check_eval,
+  "bf16": check_bf16,
+  "adam_atan2": check_adam_atan2,
+  "sparse_sign_sgd": check_sparse_sign_sgd,
+  "lr_schedule": check_lr_schedule,
+  "losses": check_losses,
+  "trunc_normal": check_trunc_normal,
+}
