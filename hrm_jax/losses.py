@@ -17,25 +17,25 @@ from hrm_jax.puzzle import IGNORE_LABEL_ID
 LOSS_TYPES = ("stablemax_cross_entropy", "softmax_cross_entropy")
 
 
-def log_stablemax(logits: jax.Array) -> jax.Array:
-  """Log-probabilities from s(x) = x + 1 for x >= 0, 1 / (1 - x) below.
+def log_stablemax_scores(logits: jax.Array) -> jax.Array:
+  """log s(x), where s(x) = x + 1 for x >= 0 and 1 / (1 - x) below.
 
-  Grows linearly where softmax grows exponentially, so the loss keeps its
-  gradient when the network is already sure (arXiv 2501.04697).
+  The stablemax is s(x) over its sum. It grows linearly where the softmax
+  grows exponentially, so the loss keeps its gradient when the network is
+  already sure (arXiv 2501.04697).
 
   Args:
     logits: [..., V] of any float dtype.
 
   Returns:
-    [..., V] float32.
+    [..., V] float32; their softmax is the stablemax of the logits.
   """
   x = logits.astype(jnp.float32)
   # Each branch sees only its own half line, which keeps both derivatives
   # finite everywhere (1 / (1 - x) at x = 1 is where a plain `where` fails).
   positive = jnp.where(x >= 0, x, 0.0)
   negative = jnp.where(x >= 0, 0.0, x)
-  log_s = jnp.where(x >= 0, jnp.log1p(positive), -jnp.log1p(-negative))
-  return log_s - jax.nn.logsumexp(log_s, axis=-1, keepdims=True)
+  return jnp.where(x >= 0, jnp.log1p(positive), -jnp.log1p(-negative))
 
 
 def cross_entropy(
@@ -54,20 +54,24 @@ def cross_entropy(
   Raises:
     ValueError: unknown `loss_type`.
   """
+  # Picked by comparison: the gradient of a gather would be a scatter.
+  token = jnp.arange(logits.shape[-1], dtype=labels.dtype)
+  token = jnp.expand_dims(token, range(labels.ndim))
+  is_label = token == labels[..., None]
   if loss_type == "stablemax_cross_entropy":
-    log_probs = log_stablemax(logits)
+    scores = log_stablemax_scores(logits)
+    score = jnp.where(is_label, scores, 0.0).sum(-1, keepdims=True)
+    # The label's score goes in before the sum, not out after it: a small
+    # loss would drown in the rounding of large scores.
+    loss = jax.nn.logsumexp(scores - score, axis=-1)
   elif loss_type == "softmax_cross_entropy":
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    loss = -jnp.where(is_label, log_probs, 0.0).sum(-1)
   else:
     raise ValueError(
       f"loss_type: expected one of {', '.join(LOSS_TYPES)}, got {loss_type!r}."
     )
-  valid = labels != IGNORE_LABEL_ID
-  # Picked by comparison: the gradient of a gather would be a scatter.
-  token = jnp.arange(logits.shape[-1], dtype=labels.dtype)
-  token = jnp.expand_dims(token, range(labels.ndim))
-  picked = jnp.where(token == labels[..., None], log_probs, 0.0).sum(-1)
-  return jnp.where(valid, -picked, 0.0)
+  return jnp.where(labels != IGNORE_LABEL_ID, loss, 0.0)
 
 
 def sequence_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:

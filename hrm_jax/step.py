@@ -245,8 +245,8 @@ def apply_gradients(
     gradients.params, state.opt_state, weights.params
   )
   norms = {
-    "grad_norm": optax.global_norm(gradients.params),
-    "update_norm": optax.global_norm(updates),
+    "grad_norm": optax.tree.norm(gradients.params),
+    "update_norm": optax.tree.norm(updates),
   }
   table, table_opt_state = weights.puzzle_table, state.table_opt_state
   if table is not None:
@@ -254,10 +254,10 @@ def apply_gradients(
       gradients.puzzle_rows, table_opt_state, table
     )
     table = sparse_embedding.apply_sparse_updates(table, row_updates)
-    norms["puzzle_emb_grad_norm"] = optax.global_norm(
+    norms["puzzle_emb_grad_norm"] = optax.tree.norm(
       gradients.puzzle_rows.rows
     )
-    norms["puzzle_emb_update_norm"] = optax.global_norm(row_updates.rows)
+    norms["puzzle_emb_update_norm"] = optax.tree.norm(row_updates.rows)
   params = optax.apply_updates(weights.params, updates)
   state = state._replace(
     step=state.step + 1,
