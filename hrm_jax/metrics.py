@@ -6,10 +6,14 @@ are `eval/<set>/<metric>` and `perf/<quantity>`.
 
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+import jax
 import numpy as np
 import tensorboardX
+
+from hrm_jax import console
 
 # Sums over halted rows; the losses are sums over all rows.
 ROW_METRICS = ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps")
@@ -101,3 +105,121 @@ _DASHBOARD = {
     "share of time waiting for data": ["Multiline", ["perf/data_wait"]],
   },
 }
+
+
+class Meter:
+  """Times a training loop and logs its metrics, one update late.
+
+  The sums of an update are read while the device works on the next one, so
+  logging never makes it wait. Use as a context manager.
+
+  Args:
+    writer: where the scalars go; closed on exit.
+    first_step: updates done before this run.
+    last_step: update that this run ends with.
+    global_batch_size: rows of an update.
+    seq_len: G, tokens of a row.
+    flops_per_step: arithmetic of an update.
+    peak_flops: FLOP/s that all devices together reach in a matrix product.
+    log_every: updates between log entries.
+  """
+
+  def __init__(
+    self,
+    writer: Writer,
+    *,
+    first_step: int,
+    last_step: int,
+    global_batch_size: int,
+    seq_len: int,
+    flops_per_step: float,
+    peak_flops: float,
+    log_every: int,
+  ):
+    self.latest: dict[str, float] = {}  # Logged last, by full name.
+    self._writer = writer
+    self._batch_size, self._seq_len = global_batch_size, seq_len
+    self._flops_per_second_of_step = flops_per_step / peak_flops
+    self._log_every = log_every
+    self._bar = console.Progress(
+      "train", last_step, unit="updates", start=first_step
+    )
+    self._last_step = last_step
+    self._pending: tuple[int, Any] | None = None
+    self._restart_clock(first_step)
+
+  def __enter__(self) -> "Meter":
+    self._bar.__enter__()
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    self._bar.__exit__(*exc_info)
+    self._writer.close()
+
+  def waiting_for(self, batches: Iterable[Any]) -> Iterator[Any]:
+    """Yields the batches, and counts the time that each one took to come."""
+    batches = iter(batches)
+    while True:
+      asked = time.perf_counter()
+      batch = next(batches, None)
+      self._waited += time.perf_counter() - asked
+      if batch is None:
+        return
+      yield batch
+
+  def update(self, step: int, sums: Mapping[str, jax.Array]) -> None:
+    """Takes the sums of update `step`, which may still be under way."""
+    previous, self._pending = self._pending, (step, sums)
+    if previous is None:
+      self._restart_clock(step)  # The first update compiles.
+    elif self._is_due(previous[0]):
+      self._log(*previous)
+    self._bar.advance()
+
+  def flush(self) -> None:
+    """Logs the last update, waiting for it."""
+    if self._pending is not None:
+      self._log(*self._pending)
+      self._pending = None
+
+  def write_evaluation(self, step: int, result: Mapping[str, Any]) -> None:
+    """Logs an evaluation; the clock does not count it."""
+    for set_name, means in result["sets"].items():
+      values = {f"eval/{set_name}/{k}": v for k, v in means.items()}
+      self._writer.scalars(step, values)
+    self._restart_clock(step)
+
+  def _is_due(self, step: int) -> bool:
+    return step % self._log_every == 0 or step == self._last_step
+
+  def _log(self, step: int, sums: Mapping[str, jax.Array]) -> None:
+    means = train_means(jax.device_get(sums), self._batch_size)
+    values = {f"train/{name}": value for name, value in means.items()}
+    values |= self._speed(step)
+    self._writer.scalars(step, values)
+    self.latest = values
+    self._bar.note(
+      f"loss {means['lm_loss']:.3f}, exact {means['exact_accuracy']:.1%}, "
+      f"segments {means['steps']:.2f}"
+    )
+
+  def _speed(self, step: int) -> dict[str, float]:
+    """The `perf/` scalars since the clock was restarted; restarts it."""
+    seconds = time.perf_counter() - self._clock
+    updates, waited = step - self._clock_step, self._waited
+    self._restart_clock(step)
+    if updates < 1:
+      return {}
+    step_seconds = seconds / updates
+    examples = self._batch_size / step_seconds
+    return {
+      "perf/step_seconds": step_seconds,
+      "perf/examples_per_s": examples,
+      "perf/tokens_per_s": examples * self._seq_len,
+      "perf/mfu": self._flops_per_second_of_step / step_seconds,
+      "perf/data_wait": waited / seconds,
+    }
+
+  def _restart_clock(self, step: int) -> None:
+    self._clock, self._clock_step = time.perf_counter(), step
+    self._waited = 0.0

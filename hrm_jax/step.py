@@ -55,10 +55,17 @@ class TrainState(NamedTuple):
 
 
 class Optimizers(NamedTuple):
-  """The transform of the dense parameters and that of the puzzle table."""
+  """How the weights move.
+
+  Attributes:
+    dense: transform of the dense parameters.
+    table: transform of the puzzle table.
+    learning_rate: of the dense parameters, by update from 1; for the log.
+  """
 
   dense: optax.GradientTransformation
   table: optax.GradientTransformationExtraArgs
+  learning_rate: optax.Schedule
 
 
 class Loss(NamedTuple):
@@ -254,9 +261,7 @@ def apply_gradients(
       gradients.puzzle_rows, table_opt_state, table
     )
     table = sparse_embedding.apply_sparse_updates(table, row_updates)
-    norms["puzzle_emb_grad_norm"] = optax.tree.norm(
-      gradients.puzzle_rows.rows
-    )
+    norms["puzzle_emb_grad_norm"] = optax.tree.norm(gradients.puzzle_rows.rows)
     norms["puzzle_emb_update_norm"] = optax.tree.norm(row_updates.rows)
   params = optax.apply_updates(weights.params, updates)
   state = state._replace(
@@ -286,7 +291,7 @@ def train_step(
     loss: which loss.
 
   Returns:
-    The new state, and this update's metric sums and norms.
+    The new state; this update's metric sums, norms and learning rate.
   """
   draws = act.exploration_draws(
     jax.random.fold_in(state.key, state.step),
@@ -297,7 +302,8 @@ def train_step(
     model, state.weights, state.carry, batch, draws, loss
   )
   state, norms = apply_gradients(state, gradients, optimizers)
-  return state._replace(carry=carry), segment.sums | norms
+  lr = optimizers.learning_rate(state.step)
+  return state._replace(carry=carry), {**segment.sums, **norms, "lr": lr}
 
 
 def solve(

@@ -1,4 +1,4 @@
-"""What a Sudoku is: text to token ids and back, its rules, its solutions.
+"""What a Sudoku is: text to token ids and back, and its rules.
 
 A grid of side n is n * n token ids, row by row: PAD 0, blank 1, digit d at
 d + 1; the vocabulary has n + 2 ids. A box has R rows and n / R columns, R the
@@ -16,11 +16,6 @@ PAD_ID = 0
 BLANK_ID = 1
 # One character a digit, and boxes that are more than a row.
 SIDES = (4, 6, 8, 9)
-
-# States that the solver carries at once: enough to hide numpy's overhead of
-# a call, few enough to stay in the cache.
-_STATES = 4096
-_FEW_STATES = 512
 
 
 def box_shape(side: int) -> tuple[int, int]:
@@ -78,9 +73,7 @@ def parse(
         f"{name}: cell {i + 1}: expected 1-{side}, '.' or '0', got {cell!r}."
       )
   if len(cells) != side * side:
-    raise InputError(
-      f"{name}: expected {side * side} cells, got {len(cells)}."
-    )
+    raise InputError(f"{name}: expected {side * side} cells, got {len(cells)}.")
   if len({len(piece) for piece in pieces}) != 1:
     raise InputError(
       f"{name}: expected white space only between rows or between pieces of "
@@ -170,149 +163,12 @@ def obeys_rules(grids: np.ndarray) -> np.ndarray:
   """
   grids = np.asarray(grids)
   side = side_of(grids.shape[-1])
-  bits = _to_bits(grids.reshape(-1, side * side), side, blank=0)
-  full = (1 << side) - 1
-  good = np.ones(bits.shape[1], bool)
-  for members in _families(bits):
-    # n cells with at most one digit each hold all n digits only if none twice.
-    seen = functools.reduce(np.bitwise_or, members)
-    good &= (seen == full).reshape(side, -1).all(0)
+  flat = grids.reshape(-1, side * side)
+  digits = np.where((flat < 0) | (flat > side + BLANK_ID), PAD_ID, flat)
+  # Bit d + 1 for digit d. n cells hold all n digits only if none twice.
+  bits = np.array([0, 0, *(4 << np.arange(side))], np.uint16)[digits]
+  full = 4 * ((1 << side) - 1)
+  good = np.ones(len(flat), bool)
+  for unit in units(side):
+    good &= np.bitwise_or.reduce(bits[:, unit], axis=1) == full
   return good.reshape(grids.shape[:-1])
-
-
-def count_solutions(puzzles: np.ndarray, limit: int = 2) -> np.ndarray:
-  """Counts the solutions of [N, G] puzzles up to `limit`; [N] int64."""
-  return solve(puzzles, limit=limit)[1]
-
-
-def solve(
-  puzzles: np.ndarray,
-  *,
-  limit: int = 2,
-  rng: np.random.Generator | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Solves many puzzles at once and counts their solutions.
-
-  Backtracking over candidate bit masks, the most constrained cell first,
-  thousands of search states at a time.
-
-  Args:
-    puzzles: [N, G] token ids; nothing above BLANK_ID is a clue.
-    limit: a puzzle is left alone once it has so many solutions.
-    rng: chooses cells and digits to try; None tries the first.
-
-  Returns:
-    [N, G] uint8, a solution of each puzzle (PAD_ID where there is none), and
-    [N] int64, the number of solutions found, at most `limit`.
-  """
-  puzzles = np.asarray(puzzles)
-  side = side_of(puzzles.shape[1])
-  solutions = np.full(puzzles.shape, PAD_ID, np.uint8)
-  counts = np.zeros(len(puzzles), np.int64)
-  everything = np.arange(len(puzzles))
-  stack = []
-  for start in range(0, len(puzzles), _STATES):
-    owner = everything[start : start + _STATES]
-    stack.append((_to_bits(puzzles[owner], side, blank=(1 << side) - 1), owner))
-  while stack:
-    cells, owner = stack.pop()
-    while stack and len(owner) + len(stack[-1][1]) <= _FEW_STATES:
-      more_cells, more_owner = stack.pop()
-      cells = np.concatenate([cells, more_cells], axis=1)
-      owner = np.concatenate([owner, more_owner])
-    open_ = counts[owner] < limit
-    cells, owner = cells[:, open_], owner[open_]
-    alive, changed = _deduce(cells, side)
-    moving = alive & changed
-    still = np.flatnonzero(alive & ~changed)
-    sizes = np.bitwise_count(cells[:, still])
-    done = (sizes == 1).all(0)
-    solved = still[done]
-    solutions[owner[solved]] = (np.bitwise_count(cells[:, solved] - 1) + 2).T
-    counts += np.bincount(owner[solved], minlength=len(counts))
-    yes, no, stuck = _branch(cells, still[~done], sizes[:, ~done], rng)
-    if len(stuck):
-      stack.append((no, owner[stuck]))
-    if len(stuck) or moving.any():
-      cells = np.concatenate([cells[:, moving], yes], axis=1)
-      stack.append((cells, np.concatenate([owner[moving], owner[stuck]])))
-  return solutions, np.minimum(counts, limit)
-
-
-def _to_bits(grids: np.ndarray, side: int, *, blank: int) -> np.ndarray:
-  """[N, G] ids to [G, N] uint16: bit d - 1 for digit d, else `blank`.
-
-  Cells come first, so that numpy's inner loops run over the N grids.
-  """
-  digits = grids.T.astype(np.int64) - BLANK_ID
-  table = np.array([blank, *(1 << np.arange(side)), blank], np.uint16)
-  return table[np.where((digits < 0) | (digits > side), 0, digits)]
-
-
-def _families(cells: np.ndarray) -> list[list[np.ndarray]]:
-  """Views of [G, M] cells: for rows, columns and boxes, the k-th cell of all.
-
-  Each family is a list of n views whose leading axes are the n units.
-  """
-  side = math.isqrt(len(cells))
-  rows, columns = box_shape(side)
-  grid = cells.reshape(side, side, -1)
-  boxes = cells.reshape(side // rows, rows, side // columns, columns, -1)
-  return [
-    [grid[:, k] for k in range(side)],
-    [grid[k] for k in range(side)],
-    [boxes[:, i, :, j] for i in range(rows) for j in range(columns)],
-  ]
-
-
-def _deduce(cells: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-  """One round of naked and hidden singles on [G, M] candidates, in place.
-
-  Returns:
-    [M] bool, no contradiction was met; [M] bool, some candidate went away.
-  """
-  before = cells.copy()
-  full = (1 << side) - 1
-  dead = np.zeros(cells.shape[1], bool)
-  for members in _families(cells):
-    seen, twice, fixed, clash = (np.zeros_like(members[0]) for _ in range(4))
-    for cell in members:
-      single = np.where(cell & (cell - 1), 0, cell)
-      clash |= fixed & single
-      fixed |= single
-      twice |= seen & cell
-      seen |= cell
-    wrong = (clash != 0) | (seen != full)
-    dead |= wrong.reshape(side, -1).any(0)
-    once = seen & ~twice
-    for cell in members:
-      hidden = cell & once
-      open_ = np.where(cell & (cell - 1), cell & ~fixed, cell)
-      cell[...] = np.where(hidden, hidden, open_)
-  dead |= (cells == 0).any(0)
-  return ~dead, (cells != before).any(0)
-
-
-def _branch(
-  cells: np.ndarray,
-  states: np.ndarray,
-  sizes: np.ndarray,
-  rng: np.random.Generator | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Splits [S] states on a digit of a cell: it holds it, or it does not."""
-  order = np.where(sizes == 1, np.uint8(255), sizes)
-  if rng is not None:
-    order = order + rng.random(order.shape, np.float32)
-  cell = order.argmin(0)
-  yes = cells[:, states]
-  no = yes.copy()
-  column = np.arange(len(states))
-  value = yes[cell, column]
-  choice = value
-  if rng is not None:
-    some = value & rng.integers(1 << 9, size=len(states), dtype=np.uint16)
-    choice = np.where(some, some, value)
-  digit = choice & (~choice + 1)  # the lowest bit
-  yes[cell, column] = digit
-  no[cell, column] = value ^ digit
-  return yes, no, states

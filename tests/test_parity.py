@@ -112,6 +112,7 @@ class Reference:
       sparse_embedding.sparse_sign_sgd(
         self.table_lr, weight_decay=hyper["puzzle_emb_weight_decay"]
       ),
+      self.lr,
     )
     self.forward_backward = jax.jit(
       functools.partial(step.forward_backward, self.model, loss=self.loss)

@@ -1,0 +1,105 @@
+"""Every configuration key with its default; experiments say what differs.
+
+The keys keep the reference's spelling, so that a published command can be
+transcribed. Defaults are those of its ARC training.
+"""
+
+from collections.abc import Mapping
+
+import ml_collections
+from ml_collections import config_dict
+
+from hrm_jax.console import InputError
+
+
+def base() -> ml_collections.ConfigDict:
+  """All keys. `None` below means "see the comment", and can be overridden."""
+  config = ml_collections.ConfigDict()
+
+  config.seed = 0
+
+  # --- data
+  config.data = ml_collections.ConfigDict()
+  # Directory of the data set. Empty: WORKDIR/data.
+  config.data.path = ""
+  # The command that builds it, for the message when it is missing.
+  config.data.build_command = ""
+  # Whether to generate a small Sudoku set into WORKDIR/data on first use,
+  # with the arguments of data_tools.generate_sudoku.generate.
+  config.data.generate = False
+  config.data.box = "2x2"  # rows x columns of a box
+  config.data.num_train = 1000  # training puzzles before augmentation
+  config.data.num_test = 1024
+  config.data.num_aug = 0  # symmetry images per training puzzle
+
+  # --- the network; keys of the reference's arch file
+  config.model = ml_collections.ConfigDict()
+  config.model.H_cycles = 2  # updates of z_H per segment
+  config.model.L_cycles = 2  # updates of z_L per update of z_H
+  config.model.H_layers = 4
+  config.model.L_layers = 4
+  config.model.hidden_size = 512
+  config.model.num_heads = 8
+  config.model.expansion = 4.0  # MLP width over hidden size, before 2/3
+  # Width of a puzzle's embedding. None: hidden_size; 0: no embedding.
+  config.model.puzzle_emb_ndim = config_dict.placeholder(int)
+  config.model.pos_encodings = "rope"  # "rope", "learned" or "none"
+  config.model.rms_norm_eps = 1e-5
+  config.model.rope_theta = 10000.0
+  config.model.forward_dtype = "bfloat16"  # or "float32"
+  config.model.halt_max_steps = 16  # segments a puzzle gets at most
+  config.model.halt_exploration_prob = 0.1
+
+  config.loss = ml_collections.ConfigDict()
+  # "stablemax_cross_entropy" or "softmax_cross_entropy"
+  config.loss.loss_type = "stablemax_cross_entropy"
+  config.loss.q_weight = 0.5  # of both halting losses
+
+  # --- optimisation
+  config.global_batch_size = 768  # rows over all devices
+  config.epochs = 100_000  # visits of each group of puzzles
+  # Epochs between evaluations; divides epochs. None: epochs.
+  config.eval_interval = config_dict.placeholder(int)
+  config.lr = 1e-4
+  config.lr_min_ratio = 1.0  # end of the cosine over its top; 1: constant
+  config.lr_warmup_steps = 2000  # updates
+  config.beta1 = 0.9
+  config.beta2 = 0.95
+  config.weight_decay = 0.1
+  config.puzzle_emb_lr = 1e-2
+  config.puzzle_emb_weight_decay = 0.1
+
+  # --- evaluation
+  config.eval = ml_collections.ConfigDict()
+  # "full": always halt_max_steps segments, as the reference reports;
+  # "act": each puzzle stops when the network says so.
+  config.eval.halt = "full"
+  # Write each evaluation's inputs and answers to WORKDIR/predictions/<step>.
+  config.save_predictions = False
+
+  # --- the run
+  # Ends the run after this many updates without changing the schedule; a
+  # later run with a larger number goes on. 0: all updates of all epochs.
+  config.num_steps = 0
+  config.log_every = 10  # updates
+  config.checkpoint_every_eval = True
+  config.checkpoint_interval = 0  # also every so many updates; 0: do not
+  # Newest checkpoints that are kept; None: all.
+  config.max_to_keep = config_dict.placeholder(int)
+  return config
+
+
+def choose(
+  variant: str, variants: Mapping[str, ml_collections.ConfigDict], file: str
+) -> ml_collections.ConfigDict:
+  """Picks a variant by its word.
+
+  Raises:
+    InputError: lists the known words.
+  """
+  if variant not in variants:
+    raise InputError(
+      f"--config={file}:{variant}: unknown variant; known are "
+      f"{', '.join(variants)}."
+    )
+  return variants[variant]

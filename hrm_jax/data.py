@@ -1,0 +1,535 @@
+"""From a data set directory to batches, each reachable by its number.
+
+The order of training is a pure function of (seed, step): a generator keyed by
+its place in the order replaces the state that a running generator would have.
+So resuming is an integer, and any number of processes see the same order and
+slice their rows out of it.
+
+An element of the Grain pipelines is a whole batch, read by one fancy index
+into the memory map; one element per example would be 100 times slower.
+
+Differs from the reference: it draws examples from NumPy's unseeded global
+generator; here everything follows from the seed.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from hrm_jax import puzzle
+from hrm_jax.console import InputError
+from hrm_jax.puzzle import Batch
+
+# One thread keeps ahead of any device; more only contend for the interpreter
+# lock. A batch of ARC is 5.5 MB, so a short queue.
+_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
+
+# Visits drawn at once: small groups share the cost of making a generator.
+_VISITS_PER_BLOCK = 8192
+
+# Streams of random numbers that must not overlap under one seed.
+_VISITS, _EXAMPLES = 0, 1
+
+_ALL_ROWS = slice(None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExampleSet:
+  """One set of a split; the fields of `puzzle`, checked against each other.
+
+  Attributes:
+    name: as in the metadata.
+    inputs: [examples, G] integers as on disk, memory-mapped.
+    labels: like `inputs`.
+    puzzle_identifiers: [puzzles] int64.
+    puzzle_indices: [puzzles + 1] int64, increasing, from 0 to examples.
+    group_indices: [groups + 1] int64, increasing, from 0 to puzzles.
+  """
+
+  name: str
+  inputs: np.ndarray
+  labels: np.ndarray
+  puzzle_identifiers: np.ndarray
+  puzzle_indices: np.ndarray
+  group_indices: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+  """An opened split: `path` (its directory), `metadata` and `sets`."""
+
+  path: pathlib.Path
+  metadata: puzzle.DatasetMetadata
+  sets: tuple[ExampleSet, ...]
+
+
+def open_split(root: str | pathlib.Path, split: str) -> Split:
+  """Opens `<root>/<split>` without reading its inputs and labels.
+
+  Raises:
+    InputError: a file is missing, damaged or at odds with the others. Token
+      ids are checked later, in each batch as it is read.
+  """
+  metadata = puzzle.read_metadata(root, split)
+  path = puzzle.metadata_path(root, split)
+  if not metadata.sets:
+    raise InputError(f"{path}: key 'sets': expected a name, got none.")
+  sets = tuple(_open_set(root, split, name, metadata) for name in metadata.sets)
+  groups = sum(len(s.group_indices) - 1 for s in sets)
+  if groups != metadata.total_groups:
+    raise InputError(
+      f"{path}: key 'total_groups': expected {groups}, the groups in the "
+      f"sets' files, got {metadata.total_groups}."
+    )
+  return Split(path.parent, metadata, sets)
+
+
+def _open_set(
+  root: str | pathlib.Path,
+  split: str,
+  name: str,
+  metadata: puzzle.DatasetMetadata,
+) -> ExampleSet:
+  path = {f: puzzle.field_path(root, split, name, f) for f in puzzle.FIELDS}
+  array = {f: _map_integers(path[f]) for f in puzzle.FIELDS}
+
+  def expect_shape(field: str, expected: tuple[int, ...]) -> None:
+    if array[field].shape != expected:
+      raise InputError(
+        f"{path[field]}: expected shape {expected}, got {array[field].shape}."
+      )
+
+  examples = len(array["inputs"])
+  expect_shape("inputs", (examples, metadata.seq_len))
+  expect_shape("labels", (examples, metadata.seq_len))
+  puzzles = array["puzzle_identifiers"].size
+  expect_shape("puzzle_identifiers", (puzzles,))
+
+  small = {f: array[f].astype(np.int64) for f in puzzle.FIELDS[2:]}
+  expect_shape("puzzle_indices", (puzzles + 1,))
+  expect_shape("group_indices", (array["group_indices"].size,))
+  _check_boundaries(
+    path["puzzle_indices"], small["puzzle_indices"], examples, "examples"
+  )
+  _check_boundaries(
+    path["group_indices"], small["group_indices"], puzzles, "puzzles"
+  )
+  ids, rows = small["puzzle_identifiers"], metadata.num_puzzle_identifiers
+  if ids.min() < 0 or ids.max() >= rows:
+    raise InputError(
+      f"{path['puzzle_identifiers']}: expected identifiers in 0..{rows - 1} "
+      f"(num_puzzle_identifiers {rows}), got {ids.min()}..{ids.max()}."
+    )
+  return ExampleSet(name, array["inputs"], array["labels"], **small)
+
+
+def _map_integers(path: pathlib.Path) -> np.ndarray:
+  """Memory-maps a .npy file of integers: one dimension at least, not empty."""
+  try:
+    # Unlike np.load, this never takes a file for a pickle or an archive.
+    mapped = np.lib.format.open_memmap(path, mode="r")
+  except FileNotFoundError:
+    raise InputError(
+      f"{path}: no such file, but its dataset.json names the set."
+    ) from None
+  except (OSError, ValueError) as error:
+    raise InputError(
+      f"{path}: expected a complete .npy file of numbers, got one that does "
+      f"not open ({error})."
+    ) from None
+  if not np.issubdtype(mapped.dtype, np.integer):
+    raise InputError(f"{path}: expected integers, got dtype {mapped.dtype}.")
+  if mapped.size == 0 or mapped.ndim == 0:
+    raise InputError(
+      f"{path}: expected a list of something, got shape {mapped.shape}."
+    )
+  # A plain array over the same map: indexing np.memmap costs more.
+  return np.asarray(mapped)
+
+
+def _check_boundaries(
+  path: pathlib.Path, indices: np.ndarray, stop: int, what: str
+) -> None:
+  if indices[0] != 0 or indices[-1] != stop:
+    raise InputError(
+      f"{path}: expected boundaries from 0 to {stop}, the {what} of the set, "
+      f"got {indices[0]} to {indices[-1]}."
+    )
+  wrong = np.flatnonzero(np.diff(indices) <= 0)
+  if wrong.size:
+    i = wrong[0]
+    raise InputError(
+      f"{path}: expected increasing boundaries, got {indices[i]} then "
+      f"{indices[i + 1]} at entry {i + 1}."
+    )
+
+
+class TrainData:
+  """The batches of a training run.
+
+  Training runs in `num_iterations` iterations of `eval_interval` epochs. An
+  iteration takes the sets in turn. For each it visits every group once per
+  epoch, in an order of its own; a visit draws one puzzle of the group and as
+  many of its examples as the batch has room for. Batches straddle epochs and
+  are always full: the incomplete one at the end of a set's epochs is dropped.
+
+  Attributes:
+    num_iterations: evaluations of the run, one after each iteration.
+    eval_interval: epochs per iteration, with the default resolved.
+    total_steps: updates that the learning rate schedule is stretched over; a
+      little more than there are batches.
+  """
+
+  def __init__(
+    self,
+    split: Split,
+    *,
+    global_batch_size: int,
+    seed: int,
+    epochs: int,
+    eval_interval: int | None = None,
+  ):
+    """Plans the run; reads no examples.
+
+    Args:
+      split: what to train on.
+      global_batch_size: rows of a batch, over all processes.
+      seed: any integer; different seeds give unrelated orders.
+      epochs: visits of each group in the whole run.
+      eval_interval: epochs between evaluations; None or 0 means `epochs`.
+
+    Raises:
+      InputError: `epochs` is not a multiple of `eval_interval`, or an
+        iteration does not fill a single batch.
+    """
+    eval_interval = eval_interval or epochs
+    for name, value in (
+      ("global_batch_size", global_batch_size),
+      ("epochs", epochs),
+      ("eval_interval", eval_interval),
+    ):
+      if value < 1:
+        raise InputError(f"{name}: expected at least 1, got {value}.")
+    if epochs % eval_interval:
+      raise InputError(
+        f"epochs: expected a multiple of eval_interval={eval_interval}, got "
+        f"{epochs}; nearest: {epochs // eval_interval * eval_interval} and "
+        f"{-(-epochs // eval_interval) * eval_interval}."
+      )
+    self.eval_interval = eval_interval
+    self.num_iterations = epochs // eval_interval
+    metadata = split.metadata
+    examples = epochs * metadata.total_groups * metadata.mean_puzzle_examples
+    self.total_steps = int(examples / global_batch_size)
+    self._split, self._size, self._seed = split, global_batch_size, seed
+    self._visits = [
+      _Visits(example_set, seed, number, eval_interval, global_batch_size)
+      for number, example_set in enumerate(split.sets)
+    ]
+    if min(self.total_steps, self.batches_in(0)) == 0:
+      raise InputError(
+        f"global_batch_size={global_batch_size}: expected at most the examples "
+        f"of one iteration, got about {examples / self.num_iterations:g} in "
+        f"{eval_interval} epochs of {split.path}; use smaller batches or a "
+        f"larger eval_interval."
+      )
+
+  def batches_in(self, iteration: int) -> int:
+    """Number of batches in an iteration."""
+    return sum(visits.batches_in(iteration) for visits in self._visits)
+
+  def locate(self, step: int) -> tuple[int, int]:
+    """Iteration and place in it of the batch of update `step`, from 0.
+
+    After the last batch that is (num_iterations, updates too many).
+    """
+    for iteration in range(self.num_iterations):
+      batches = self.batches_in(iteration)
+      if step < batches:
+        return iteration, step
+      step -= batches
+    return self.num_iterations, step
+
+  def batch(self, step: int, rows: slice = _ALL_ROWS) -> Batch:
+    """The batch of update `step`, counted from 0; a function of (seed, step).
+
+    Args:
+      step: from 0.
+      rows: which rows of the global batch to read.
+
+    Raises:
+      IndexError: the run has no such step.
+      InputError: a token id is not below the vocabulary size.
+    """
+    iteration, index = self.locate(step)
+    if step < 0 or iteration == self.num_iterations:
+      raise IndexError(f"step {step} is beyond the run's {step - index}.")
+    return self._read(iteration, rows, index)
+
+  def iteration(
+    self, iteration: int, start: int = 0, rows: slice = _ALL_ROWS
+  ) -> Iterator[Batch]:
+    """Yields an iteration's batches from number `start` on, reading ahead.
+
+    Args:
+      iteration: from 0.
+      start: the batch to begin with; `locate` says which one to resume at.
+      rows: which rows of each global batch to read.
+    """
+    read = functools.partial(self._read, iteration, rows)
+    return _read_ahead(read, start, self.batches_in(iteration))
+
+  def _read(self, iteration: int, rows: slice, index: int) -> Batch:
+    number, place = 0, index
+    while place >= self._visits[number].batches_in(iteration):
+      place -= self._visits[number].batches_in(iteration)
+      number += 1
+    visits, example_set = self._visits[number], self._split.sets[number]
+    puzzles = visits.of_batch(iteration, place)
+    if visits.examples_each == 1:
+      examples = example_set.puzzle_indices[puzzles]
+    else:
+      rng = _generator(self._seed, _EXAMPLES, number, iteration, place)
+      examples, puzzles = _draw_examples(rng, example_set, puzzles)
+      # Only the last puzzle can be cut: that leaves a random part of it.
+      examples, puzzles = examples[: self._size], puzzles[: self._size]
+    return _collate(self._split, example_set, examples[rows], puzzles[rows])
+
+
+class _Visits:
+  """The order in which the puzzles of one set are visited, without end.
+
+  Visits are numbered through the whole run: number n is in epoch n // groups.
+  They are drawn in blocks of whole epochs, so that any can be had directly.
+  """
+
+  def __init__(
+    self,
+    example_set: ExampleSet,
+    seed: int,
+    set_number: int,
+    epochs: int,
+    batch_size: int,
+  ):
+    self._first_puzzle = example_set.group_indices
+    self._sizes = np.diff(example_set.puzzle_indices)
+    self._seed, self._set_number = seed, set_number
+    self._batch_size = batch_size
+    # Examples of every puzzle, or None if puzzles differ.
+    uniform = self._sizes.min() == self._sizes.max()
+    self.examples_each = int(self._sizes[0]) if uniform else None
+    self._groups = len(self._first_puzzle) - 1
+    self._per_iteration = epochs * self._groups
+    self._block_epochs = max(1, _VISITS_PER_BLOCK // self._groups)
+    self._block = functools.lru_cache(4)(self._draw_block)
+    self._bounds = functools.lru_cache(2)(self._pack)
+    self._batches: dict[int, int] = {}
+
+  def batches_in(self, iteration: int) -> int:
+    """Full batches of an iteration; the first call may have to plan it."""
+    if iteration not in self._batches:
+      self._batches[iteration] = len(self._bounds(iteration)) - 1
+    return self._batches[iteration]
+
+  def of_batch(self, iteration: int, place: int) -> np.ndarray:
+    """Puzzles visited for one batch; their examples fill it or overflow it."""
+    bounds = self._bounds(iteration)
+    offset = iteration * self._per_iteration
+    return self._between(offset + bounds[place], offset + bounds[place + 1])
+
+  def _between(self, first: int, stop: int) -> np.ndarray:
+    size = self._block_epochs * self._groups
+    blocks = range(first // size, -(-stop // size))
+    offset = blocks.start * size
+    puzzles = [self._block(block) for block in blocks]
+    joined = puzzles[0] if len(puzzles) == 1 else np.concatenate(puzzles)
+    return joined[first - offset : stop - offset]
+
+  def _draw_block(self, block: int) -> np.ndarray:
+    rng = _generator(self._seed, _VISITS, self._set_number, block)
+    epochs = np.tile(np.arange(self._groups), (self._block_epochs, 1))
+    groups = rng.permuted(epochs, axis=1, out=epochs).ravel()
+    return rng.integers(
+      self._first_puzzle[groups], self._first_puzzle[groups + 1]
+    )
+
+  def _pack(self, iteration: int) -> np.ndarray:
+    """Bounds [batches + 1] of the visits of each batch of an iteration."""
+    if self.examples_each:
+      visits = -(-self._batch_size // self.examples_each)
+      return np.arange(0, self._per_iteration + 1, visits)
+    first = iteration * self._per_iteration
+    filled = np.cumsum(
+      self._sizes[self._between(first, first + self._per_iteration)]
+    )
+    bounds, last = [0], np.searchsorted(filled, self._batch_size)
+    while last < len(filled):
+      bounds.append(last + 1)
+      # The next visit begins the next batch; what did not fit is dropped.
+      last = np.searchsorted(filled, filled[last] + self._batch_size)
+    return np.array(bounds)
+
+
+def _draw_examples(
+  rng: np.random.Generator, example_set: ExampleSet, puzzles: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """All examples of some puzzles, each puzzle's own in random order.
+
+  Returns:
+    Examples and the puzzle of each, [n] int64; puzzle by puzzle as given.
+  """
+  starts = example_set.puzzle_indices[puzzles]
+  sizes = example_set.puzzle_indices[puzzles + 1] - starts
+  visit = np.repeat(np.arange(len(puzzles)), sizes)
+  place = np.arange(len(visit)) - (np.cumsum(sizes) - sizes)[visit]
+  examples = starts[visit] + place
+  # Sorting by (visit, random number) shuffles within each visit at once.
+  return examples[np.argsort(visit + rng.random(len(visit)))], puzzles[visit]
+
+
+class EvaluationData:
+  """Every example of a split once, in order, in batches of one size.
+
+  Attributes:
+    num_batches: over all sets.
+    num_examples: over all sets; the rows that are not padding.
+    examples_by_set: the same by the set's name.
+  """
+
+  def __init__(
+    self, split: Split, *, batch_size: int, limit: int | None = None
+  ):
+    """Plans the evaluation; reads no examples.
+
+    Args:
+      split: what to evaluate on.
+      batch_size: rows of every batch; the last one of a set is padded.
+      limit: at most this many examples of each set; None or 0 means all.
+
+    Raises:
+      InputError: an argument is out of range.
+    """
+    if batch_size < 1:
+      raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
+    if limit is not None and limit < 0:
+      raise InputError(f"limit: expected at least 0, got {limit}.")
+    self._split, self._size = split, batch_size
+    self._examples = [
+      min(len(s.inputs), limit or len(s.inputs)) for s in split.sets
+    ]
+    names = [s.name for s in split.sets]
+    self.examples_by_set = dict(zip(names, self._examples, strict=True))
+    self._batches = [-(-n // batch_size) for n in self._examples]
+    self.num_examples = sum(self._examples)
+    self.num_batches = sum(self._batches)
+
+  def batch(
+    self, number: int, rows: slice = _ALL_ROWS
+  ) -> tuple[str, Batch, int]:
+    """One batch, reached by its number.
+
+    Args:
+      number: from 0, below `num_batches`.
+      rows: which rows of the batch to read.
+
+    Returns:
+      The set's name, the rows asked for, and how many of those are examples;
+      padding comes after them.
+    """
+    set_number = 0
+    while number >= self._batches[set_number]:
+      number -= self._batches[set_number]
+      set_number += 1
+    example_set = self._split.sets[set_number]
+    wanted = np.arange(number * self._size, (number + 1) * self._size)[rows]
+    examples = wanted[wanted < self._examples[set_number]]
+    puzzles = (
+      np.searchsorted(example_set.puzzle_indices, examples, side="right") - 1
+    )
+    batch = _collate(self._split, example_set, examples, puzzles)
+    padded = _pad(batch, len(wanted), self._split.metadata)
+    return example_set.name, padded, len(examples)
+
+  def batches(
+    self, rows: slice = _ALL_ROWS
+  ) -> Iterator[tuple[str, Batch, int]]:
+    """Yields every batch in order, as `batch` returns it, reading ahead."""
+    read = functools.partial(self.batch, rows=rows)
+    return _read_ahead(read, 0, self.num_batches)
+
+
+def _collate(
+  split: Split,
+  example_set: ExampleSet,
+  examples: np.ndarray,
+  puzzles: np.ndarray,
+) -> Batch:
+  """Reads examples [B], which belong to puzzles [B]."""
+  inputs = example_set.inputs.take(examples, axis=0).astype(np.int32)
+  labels = example_set.labels.take(examples, axis=0).astype(np.int32)
+  ignored = labels == puzzle.IGNORE_LABEL_ID
+  if split.metadata.ignore_label_id is not None:
+    ignored |= labels == split.metadata.ignore_label_id
+  _check_tokens(split, example_set, "inputs", inputs, False)
+  _check_tokens(split, example_set, "labels", labels, ignored)
+  labels[ignored] = puzzle.IGNORE_LABEL_ID
+  identifiers = example_set.puzzle_identifiers[puzzles].astype(np.int32)
+  return Batch(inputs=inputs, labels=labels, puzzle_identifiers=identifiers)
+
+
+def _check_tokens(
+  split: Split,
+  example_set: ExampleSet,
+  field: str,
+  tokens: np.ndarray,
+  exempt: np.ndarray | bool,
+) -> None:
+  """Refuses ids that, under jit, would silently read some other embedding."""
+  vocab_size = split.metadata.vocab_size
+  # Seen as unsigned, negative ids are too large as well.
+  good = (tokens.view(np.uint32) < vocab_size) | exempt
+  if not good.all():
+    raise InputError(
+      f"{split.path / example_set.name}__{field}.npy: expected token ids in "
+      f"0..{vocab_size - 1} (vocab_size {vocab_size}), got {tokens[~good][0]}."
+    )
+
+
+def _pad(batch: Batch, size: int, metadata: puzzle.DatasetMetadata) -> Batch:
+  """Appends rows that count nowhere, up to `size` rows."""
+  fill = {
+    "inputs": metadata.pad_id,
+    "labels": puzzle.IGNORE_LABEL_ID,
+    "puzzle_identifiers": metadata.blank_identifier_id,
+  }
+  padded = {}
+  for field, rows in batch.items():
+    padded[field] = np.full((size, *rows.shape[1:]), fill[field], np.int32)
+    padded[field][: len(rows)] = rows
+  return Batch(**padded)
+
+
+def _generator(seed: int, stream: int, *place: int) -> np.random.Generator:
+  """A generator for one place (at most three numbers) in one stream."""
+  counter = np.zeros(4, np.uint64)
+  # Word 0 counts the draws; 2**64 of them fit before a neighbour's begin.
+  counter[1 : len(place) + 1] = place
+  key = np.array([seed % 2**64, stream], np.uint64)
+  return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def _read_ahead(
+  read: Callable[[int], Any], start: int, stop: int
+) -> Iterator[Any]:
+  """Yields read(start) .. read(stop - 1) while a thread prepares the next."""
+  numbers = grain.MapDataset.range(start, stop)
+  items = iter(numbers.map(read).to_iter_dataset(_READ_AHEAD))
+  try:
+    yield from items
+  finally:
+    items.close()

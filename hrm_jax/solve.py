@@ -1,0 +1,199 @@
+"""Solves Sudoku puzzles with a trained network.
+
+example: python -m hrm_jax.solve --workdir=runs/sudoku-mini 1...3..2..4...1.
+
+A puzzle is its cells row by row, `.` or `0` for a blank. With --json the last
+line of stdout is one JSON object.
+"""
+
+import argparse
+import functools
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hrm_jax import act, checkpoint, console, step, sudoku
+from hrm_jax.checkpoint import Trained
+from hrm_jax.console import InputError
+from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch
+
+EXAMPLE = (
+  "python -m hrm_jax.solve --workdir=runs/sudoku-mini '1...3..2..4...1.'"
+)
+
+
+class Solution(NamedTuple):
+  """What the network makes of one puzzle.
+
+  Attributes:
+    puzzle: [G] token ids.
+    trace: [segments, G] token ids, its answer after each segment.
+    halt_probability: sigmoid(q_halt) at the last segment: how sure it is
+      that the answer is right.
+  """
+
+  puzzle: np.ndarray
+  trace: np.ndarray
+  halt_probability: float
+
+  def to_json(self) -> dict[str, Any]:
+    """The solution as JSON types; grids become text."""
+    answer = self.trace[-1]
+    return {
+      "puzzle": sudoku.to_text(self.puzzle),
+      "answer": sudoku.to_text(answer),
+      "segments": len(self.trace),
+      "halt_probability": self.halt_probability,
+      "obeys_rules": bool(sudoku.obeys_rules(answer)),
+      "keeps_clues": bool(sudoku.keeps_clues(self.puzzle, answer)),
+      "trace": [sudoku.to_text(grid) for grid in self.trace],
+    }
+
+
+def solve(
+  trained: Trained, puzzles: np.ndarray, *, halt: str, batch_size: int
+) -> Iterator[Solution]:
+  """Solves puzzles, a batch at a time.
+
+  Args:
+    trained: a checkpoint of a Sudoku run.
+    puzzles: [n, G] token ids.
+    halt: "full" or "act", see `act.run_segments`.
+    batch_size: rows that are solved together.
+  """
+  run = jax.jit(
+    functools.partial(
+      step.solve,
+      trained.model,
+      halt=halt,
+      observe=lambda output: jnp.argmax(output.logits, -1),
+    )
+  )
+  for start in range(0, len(puzzles), batch_size):
+    rows = puzzles[start : start + batch_size]
+    answer = run(trained.weights, _pad(rows, batch_size, trained))
+    segments, trace = jax.device_get((answer.steps, answer.trace))
+    halting = jax.nn.sigmoid(answer.output.q_halt_logits)
+    for i, row in enumerate(rows):
+      yield Solution(row, trace[: segments[i], i], float(halting[i]))
+
+
+def _pad(rows: np.ndarray, batch_size: int, trained: Trained) -> Batch:
+  # One shape for all batches, so that one compiled program serves them.
+  missing = batch_size - len(rows)
+  inputs = np.pad(
+    rows.astype(np.int32),
+    ((0, missing), (0, 0)),
+    constant_values=trained.metadata.pad_id,
+  )
+  blank = trained.metadata.blank_identifier_id
+  return Batch(
+    inputs=inputs,
+    labels=np.full_like(inputs, IGNORE_LABEL_ID),
+    puzzle_identifiers=np.full(batch_size, blank, np.int32),
+  )
+
+
+def side_of(trained: Trained) -> int:
+  """The side of the Sudokus that a checkpoint solves.
+
+  Raises:
+    InputError: it was trained on something else.
+  """
+  side = sudoku.side_of(trained.metadata.seq_len, "this checkpoint's puzzle")
+  if trained.metadata.vocab_size != sudoku.vocab_size(side):
+    raise InputError(
+      f"this checkpoint does not solve Sudokus: expected vocab_size="
+      f"{sudoku.vocab_size(side)} for side {side}, got "
+      f"{trained.metadata.vocab_size}."
+    )
+  return side
+
+
+def read_puzzles(args: argparse.Namespace, side: int) -> np.ndarray:
+  """Reads the puzzles from arguments, file or stdin: [n, G] token ids.
+
+  Raises:
+    InputError: no puzzle, or one that is not a puzzle of this side.
+  """
+  named = [(f"puzzle {i}", text) for i, text in enumerate(args.puzzles, 1)]
+  if args.file is not None:
+    named += _lines(args.file)
+  if not named and not sys.stdin.isatty():
+    named += _numbered("stdin", sys.stdin.read())
+  if not named:
+    raise InputError(f"no puzzle given; for example: {EXAMPLE}")
+  puzzles = []
+  for name, text in named:
+    puzzle = sudoku.parse(text, side=side, name=name)
+    sudoku.check_clues(puzzle, name)
+    puzzles.append(puzzle)
+  return np.stack(puzzles)
+
+
+def _lines(path: pathlib.Path) -> list[tuple[str, str]]:
+  try:
+    return _numbered(str(path), path.read_text(encoding="utf-8"))
+  except OSError as error:
+    raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+  except UnicodeDecodeError:
+    raise InputError(f"{path}: expected text, a puzzle a line.") from None
+
+
+def _numbered(source: str, text: str) -> list[tuple[str, str]]:
+  lines = enumerate(text.splitlines(), 1)
+  return [(f"{source}: line {i}", line) for i, line in lines if line.strip()]
+
+
+def show(solution: Solution, *, trace: bool) -> None:
+  """Prints one solution for a person."""
+  if trace:
+    for segment, grid in enumerate(solution.trace, 1):
+      print(f"after segment {segment}:\n{sudoku.format_grid(grid)}\n")
+  facts = solution.to_json()
+  print(f"puzzle:\n{sudoku.format_grid(solution.puzzle)}\n")
+  print(f"answer:\n{sudoku.format_grid(solution.trace[-1])}\n")
+  print(f"segments used: {facts['segments']}")
+  print(f"halting probability: {solution.halt_probability:.3f}")
+  print(f"obeys the rules: {'yes' if facts['obeys_rules'] else 'no'}")
+  print(f"keeps the clues: {'yes' if facts['keeps_clues'] else 'no'}\n")
+
+
+def main() -> None:
+  """The command line."""
+  parser = argparse.ArgumentParser(
+    prog="python -m hrm_jax.solve",
+    description="Solves Sudoku puzzles with a trained network.",
+    epilog=f"example: {EXAMPLE}",
+  )
+  add = parser.add_argument
+  add("puzzles", nargs="*", help="cells row by row, '.' or '0' for a blank")
+  add("--workdir", type=pathlib.Path, required=True, help="of the run")
+  add("--step", type=int, help="which checkpoint; default: the newest")
+  add("--file", type=pathlib.Path, help="a puzzle a line; default: stdin")
+  add("--halt", choices=act.HALT_MODES, default="act", help="default: act")
+  add("--trace", action="store_true", help="the answer after every segment")
+  add("--json", action="store_true", help="print one JSON object instead")
+  args = parser.parse_args()
+
+  trained = checkpoint.load(args.workdir, args.step)
+  puzzles = read_puzzles(args, side_of(trained))
+  # Small sets get a small program; large ones the run's batch.
+  batch_size = min(len(puzzles), trained.config.global_batch_size)
+  results = []
+  for result in solve(trained, puzzles, halt=args.halt, batch_size=batch_size):
+    if args.json:
+      results.append(result)
+    else:
+      show(result, trace=args.trace)
+  if args.json:
+    console.print_json({"step": trained.step, "puzzles": results})
+
+
+if __name__ == "__main__":
+  console.run(main)

@@ -1,0 +1,274 @@
+"""Trains an HRM.
+
+example: python -m hrm_jax.train --config=configs/sudoku.py:mini
+             --workdir=runs/sudoku-mini
+
+A run resumes from its workdir by default. Any key of the configuration can be
+overridden: --config.lr=1e-4 --config.model.hidden_size=256. TensorBoard reads
+WORKDIR/tensorboard. The last line of stdout is one JSON object.
+"""
+
+import functools
+import itertools
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+from absl import app, flags
+from ml_collections import config_flags
+
+from data_tools import generate_sudoku
+from hrm_jax import (
+  checkpoint,
+  console,
+  flops,
+  losses,
+  metrics,
+  optim,
+  puzzle,
+  sharding,
+  sparse_embedding,
+  step,
+)
+from hrm_jax.checkpoint import Checkpoints
+from hrm_jax.console import InputError, log
+from hrm_jax.data import EvaluationData, TrainData, open_split
+from hrm_jax.evaluate import Evaluator, log_by_segment
+from hrm_jax.model import count_parameters, make_model
+from hrm_jax.predictions import PredictionFiles
+
+CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Configuration, FILE or FILE:VARIANT.", lock_config=True
+)
+WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Directory of the run: checkpoints, logs, results."
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def train(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """Trains, or goes on training, until the end or `config.num_steps`.
+
+  Returns:
+    `step` and `total_steps`; `train`, the metrics logged last; `evaluation`,
+    the newest one, or None; `seconds` of this call.
+  """
+  began = time.perf_counter()
+
+  # --- data: what is wrong with it should show before anything compiles
+  root = prepare_data(config, workdir)
+  split = open_split(root, "train")
+  metadata = split.metadata
+  data = TrainData(
+    split,
+    global_batch_size=config.global_batch_size,
+    seed=config.seed,
+    epochs=config.epochs,
+    eval_interval=config.eval_interval,
+  )
+  test = EvaluationData(
+    open_split(root, "test"), batch_size=config.global_batch_size
+  )
+  mesh = sharding.make_mesh()
+  sharding.check_batch_size(config.global_batch_size, mesh)
+
+  # --- the pure functions, jitted for this mesh
+  model = make_model(config.model, metadata)
+  loss = make_loss(config)
+  optimizers = make_optimizers(config, data.total_steps)
+  init = functools.partial(
+    step.init_state,
+    model,
+    optimizers,
+    seed=config.seed,
+    batch_size=config.global_batch_size,
+    num_puzzle_identifiers=metadata.num_puzzle_identifiers,
+  )
+  shapes = jax.eval_shape(init)
+  shardings = sharding.of_state(mesh, shapes)
+  train_step = jax.jit(
+    functools.partial(
+      step.train_step, model=model, optimizers=optimizers, loss=loss
+    ),
+    donate_argnums=0,
+    out_shardings=(shardings, sharding.replicated(mesh)),
+  )
+  evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
+
+  run = checkpoint.describe_run(config, metadata)
+  checkpoint.write_description(workdir, run)
+  with Checkpoints(workdir, config.max_to_keep) as checkpoints:
+    # --- resume, or start
+    done = checkpoints.latest_step() or 0
+    if done:
+      earlier = checkpoint.read_run(workdir, done)
+      checkpoint.check_same_contract(earlier, metadata, str(split.path))
+      run["evaluation"] = earlier["evaluation"]
+      state = checkpoints.restore(done, shapes, shardings)
+      log.info(f"resumed {workdir} at update {done:,}")
+    else:
+      state = jax.jit(init, out_shardings=shardings)()
+    stop = min(config.num_steps or data.total_steps, data.total_steps)
+    log.info(
+      f"{count_parameters(state.weights.params):,} dense parameters, puzzle "
+      f"table {metadata.num_puzzle_identifiers:,} x {model.puzzle_width}, "
+      f"{jax.device_count()} x {jax.devices()[0].device_kind}, update "
+      f"{done:,} to {stop:,} of {data.total_steps:,}"
+    )
+
+    def evaluate_now(state: step.TrainState) -> None:
+      with PredictionFiles.maybe(
+        config.save_predictions, workdir, done, test
+      ) as predictions:
+        result = evaluator(
+          state.weights, test, step=done, predictions=predictions
+        )
+      log_by_segment(result)
+      meter.write_evaluation(done, result)
+      run["evaluation"] = result
+
+    def is_evaluated() -> bool:
+      return run["evaluation"] is not None and run["evaluation"]["step"] == done
+
+    # --- train
+    meter = metrics.Meter(
+      metrics.Writer(workdir / "tensorboard", first_step=done),
+      first_step=done,
+      last_step=stop,
+      global_batch_size=config.global_batch_size,
+      seq_len=metadata.seq_len,
+      flops_per_step=flops.per_update(model) * config.global_batch_size,
+      peak_flops=flops.measured_peak(model.dtype),
+      log_every=config.log_every,
+    )
+    with meter:
+      # A run that num_steps ended here owes the evaluation that stands here.
+      if ends_iteration(data, done) and done < stop and not is_evaluated():
+        evaluate_now(state)
+      batches = sharding.prefetch(batches_from(data, done, stop), mesh)
+      for batch in meter.waiting_for(batches):
+        state, sums = train_step(state, batch)  # Dispatched, not awaited.
+        done += 1
+        meter.update(done, sums)
+        if ends_iteration(data, done) and done != config.num_steps:
+          meter.flush()
+          evaluate_now(state)
+          if config.checkpoint_every_eval:
+            checkpoints.save(done, state, run)
+        elif is_due(done, config.checkpoint_interval):
+          checkpoints.save(done, state, run)
+      meter.flush()
+      if done != config.num_steps and not is_evaluated():
+        evaluate_now(state)
+      checkpoints.save(done, state, run)
+  return {
+    "step": done,
+    "total_steps": data.total_steps,
+    "train": meter.latest,
+    "evaluation": run["evaluation"],
+    "seconds": time.perf_counter() - began,
+  }
+
+
+def prepare_data(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> pathlib.Path:
+  """The data set's directory; generates the embedded one on first use.
+
+  Raises:
+    InputError: it is missing; says which command builds it.
+  """
+  root = checkpoint.data_directory(config, workdir)
+  if puzzle.metadata_path(root, "train").exists():
+    return root
+  if not config.data.generate:
+    build = config.data.build_command or "one of data_tools/"
+    raise InputError(f"{root}: no data set there; build it with: {build}")
+  log.info(f"generating {config.data.box} Sudoku puzzles into {root}")
+  generate_sudoku.generate(
+    root,
+    box=config.data.box,
+    num_train=config.data.num_train,
+    num_test=config.data.num_test,
+    num_aug=config.data.num_aug,
+    seed=config.seed,
+  )
+  return root
+
+
+def make_loss(config: ml_collections.ConfigDict) -> step.Loss:
+  """The loss that the configuration names.
+
+  Raises:
+    InputError: there is no such loss.
+  """
+  if config.loss.loss_type not in losses.LOSS_TYPES:
+    raise InputError(
+      f"config.loss.loss_type: expected one of "
+      f"{', '.join(losses.LOSS_TYPES)}, got '{config.loss.loss_type}'."
+    )
+  return step.Loss(**config.loss)
+
+
+def make_optimizers(
+  config: ml_collections.ConfigDict, total_steps: int
+) -> step.Optimizers:
+  """Adam-atan2 for the dense parameters, sign-SGD for the puzzle table."""
+  schedule = functools.partial(
+    optim.warmup_cosine,
+    warmup_steps=config.lr_warmup_steps,
+    total_steps=total_steps,
+    min_ratio=config.lr_min_ratio,
+  )
+  learning_rate = schedule(config.lr)
+  return step.Optimizers(
+    dense=optim.adam_atan2(
+      learning_rate,
+      b1=config.beta1,
+      b2=config.beta2,
+      weight_decay=config.weight_decay,
+    ),
+    table=sparse_embedding.sparse_sign_sgd(
+      schedule(config.puzzle_emb_lr),
+      weight_decay=config.puzzle_emb_weight_decay,
+    ),
+    learning_rate=learning_rate,
+  )
+
+
+def batches_from(
+  data: TrainData, done: int, stop: int
+) -> Iterator[puzzle.Batch]:
+  """The batches of updates done + 1 to `stop`, across iterations."""
+  iteration, start = data.locate(done)
+  starts = itertools.chain([start], itertools.repeat(0))
+  rest = zip(range(iteration, data.num_iterations), starts, strict=False)
+  batches = (batch for i, at in rest for batch in data.iteration(i, at))
+  return itertools.islice(batches, max(stop - done, 0))
+
+
+def ends_iteration(data: TrainData, done: int) -> bool:
+  """Whether update `done` was the last of an iteration."""
+  return done > 0 and data.locate(done)[1] == 0
+
+
+def is_due(done: int, interval: int) -> bool:
+  """Whether something that happens every `interval` updates happens now."""
+  return interval > 0 and done % interval == 0
+
+
+def main(argv: list[str]) -> None:
+  """The command line."""
+  console.set_up_logging()  # Again: absl's own set-up undid some of it.
+  if len(argv) > 1:
+    raise InputError(f"unexpected argument '{argv[1]}'.")
+  console.print_json(train(CONFIG.value, pathlib.Path(WORKDIR.value)))
+
+
+if __name__ == "__main__":
+  console.run(lambda: app.run(main))
