@@ -44,12 +44,6 @@ class Commands:
       console.log.handlers[:] = handlers
 
 
-@pytest.fixture
-def commands(monkeypatch, capsys) -> Commands:
-  """See Commands; import it where it is used."""
-  return Commands(monkeypatch, capsys)
-
-
 def files_of(root) -> dict[str, bytes]:
   """Every file under a directory, by its path."""
   return {

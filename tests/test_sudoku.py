@@ -17,11 +17,11 @@ ANSWER = (
 )
 
 
-def edited(grid, **cells):
-  """A copy of a grid with cell_<i>=<token id> changed."""
-  grid = grid.copy()
-  for name, value in cells.items():
-    grid[int(name.removeprefix("cell_"))] = value
+def edited(grid, changes):
+  """A copy of a grid with the token ids of some cells changed."""
+  grid = grid.astype(np.int32)
+  for cell, token in changes.items():
+    grid[cell] = token
   return grid
 
 
@@ -81,7 +81,7 @@ def test_parse_refuses_what_is_no_puzzle(text, side, message):
   ],
 )
 def test_contradicting_clues_are_named(cell, message):
-  clues = edited(sudoku.parse(PUZZLE), **{f"cell_{cell}": 6})
+  clues = edited(sudoku.parse(PUZZLE), {cell: 6})
   with pytest.raises(InputError, match=message):
     sudoku.check_clues(clues)
 
@@ -89,7 +89,7 @@ def test_contradicting_clues_are_named(cell, message):
 def test_boxes_wider_than_tall_are_checked():
   clues = sudoku.parse("1..." + "." * 4 + "1" + "." * 27)
   assert "in box 1" in sudoku.contradiction(clues)
-  assert sudoku.contradiction(edited(clues, cell_8=1, cell_9=2)) is None
+  assert sudoku.contradiction(edited(clues, {8: 1, 9: 2})) is None
 
 
 def test_good_clues_pass():
@@ -99,15 +99,15 @@ def test_good_clues_pass():
 def test_rules_hold_for_the_answer_and_for_no_damaged_one():
   answer = sudoku.parse(ANSWER)
   grids = [
-    answer,
-    edited(answer, cell_0=1),  # a blank
-    edited(answer, cell_0=0),  # padding
-    edited(answer, cell_0=11),  # no token of this vocabulary
-    edited(answer, cell_0=-100),
-    edited(answer.astype(np.int64), cell_0=answer[1], cell_1=answer[0]),
+    edited(answer, {}),
+    edited(answer, {0: 1}),  # a blank
+    edited(answer, {0: 0}),  # padding
+    edited(answer, {0: 11}),  # no token of this vocabulary
+    edited(answer, {0: -100}),
+    edited(answer, {0: answer[1], 1: answer[0]}),
   ]
   np.testing.assert_array_equal(
-    sudoku.obeys_rules(np.stack([grid.astype(np.int32) for grid in grids])),
+    sudoku.obeys_rules(np.stack(grids)),
     [True] + [False] * 5,
   )
   assert sudoku.obeys_rules(answer).shape == ()
@@ -122,7 +122,7 @@ def test_rules_need_boxes_too():
 def test_keeps_clues_compares_clues_only():
   puzzle, answer = sudoku.parse(PUZZLE), sudoku.parse(ANSWER)
   answers = np.stack(
-    [answer, edited(answer, cell_2=2), edited(answer, cell_0=2)]
+    [edited(answer, {}), edited(answer, {2: 2}), edited(answer, {0: 2})]
   )
   np.testing.assert_array_equal(
     sudoku.keeps_clues(puzzle[None], answers), [True, True, False]
@@ -146,11 +146,11 @@ def test_solver_finds_the_answer():
 
 def test_solver_counts_up_to_its_limit():
   puzzle = sudoku.parse(PUZZLE)
-  several = edited(puzzle, cell_0=1, cell_1=1, cell_4=1)
-  none = edited(puzzle, cell_2=2)
+  several = edited(puzzle, {0: 1, 1: 1, 4: 1})
+  none = edited(puzzle, {2: 2})
   assert sudoku.contradiction(none) is None
-  contradicting = edited(puzzle, cell_2=6)
-  puzzles = np.stack([several, puzzle, none, contradicting])
+  contradicting = edited(puzzle, {2: 6})
+  puzzles = np.stack([several, edited(puzzle, {}), none, contradicting])
   assert sudoku_solver.count_solutions(puzzles).tolist() == [2, 1, 0, 0]
   assert sudoku_solver.count_solutions(puzzles, 1).tolist() == [1, 1, 0, 0]
   # 288 grids of side 4 are known to exist.
