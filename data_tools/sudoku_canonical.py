@@ -79,8 +79,6 @@ def invariants(puzzles: np.ndarray) -> np.ndarray:
   grid = clues.reshape(-1, side, side)
   digits = grid[..., None] == np.arange(1, side + 1)
   color = (grid > 0).astype(np.uint64)
-  # Where a transposition is a symmetry, rows and columns must look alike.
-  column_salt = 1 if rows == columns else 6
   for _ in range(_ROUNDS):
     color = _mix(color, 1)
     row = color.sum(2)
@@ -90,8 +88,9 @@ def invariants(puzzles: np.ndarray) -> np.ndarray:
     box = _sum_in_bands(_sum_in_bands(color, rows), columns, axis=2)
     digit = np.where(digits, color[..., None], np.uint64(0)).sum((1, 2))
     of_digit = np.where(digits, _mix(digit, 3)[:, None, None], np.uint64(0))
+    # Rows and columns alike: a transposition may be a symmetry.
     lines = _mix(row + _mix(band, 3), 1)[:, :, None]
-    lines = lines + _mix(column + _mix(stack, 3), column_salt)[:, None, :]
+    lines = lines + _mix(column + _mix(stack, 3), 1)[:, None, :]
     color = _mix(color, 4) + lines + _mix(box, 5) + of_digit.sum(3)
   return _mix(color, 1).sum((1, 2))
 

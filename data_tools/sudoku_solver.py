@@ -110,15 +110,14 @@ def _deduce(cells: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
   full = (1 << side) - 1
   dead = np.zeros(cells.shape[1], bool)
   for members in _families(cells):
-    seen, twice, fixed, clash = (np.zeros_like(members[0]) for _ in range(4))
+    seen, twice, fixed = (np.zeros_like(members[0]) for _ in range(3))
     singles = [cell * ((cell & (cell - 1)) == 0) for cell in members]
     for cell, single in zip(members, singles, strict=True):
-      clash |= fixed & single
       fixed |= single
       twice |= seen & cell
       seen |= cell
-    wrong = (clash != 0) | (seen != full)
-    dead |= wrong.reshape(side, -1).any(0)
+    # A digit without a place, which a digit fixed twice leads to as well.
+    dead |= (seen != full).reshape(side, -1).any(0)
     once = seen & ~twice
     for cell, single in zip(members, singles, strict=True):
       left = (cell & ~fixed) | single

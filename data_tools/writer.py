@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ class DatasetWriter:
     parent = self._final.parent
     while not parent.exists():
       parent = parent.parent
-    name = f".{self._final.name}.building-{os.getpid()}"
+    name = f".{self._final.name}.building-{secrets.token_hex(4)}"
     try:
       (parent / name).mkdir()
       self._building = parent / name

@@ -179,6 +179,40 @@ def check_same_contract(
     )
 
 
+def check_same_shapes(
+  earlier: dict[str, Any], run: dict[str, Any], workdir: pathlib.Path
+) -> None:
+  """Refuses to resume with a configuration that has arrays of other shapes.
+
+  Args:
+    earlier: the `run` item of the checkpoint.
+    run: that of the run that resumes it.
+    workdir: for the message.
+
+  Raises:
+    InputError: lists the keys that differ.
+  """
+  before, now = (_shape_keys(r["config"]) for r in (earlier, run))
+  changed = [
+    f"{key} ({before.get(key)} there, {now.get(key)} here)"
+    for key in sorted(before | now)
+    if before.get(key) != now.get(key)
+  ]
+  if changed:
+    raise InputError(
+      f"{workdir}: cannot resume with another configuration: "
+      f"{', '.join(changed)}; choose another --workdir."
+    )
+
+
+def _shape_keys(config: dict[str, Any]) -> dict[str, Any]:
+  model = {f"config.model.{k}": v for k, v in config["model"].items()}
+  return {
+    **model,
+    "config.global_batch_size": config["global_batch_size"],
+  }
+
+
 def data_directory(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> pathlib.Path:

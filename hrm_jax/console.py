@@ -6,6 +6,7 @@ JSON object for the next program.
 
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,11 +17,12 @@ import tqdm
 log = logging.getLogger("hrm_jax")
 
 
-class InputError(ValueError):
+class InputError(Exception):
   """Something a person gave us is wrong; the message is one clear line.
 
   It names the file, row or key, what was expected, what came, and the way
-  out. `run` prints it without a traceback.
+  out. `run` prints it without a traceback. Not a ValueError: those are bugs,
+  and libraries catch and rewrap them.
   """
 
 
@@ -38,6 +40,8 @@ def set_up_logging() -> None:
 def run(main: Callable[[], Any]) -> None:
   """Runs a command's `main` and exits: 0, or 2 after a one-line error."""
   set_up_logging()
+  # Unwind as an interrupt does, so that no half-written file stays behind.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   try:
     main()
   except InputError as error:
@@ -116,7 +120,7 @@ class Progress:
     if self._total is not None:
       text += f"/{self._total:,}"
     text += f" {self._unit}, {rate:,.1f} {self._unit}/s"
-    if self._total is not None and self._done < self._total:
+    if self._total is not None and rate > 0 and self._done < self._total:
       eta = tqdm.tqdm.format_interval((self._total - self._done) / rate)
       text += f", ETA {eta}"
     log.info(text + (f", {self._note}" if self._note else ""))

@@ -1,6 +1,6 @@
 """Trains an HRM.
 
-example: python -m hrm_jax.train --config=configs/sudoku.py:mini
+example: python -m hrm_jax.train --config=configs/sudoku.py:mini \\
              --workdir=runs/sudoku-mini
 
 A run resumes from its workdir by default. Any key of the configuration can be
@@ -11,6 +11,7 @@ WORKDIR/tensorboard. The last line of stdout is one JSON object.
 import functools
 import itertools
 import pathlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -108,6 +109,7 @@ def train(
     if done:
       earlier = checkpoint.read_run(workdir, done)
       checkpoint.check_same_contract(earlier, metadata, str(split.path))
+      checkpoint.check_same_shapes(earlier, run, workdir)
       run["evaluation"] = earlier["evaluation"]
       state = checkpoints.restore(done, shapes, shardings)
       log.info(f"resumed {workdir} at update {done:,}")
@@ -262,6 +264,28 @@ def is_due(done: int, interval: int) -> bool:
   return interval > 0 and done % interval == 0
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+  """Reads the flags; mistakes in them become an InputError."""
+  if {"--help", "-h"} & set(argv):
+    print(f"{__doc__}\n{flags.FLAGS.main_module_help()}")
+    sys.exit(0)
+  try:
+    rest = flags.FLAGS(argv)
+    CONFIG.value.to_dict()  # A file that failed to load says so only here.
+  except flags.Error as error:
+    raise InputError(str(error)) from None
+  except OSError as error:
+    raise InputError(f"--config: {error.__cause__ or error}") from None
+  except AttributeError as error:
+    # ml_collections answers an override of a key that is not there so, with
+    # a KeyError inside that suggests the one that was meant.
+    cause = error.args[0] if error.args else error
+    if not isinstance(cause, KeyError):
+      raise
+    raise InputError(f"--config: unknown key {cause.args[0]}") from None
+  return rest
+
+
 def main(argv: list[str]) -> None:
   """The command line."""
   console.set_up_logging()  # Again: absl's own set-up undid some of it.
@@ -271,4 +295,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  console.run(lambda: app.run(main))
+  console.run(lambda: app.run(main, flags_parser=parse_flags))

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 
 # Before jax is imported: the tests need no accelerator.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -11,6 +12,10 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # sharding tests run on a laptop
+# Many tests run the same small programs: each is compiled once per session.
+_PROGRAMS = tempfile.TemporaryDirectory(prefix="hrm_jax_tests_")
+jax.config.update("jax_compilation_cache_dir", _PROGRAMS.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 @pytest.fixture
@@ -19,3 +24,13 @@ def hrm_data_dir() -> pathlib.Path:
   if "HRM_DATA_DIR" not in os.environ:
     pytest.skip("HRM_DATA_DIR is not set: no real data on this machine")
   return pathlib.Path(os.environ["HRM_DATA_DIR"])
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> pathlib.Path:
+  """The workdir of a finished run of two iterations; leave it as it is."""
+  from tests import runs
+
+  workdir = tmp_path_factory.mktemp("tiny_run")
+  runs.train_tiny(workdir)
+  return workdir

@@ -1,0 +1,71 @@
+"""A run so small that tests can train it, and readers of what it leaves."""
+
+import pathlib
+import struct
+
+import jax
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+from tensorboardX.proto import event_pb2
+
+from configs import sudoku
+from hrm_jax import train
+
+
+def tiny_config(**overrides) -> ml_collections.ConfigDict:
+  """The mini experiment, shrunk: 2 iterations of 5 updates on 40 puzzles."""
+  config = sudoku.get_config("mini")
+  config.data.num_train, config.data.num_test = 40, 27
+  config.data.num_aug = 3
+  config.model.update({"hidden_size": 16, "num_heads": 2, "halt_max_steps": 3})
+  config.model.update({"H_layers": 1, "L_layers": 1, "expansion": 1.0})
+  config.global_batch_size = 16
+  config.epochs, config.eval_interval = 4, 2
+  config.lr_warmup_steps = 2
+  config.log_every = 1
+  config.update_from_flattened_dict(overrides)
+  return config
+
+
+def train_tiny(workdir: pathlib.Path, **overrides) -> dict:
+  """Trains it; returns what `train` returns."""
+  return train.train(tiny_config(**overrides), workdir)
+
+
+def read_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+  """Every array of a checkpoint, by its path."""
+  with ocp.StandardCheckpointer() as reader:
+    tree = reader.restore(
+      (workdir / "checkpoints" / str(step) / "state").absolute()
+    )
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path): _plain(leaf) for path, leaf in leaves}
+
+
+def read_scalars(workdir: pathlib.Path) -> list[tuple[str, int, float]]:
+  """(name, step, value) of every scalar that the runs wrote, in order."""
+  scalars = []
+  for path in sorted((workdir / "tensorboard").iterdir()):
+    data = path.read_bytes()
+    while data:  # Length, its checksum, a record, its checksum.
+      (length,) = struct.unpack("<Q", data[:8])
+      event = event_pb2.Event.FromString(data[12 : 12 + length])
+      data = data[16 + length :]
+      scalars += [
+        (value.tag, event.step, value.simple_value)
+        for value in event.summary.value
+        if value.HasField("simple_value")
+      ]
+  return scalars
+
+
+def _plain(leaf) -> np.ndarray:
+  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    leaf = jax.random.key_data(leaf)
+  return np.asarray(leaf)
+
+
+def steps_of(workdir: pathlib.Path) -> list[int]:
+  """The checkpoints that are there."""
+  return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir())

@@ -1,0 +1,502 @@
+"""The Sudoku builder: tables in, augmented data sets out, bad rows refused."""
+
+import csv
+import io
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from data_tools import build_sudoku, sudoku_augment, sudoku_csv, sudoku_solver
+from hrm_jax import puzzle, sudoku
+from hrm_jax.console import InputError
+from tests.commands import Commands, files_of
+from tests.test_sudoku import ANSWER, PUZZLE
+
+HEADER = ["source", "question", "answer", "rating"]
+
+
+@pytest.fixture
+def commands(monkeypatch, capsys):
+  return Commands(monkeypatch, capsys)
+
+
+def make_rows(count, seed=0):
+  """Rows of valid puzzles: images of one, rated 0, 1, 2, ..."""
+  rng = np.random.default_rng(seed)
+  symmetries = sudoku_augment.draw_symmetries(rng, count, 9)
+  question, answer = (
+    sudoku_augment.transform(symmetries, sudoku.parse(text)[None])
+    for text in (PUZZLE, ANSWER)
+  )
+  return [
+    ["list", sudoku.to_text(q), sudoku.to_text(a), str(i)]
+    for i, (q, a) in enumerate(zip(question, answer, strict=True))
+  ]
+
+
+def to_csv(rows, header=HEADER, **dialect):
+  text = io.StringIO()
+  dialect.setdefault("lineterminator", "\n")
+  csv.writer(text, **dialect).writerows([header, *rows])
+  return text.getvalue()
+
+
+@pytest.fixture
+def source(tmp_path):
+  """A directory with 6 training puzzles and 4 test puzzles."""
+  path = tmp_path / "source"
+  path.mkdir()
+  (path / "train.csv").write_text(to_csv(make_rows(6)))
+  (path / "test.csv").write_text(to_csv(make_rows(4, seed=1)))
+  return path
+
+
+def load(root, split):
+  return {
+    field: np.load(
+      puzzle.field_path(root, split, "all", field), allow_pickle=False
+    )
+    for field in puzzle.FIELDS
+  }
+
+
+def texts(arrays):
+  return [
+    (sudoku.to_text(q), sudoku.to_text(a))
+    for q, a in zip(arrays["inputs"], arrays["labels"], strict=True)
+  ]
+
+
+def test_every_file_is_as_the_format_says(source, tmp_path, commands):
+  out = tmp_path / "out"
+  result = commands(
+    build_sudoku, "--source-csv", source, "--output-dir", out, "--num-aug", 3
+  )
+  assert result == {
+    "path": str(out),
+    "train": {"groups": 6, "puzzles": 24, "examples": 24},
+    "test": {"groups": 4, "puzzles": 4, "examples": 4},
+  }
+  train, test = load(out, "train"), load(out, "test")
+  for arrays in (train, test):
+    assert arrays["inputs"].dtype == arrays["labels"].dtype == np.uint8
+    for field in puzzle.FIELDS[2:]:
+      assert arrays[field].dtype == np.int32
+    assert not arrays["puzzle_identifiers"].any()
+  assert train["inputs"].shape == train["labels"].shape == (24, 81)
+  np.testing.assert_array_equal(train["puzzle_indices"], np.arange(25))
+  np.testing.assert_array_equal(train["group_indices"], np.arange(0, 25, 4))
+  np.testing.assert_array_equal(test["group_indices"], np.arange(5))
+  assert puzzle.read_metadata(out, "train") == puzzle.DatasetMetadata(
+    pad_id=0,
+    ignore_label_id=0,
+    blank_identifier_id=0,
+    vocab_size=11,
+    seq_len=81,
+    num_puzzle_identifiers=1,
+    total_groups=6,
+    mean_puzzle_examples=1,
+    sets=("all",),
+    total_puzzles=24,
+  )
+  assert json.loads((out / "identifiers.json").read_text()) == ["<blank>"]
+  assert texts(test) == [(q, a) for _, q, a, _ in make_rows(4, seed=1)]
+
+
+def test_a_group_is_the_original_and_images_of_it(source, tmp_path):
+  build_sudoku.build(tmp_path / "out", source_csv=source, num_aug=20)
+  train = load(tmp_path / "out", "train")
+  inputs, labels = train["inputs"], train["labels"]
+  assert sudoku.obeys_rules(labels).all()
+  assert sudoku.keeps_clues(inputs, labels).all()
+  assert texts({"inputs": inputs[::21], "labels": labels[::21]}) == [
+    (q, a) for _, q, a, _ in make_rows(6)
+  ]
+  # An image keeps the number of clues, and how often its digits stand there.
+  counts = (inputs[:, :, None] == np.arange(1, 11)).sum(1)
+  counts = np.concatenate([counts[:, :1], np.sort(counts[:, 1:])], axis=1)
+  groups = counts.reshape(6, 21, -1)
+  np.testing.assert_array_equal(groups, groups[:, :1].repeat(21, axis=1))
+  assert len(np.unique(inputs[:21], axis=0)) == 21
+
+
+@pytest.mark.parametrize("side", [4, 6, 8, 9])
+def test_images_are_valid_and_question_and_answer_move_alike(side):
+  rng = np.random.default_rng(0)
+  empty = np.ones((50, side * side), np.uint8)
+  answers, _ = sudoku_solver.solve(empty, limit=1, rng=rng)
+  questions = np.where(rng.random(answers.shape) < 0.6, answers, 1)
+  questions = questions.astype(np.uint8)
+  pieces = sudoku_augment.augmented(
+    rng, questions, answers, 5, boards_at_once=7
+  )
+  inputs, labels = map(np.concatenate, zip(*pieces, strict=True))
+  assert sudoku.obeys_rules(labels).all()
+  assert sudoku.keeps_clues(inputs, labels).all()
+  np.testing.assert_array_equal(inputs[::6], questions)
+  np.testing.assert_array_equal(labels[::6], answers)
+  np.testing.assert_array_equal(
+    sudoku_solver.count_solutions(inputs).reshape(50, 6)[:, 1:],
+    sudoku_solver.count_solutions(questions)[:, None].repeat(5, axis=1),
+  )
+
+
+def test_symmetries_are_drawn_from_the_whole_group():
+  cells, digits = sudoku_augment.draw_symmetries(
+    np.random.default_rng(0), 20_000, 4
+  )
+  # 128 moves of the cells of a 4x4 grid, 24 ways to name its digits.
+  for drawn, size in ((cells, 128), (digits, 24)):
+    times = np.unique(drawn, axis=0, return_counts=True)[1]
+    assert len(times) == size
+    assert abs(times / (20_000 / size) - 1).max() < 0.4
+  np.testing.assert_array_equal(digits[:, :2], [[0, 1]] * len(digits))
+  # Boxes of 2x3 do not survive a transposition.
+  cells, _ = sudoku_augment.draw_symmetries(np.random.default_rng(0), 500, 6)
+  assert (cells.reshape(-1, 6, 6)[:, 0] // 6 == cells[:, :1] // 6).all()
+
+
+def test_the_seed_decides_every_byte(source, tmp_path):
+  for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+    build_sudoku.build(
+      tmp_path / name,
+      source_csv=source,
+      subsample_size=3,
+      num_aug=4,
+      seed=seed,
+    )
+  first, same, other = (files_of(tmp_path / name) for name in "abc")
+  assert len(first) == 14
+  assert first == same
+  assert first["train/all__inputs.npy"] != other["train/all__inputs.npy"]
+  assert first["test/all__inputs.npy"] == other["test/all__inputs.npy"]
+  assert json.loads(first["build.json"])["seed"] == 5
+  assert str(tmp_path).encode() not in first["build.json"]
+
+
+def test_difficulty_filters_both_splits_before_the_subsample(source, tmp_path):
+  built = build_sudoku.build(
+    tmp_path / "out", source_csv=source, min_difficulty=2, subsample_size=4
+  )
+  assert built["counts"]["train"]["groups"] == 4
+  assert built["counts"]["test"]["groups"] == 2
+  rows = make_rows(6)[2:]
+  assert sorted(texts(load(tmp_path / "out", "train"))) == sorted(
+    (q, a) for _, q, a, _ in rows
+  )
+
+
+def test_every_training_puzzle_may_have_its_identifier(source, tmp_path):
+  build_sudoku.build(
+    tmp_path / "out",
+    source_csv=source,
+    num_aug=2,
+    min_difficulty=2,
+    identifiers="per-puzzle",
+  )
+  train, test = load(tmp_path / "out", "train"), load(tmp_path / "out", "test")
+  np.testing.assert_array_equal(
+    train["puzzle_identifiers"], np.repeat([1, 2, 3, 4], 3)
+  )
+  assert not test["puzzle_identifiers"].any()
+  for split in ("train", "test"):
+    metadata = puzzle.read_metadata(tmp_path / "out", split)
+    assert metadata.num_puzzle_identifiers == 5
+  names = json.loads((tmp_path / "out" / "identifiers.json").read_text())
+  assert names == ["<blank>", "train:3", "train:4", "train:5", "train:6"]
+
+
+ROWS = make_rows(3)
+PLAIN = to_csv(ROWS)
+
+
+@pytest.mark.parametrize(
+  "content",
+  [
+    PLAIN.replace(".", "0"),
+    to_csv([row[::-1] for row in ROWS], HEADER[::-1]),
+    to_csv([[*row, "more"] for row in ROWS], [*HEADER, "extra"]),
+    to_csv([row[1:] for row in ROWS], HEADER[1:]),
+    to_csv(ROWS, quoting=csv.QUOTE_ALL),
+    to_csv([['a "list",\nof two lines', *row[1:]] for row in ROWS]),
+    to_csv(ROWS, lineterminator="\r\n"),
+    "\ufeff" + to_csv([row[1:] for row in ROWS], HEADER[1:]),
+    PLAIN + "\n\r\n\n",
+    PLAIN.rstrip("\n"),
+    PLAIN.replace("list", "líst"),
+  ],
+  ids=[
+    "zeros",
+    "other_order",
+    "extra_column",
+    "no_source",
+    "quotes",
+    "quoted_line_ends",
+    "crlf",
+    "bom",
+    "blank_lines_at_end",
+    "no_final_newline",
+    "utf8",
+  ],
+)
+def test_tables_may_be_written_in_many_ways(content, tmp_path):
+  path = tmp_path / "train.csv"
+  path.write_text(content, encoding="utf-8", newline="")
+  table = sudoku_csv.read_table(path)
+  got = texts({"inputs": table.questions, "labels": table.answers})
+  assert got == [(q, a) for _, q, a, _ in ROWS]
+  assert table.ratings.tolist() == [0, 1, 2]
+  assert table.rows.tolist() == [1, 2, 3]
+
+
+def with_row(changed, **fields):
+  """A table whose third row (line 4) has other fields."""
+  rows = [dict(zip(HEADER, row, strict=True)) for row in ROWS]
+  rows[changed] |= fields
+  return to_csv([row.values() for row in rows])
+
+
+QUESTION, SOLUTION = ROWS[2][1:3]
+CLUE = min(i for i in range(81) if QUESTION[i] != ".")
+
+
+def replaced(text, cell, character):
+  return text[:cell] + character + text[cell + 1 :]
+
+
+def doubled(question):
+  """A question in which a clue stands a second time in its row."""
+  row, clue = CLUE // 9 * 9, QUESTION[CLUE]
+  blank = next(i for i in range(row, row + 9) if question[i] == ".")
+  return replaced(question, blank, clue)
+
+
+def exchanged(answer):
+  """An answer in which two cells of a row, no clues, are exchanged."""
+  blanks = [i for i in range(81) if QUESTION[i] == "."]
+  a, b = next(p for p in itertools.pairwise(blanks) if p[0] // 9 == p[1] // 9)
+  return replaced(replaced(answer, a, answer[b]), b, answer[a])
+
+
+BAD = {
+  "empty_file": ("", 1, "one column 'question', got an empty line"),
+  "header_only": (to_csv([]), 2, "expected a puzzle"),
+  "no_rating": (
+    to_csv([row[:3] for row in ROWS], HEADER[:3]),
+    1,
+    "one column 'rating', got source,question,answer",
+  ),
+  "column_twice": (
+    to_csv([[*row, ""] for row in ROWS], [*HEADER, "answer"]),
+    1,
+    "one column 'answer', got twice",
+  ),
+  "field_missing": (
+    to_csv([*ROWS[:2], ROWS[2][:3]]),
+    4,
+    "expected 4 fields, got 3",
+  ),
+  "field_too_many": (
+    to_csv([*ROWS[:2], [*ROWS[2], "x"]]),
+    4,
+    "expected 4 fields, got 5",
+  ),
+  "blank_line_inside": (
+    to_csv(ROWS[:2]) + "\n" + to_csv([], ROWS[2]),
+    4,
+    "expected 4 fields, got 0",
+  ),
+  "question_short": (
+    with_row(2, question=QUESTION[:-1]),
+    4,
+    "question: expected 81 characters, got 80",
+  ),
+  "answer_long": (
+    with_row(2, answer=SOLUTION + "1"),
+    4,
+    "answer: expected 81 characters, got 82",
+  ),
+  "question_character": (
+    with_row(2, question=replaced(QUESTION, 7, "x")),
+    4,
+    "question: cell 8: expected 1-9, '.' or '0', got 'x'",
+  ),
+  "question_not_ascii": (
+    with_row(2, question=replaced(QUESTION, 7, "٣")),
+    4,
+    "question: cell 8: expected 1-9, '.' or '0', got '٣'",
+  ),
+  "answer_blank": (
+    with_row(2, answer=replaced(SOLUTION, 80, "0")),
+    4,
+    "answer: cell 81: expected 1-9, got '0'",
+  ),
+  "rating_word": (
+    with_row(2, rating="hard"),
+    4,
+    "rating: expected an integer, got 'hard'",
+  ),
+  "rating_fraction": (with_row(2, rating="1.5"), 4, "integer, got '1.5'"),
+  "rating_empty": (with_row(2, rating=""), 4, "integer, got ''"),
+  "clues_contradict": (
+    with_row(2, question=doubled(QUESTION)),
+    4,
+    "question: the clues contradict each other: row",
+  ),
+  "answer_breaks_rules": (
+    with_row(2, answer=exchanged(SOLUTION)),
+    4,
+    "answer: breaks the rules: row",
+  ),
+  "answer_of_another": (
+    with_row(2, answer=ROWS[0][2]),
+    4,
+    "as in the question, got",
+  ),
+  "quote_open": (
+    PLAIN + '"list,',
+    5,
+    "not valid CSV (unexpected end of data)",
+  ),
+  "line_after_quoted_line_ends": (
+    to_csv([["a\nb", *ROWS[0][1:]], ["list", "x", *ROWS[1][2:]]]),
+    4,
+    "question: expected 81 characters, got 1",
+  ),
+}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("case", BAD)
+def test_bad_tables_get_one_line(case, split, source, tmp_path, commands):
+  content, line, message = BAD[case]
+  path = source / f"{split}.csv"
+  path.write_text(content, encoding="utf-8", newline="")
+  out = tmp_path / "made" / "out"
+  error = commands.error(
+    build_sudoku, "--source-csv", source, "--output-dir", out
+  )
+  assert error.startswith(f"{path}: line {line}: ")
+  assert message in error
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+
+
+def test_text_that_is_not_utf8_is_located(source, tmp_path, commands):
+  (source / "test.csv").write_bytes(PLAIN.encode() + b"caf\xe9,,,\n")
+  error = commands.error(
+    build_sudoku, "--source-csv", source, "--output-dir", tmp_path / "out"
+  )
+  assert "test.csv: line 5: expected UTF-8 text, got byte 0xe9" in error
+  assert not (tmp_path / "out").exists()
+
+
+def test_the_first_bad_row_is_reported_wherever_it_stands(
+  source, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(sudoku_csv, "_ROWS_AT_ONCE", 2)
+  rows = make_rows(7)
+  rows[4][3] = rows[6][3] = "x"
+  path = tmp_path / "many.csv"
+  path.write_text(to_csv(rows))
+  with pytest.raises(InputError, match=r"line 6: rating"):
+    sudoku_csv.read_table(path)
+  # A blank line is only fine while nothing follows, in this piece or later.
+  path.write_text(to_csv(rows[:2]) + "\n\n" + to_csv([], rows[2]))
+  with pytest.raises(InputError, match=r"line 4: expected 4 fields, got 0"):
+    sudoku_csv.read_table(path)
+  path.write_text(to_csv(rows[:3]) + "\n\n\n")
+  assert len(sudoku_csv.read_table(path).rows) == 3
+
+
+def test_several_solutions_are_found_on_request(source, tmp_path, commands):
+  several = QUESTION.translate(str.maketrans("12", ".."))
+  (source / "train.csv").write_text(with_row(2, question=several))
+  flags = ["--source-csv", source, "--output-dir", tmp_path / "out"]
+  error = commands.error(build_sudoku, *flags, "--check-unique")
+  assert "train.csv: line 4: question: expected exactly one solution" in error
+  assert not (tmp_path / "out").exists()
+  commands(build_sudoku, *flags)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--subsample-size", 7], "at least 7 puzzles to choose from"),
+    (["--subsample-size", 0], "--subsample-size: expected at least 1, got 0"),
+    (["--num-aug", -1], "--num-aug: expected at least 0, got -1"),
+    (["--seed", -1], "--seed: expected at least 0, got -1"),
+    (["--min-difficulty", 5], "test.csv: expected puzzles with a rating of at"),
+    (["--source-csv", "nowhere"], "nowhere/train.csv: no such file"),
+  ],
+)
+def test_impossible_requests_get_one_line(
+  flags, message, source, tmp_path, commands
+):
+  error = commands.error(
+    build_sudoku,
+    *("--source-csv", source, "--output-dir", tmp_path / "out"),
+    *flags,
+  )
+  assert message in error
+  assert not (tmp_path / "out").exists()
+
+
+def test_without_a_network_the_error_says_what_to_do(
+  tmp_path, monkeypatch, commands
+):
+  import huggingface_hub
+
+  def fail(*args, **kwargs):
+    raise ConnectionError("no route to host.\nAnd more lines.")
+
+  monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+  error = commands.error(build_sudoku, "--output-dir", tmp_path / "out")
+  assert "Hub data set sapientinc/sudoku-extreme (ConnectionError: no" in error
+  assert "--source-csv DIR" in error
+  assert "HF_HUB_OFFLINE=1" in error
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_the_hub_revision_is_recorded(source, tmp_path, monkeypatch):
+  import huggingface_hub
+
+  asked = []
+
+  def find(repo, name, *, repo_type):
+    asked.append((repo, name, repo_type))
+    return str(source / name)
+
+  monkeypatch.setattr(huggingface_hub, "hf_hub_download", find)
+  built = build_sudoku.build(tmp_path / "out", source_repo="some/set")
+  assert asked == [
+    ("some/set", "train.csv", "dataset"),
+    ("some/set", "test.csv", "dataset"),
+  ]
+  assert built["source"]["repo"] == "some/set"
+  assert built["source"]["revision"] == "source"
+
+
+def test_an_interruption_leaves_nothing(source, tmp_path, monkeypatch):
+  def interrupt(*args):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(sudoku_augment, "transform", interrupt)
+  with pytest.raises(KeyboardInterrupt):
+    build_sudoku.build(tmp_path / "out", source_csv=source, num_aug=1)
+  assert [p.name for p in tmp_path.iterdir()] == ["source"]
+
+
+def test_the_real_tables_build(hrm_data_dir, tmp_path):
+  build_sudoku.build(
+    tmp_path / "out",
+    source_csv=hrm_data_dir / "sudoku",
+    subsample_size=200,
+    num_aug=10,
+  )
+  train = load(tmp_path / "out", "train")
+  assert len(train["inputs"]) == 2200
+  assert sudoku.obeys_rules(train["labels"]).all()
+  assert sudoku.keeps_clues(train["inputs"], train["labels"]).all()
+  assert len(load(tmp_path / "out", "test")["inputs"]) == 5000

@@ -1,0 +1,98 @@
+"""The evaluation command, on a run that tests share."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hrm_jax import evaluate
+from tests.commands import Commands
+from tests.datasets import write_split
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+  return Commands(monkeypatch, capsys)
+
+
+def test_every_example_counts_once_whatever_the_batch_size(tiny_run, command):
+  flag = f"--workdir={tiny_run}"
+  one = command(evaluate, flag)
+  other = command(evaluate, flag, "--batch-size=8")
+  whole, part = one["sets"]["all"], other["sets"]["all"]
+  assert whole["count"] == part["count"] == 27
+  for name in ("exact_accuracy", "q_halt_accuracy", "steps"):
+    assert whole[name] == part[name]
+  for name in ("accuracy", "lm_loss"):
+    np.testing.assert_allclose(whole[name], part[name], rtol=1e-5)
+
+
+def test_the_result_has_the_documented_keys(tiny_run, command):
+  result = command(evaluate, f"--workdir={tiny_run}", "--halt=act")
+  assert set(result) == {
+    "sets",
+    "exact_accuracy_by_segment",
+    "seconds",
+    "puzzles_per_s",
+    "step",
+    "halt",
+  }
+  assert result["step"] == 10
+  assert result["halt"] == "act"
+  means = result["sets"]["all"]
+  assert {"lm_loss", "q_halt_loss"} <= set(means)
+  assert len(result["exact_accuracy_by_segment"]) == 3
+  assert result["exact_accuracy_by_segment"][-1] == means["exact_accuracy"]
+
+
+def test_an_earlier_step_and_a_limit_can_be_asked_for(tiny_run, command):
+  result = command(evaluate, f"--workdir={tiny_run}", "--step=5", "--limit=10")
+  assert result["step"] == 5
+  assert result["sets"]["all"]["count"] == 10
+
+
+def test_the_training_split_can_be_evaluated_too(tiny_run, command):
+  result = command(evaluate, f"--workdir={tiny_run}", "--split=train")
+  assert result["sets"]["all"]["count"] == 40 * (1 + 3)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--step=7"], "no step 7 there; it has 5, 10."),
+    (["--batch-size=12"], "does not divide over 8 devices; nearest"),
+    (["--data=nowhere"], "nowhere/test/dataset.json: no such file"),
+  ],
+)
+def test_a_bad_flag_gets_one_clear_line(tiny_run, command, flags, message):
+  assert message in command.error(evaluate, f"--workdir={tiny_run}", *flags)
+
+
+def test_a_directory_without_checkpoints_is_refused(tmp_path, command):
+  message = command.error(evaluate, f"--workdir={tmp_path}")
+  assert f"{tmp_path}/checkpoints: no checkpoint there" in message
+
+
+@pytest.mark.parametrize(
+  ("sizes", "message"),
+  [
+    ({"seq_len": 4, "vocab_size": 6}, "seq_len is 4, but"),
+    ({"seq_len": 16, "vocab_size": 11}, "vocab_size is 11, but"),
+    ({"seq_len": 16, "vocab_size": 6}, "num_puzzle_identifiers is 3, but"),
+  ],
+)
+def test_data_that_does_not_fit_is_refused(
+  tiny_run, tmp_path, command, sizes, message
+):
+  write_split(tmp_path, "test", groups=[[1], [1]], **sizes)
+  flags = f"--workdir={tiny_run}", f"--data={tmp_path}"
+  assert message in command.error(evaluate, *flags)
+
+
+def test_evaluating_needs_no_trainer():
+  script = (
+    "import sys, hrm_jax.evaluate, hrm_jax.solve; "
+    "sys.exit('hrm_jax.train' in sys.modules)"
+  )
+  subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,272 @@
+"""One segment: what flows where, and what may not."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from hrm_jax import act, step
+from hrm_jax.console import InputError
+from hrm_jax.layers import Block
+from hrm_jax.model import HRM, Level, count_parameters, make_model
+from tests.toys import (
+  BATCH_SIZE,
+  METADATA,
+  normal,
+  toy_batch,
+  toy_model,
+  toy_weights,
+  variables_of,
+  weight_shapes,
+)
+
+
+def segment_inputs(model, seed=0):
+  """States, tokens and puzzle rows for `model`."""
+  z_shape = (BATCH_SIZE, model.num_positions, model.hidden_size)
+  z_H, z_L = normal(2, *z_shape, seed=seed, dtype=model.dtype)
+  rows = normal(BATCH_SIZE, model.puzzle_width, seed=seed + 1)
+  return z_H, z_L, jnp.asarray(toy_batch(seed)["inputs"]), rows
+
+
+def think(model, *inputs):
+  variables = variables_of(toy_weights(model))
+  return jax.jit(model.apply)(variables, *inputs)
+
+
+def squares(output):
+  """A number that depends on all that a segment yields."""
+  return sum(jnp.sum(jnp.sin(leaf)) for leaf in output)
+
+
+def test_sudoku_size_has_the_published_number_of_parameters():
+  model = HRM(vocab_size=11, seq_len=81)
+  weights = jax.eval_shape(
+    lambda key: step.init_weights(model, key, 1), jax.random.key(0)
+  )
+  assert count_parameters(weights.params) == 27_275_266
+
+
+def test_each_stacked_layer_starts_by_its_own_fan_in():
+  make_block = functools.partial(
+    Block, num_heads=2, expansion=1.0, rope_theta=None, rms_norm_eps=1e-5
+  )
+  z = normal(1, 2, 64)
+  variables = jax.jit(Level(3, make_block).init)(jax.random.key(0), z, z)
+  kernels = jax.tree.leaves(variables)
+  assert len(kernels) == 4
+  for kernel in kernels:
+    assert kernel.shape[0] == 3
+    deviation = kernel.std(axis=(1, 2)) * kernel.shape[1] ** 0.5
+    np.testing.assert_allclose(deviation, np.ones(3), rtol=0.05)
+    assert np.abs(kernel).max() * kernel.shape[1] ** 0.5 <= 2.2738
+    assert not np.any(kernel[0] == kernel[1])
+
+
+def test_no_gradient_reaches_the_incoming_states():
+  model = toy_model()
+  variables = variables_of(toy_weights(model))
+
+  def total(variables, z_H, z_L, *inputs):
+    return squares(model.apply(variables, z_H, z_L, *inputs))
+
+  grad = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+  d_variables, d_z_H, d_z_L = grad(variables, *segment_inputs(model))
+  assert not np.any(d_z_H)
+  assert not np.any(d_z_L)
+  for d_param in jax.tree.leaves(d_variables["params"]):
+    assert np.any(d_param)
+
+
+def by_hand(model, variables, z_H, z_L, inputs, rows):
+  """A segment in plain Python, each state detached but the last."""
+  bound = model.bind(variables)
+  x = bound.embed_inputs(inputs, rows)
+  for i in range(model.H_cycles):
+    for j in range(model.L_cycles):
+      z_L = bound.L_level(lax.stop_gradient(z_L), z_H + x)
+      if (i, j) != (model.H_cycles - 1, model.L_cycles - 1):
+        z_L = lax.stop_gradient(z_L)
+    z_H = bound.H_level(lax.stop_gradient(z_H), z_L)
+    if i != model.H_cycles - 1:
+      z_H = lax.stop_gradient(z_H)
+  q = bound.q_head(z_H[:, 0])
+  return z_H, z_L, bound.lm_head(z_H[:, model.num_slots :]), q[:, 0], q[:, 1]
+
+
+@pytest.mark.parametrize(
+  ("H_cycles", "L_cycles"), [(1, 1), (1, 3), (3, 1), (2, 3)]
+)
+def test_gradient_passes_the_last_updates_alone(H_cycles, L_cycles):
+  model = toy_model(H_cycles=H_cycles, L_cycles=L_cycles)
+  variables = variables_of(toy_weights(model))
+  z_H, z_L, inputs, rows = segment_inputs(model)
+
+  def total(variables, rows, segment):
+    output = segment(variables, z_H, z_L, inputs, rows)
+    return squares(output), tuple(output)
+
+  got, want = (
+    jax.jit(
+      jax.grad(
+        functools.partial(total, segment=segment), argnums=(0, 1), has_aux=True
+      )
+    )(variables, rows)
+    for segment in (model.apply, functools.partial(by_hand, model))
+  )
+  for one, other in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_puzzle_rows_are_padded_into_slots_before_the_grid():
+  model = toy_model(puzzle_emb_ndim=24)  # 1.5 D
+  variables = variables_of(toy_weights(model))
+  _, _, inputs, rows = segment_inputs(model)
+  x = model.apply(variables, inputs, rows, method="embed_inputs")
+  assert x.shape == (BATCH_SIZE, 2 + METADATA.seq_len, 16)
+  np.testing.assert_allclose(x[:, 0], 4 * rows[:, :16])
+  np.testing.assert_allclose(x[:, 1, :8], 4 * rows[:, 16:])
+  assert not np.any(x[:, 1, 8:])
+  cells = variables["params"]["embed_tokens"]["embedding"][inputs]
+  np.testing.assert_allclose(x[:, 2:], 4 * cells)
+
+
+@pytest.mark.parametrize("puzzle_emb_ndim", [0, 16, 24])
+def test_heads_read_the_first_position_and_the_grid(puzzle_emb_ndim):
+  model = toy_model(puzzle_emb_ndim=puzzle_emb_ndim)
+  params = toy_weights(model).params
+  output = think(model, *segment_inputs(model))
+  q = output.z_H[:, 0] @ params["q_head"]["kernel"]
+  q += params["q_head"]["bias"][None]
+  np.testing.assert_allclose(output.q_halt_logits, q[:, 0], atol=1e-5)
+  np.testing.assert_allclose(output.q_continue_logits, q[:, 1], atol=1e-5)
+  cells = output.z_H[:, -METADATA.seq_len :]
+  logits = cells @ params["lm_head"]["kernel"]
+  np.testing.assert_allclose(output.logits, logits, atol=1e-5)
+
+
+def test_without_puzzle_embedding_there_is_no_table():
+  model = toy_model(puzzle_emb_ndim=0)
+  assert model.num_positions == METADATA.seq_len
+  assert weight_shapes(model).puzzle_table is None
+
+
+@pytest.mark.parametrize("positions", ["rope", "learned", "none"])
+def test_only_positions_tell_the_cells_apart(positions):
+  model = toy_model(pos_encodings=positions, puzzle_emb_ndim=0)
+  z_H, z_L, inputs, rows = segment_inputs(model)
+  order = np.random.default_rng(0).permutation(METADATA.seq_len)
+  shuffled = (z_H[:, order], z_L[:, order], inputs[:, order], rows)
+  got = think(model, *shuffled).logits
+  want = think(model, z_H, z_L, inputs, rows).logits[:, order]
+  assert np.allclose(got, want, atol=1e-4) == (positions == "none")
+  learned = "embed_pos" in weight_shapes(model).params
+  assert learned == (positions == "learned")
+
+
+def test_bfloat16_is_near_float32():
+  exact, rounded = (
+    think(model, *segment_inputs(model))
+    for model in map(
+      lambda dtype: toy_model(forward_dtype=dtype), ("float32", "bfloat16")
+    )
+  )
+  assert rounded.z_H.dtype == rounded.logits.dtype == jnp.bfloat16
+  assert rounded.q_halt_logits.dtype == jnp.float32
+  for one, other in zip(exact, rounded, strict=True):
+    error = np.abs(one - other.astype(jnp.float32))
+    assert 0 < error.max() < 0.1 * np.abs(one).max()
+
+
+def test_rows_do_not_see_each_other():
+  model = toy_model()
+  inputs = segment_inputs(model)
+  others = segment_inputs(model, seed=5)
+  mixed = [a.at[3:].set(b[3:]) for a, b in zip(inputs, others, strict=True)]
+  for one, other in zip(
+    think(model, *inputs), think(model, *mixed), strict=True
+  ):
+    np.testing.assert_array_equal(one[:3], other[:3])
+    assert np.any(one[3:] != other[3:])
+
+
+def test_initial_states_are_drawn_apart_and_not_trained():
+  model = toy_model(hidden_size=512)
+  weights = jax.jit(lambda key: step.init_weights(model, key, 2))(
+    jax.random.key(0)
+  )
+  H_init, L_init = weights.initial_states.values()
+  assert not np.any(H_init == L_init)
+  for state in (H_init, L_init):
+    np.testing.assert_allclose(state.std(), 1.0, rtol=0.1)
+  assert "H_init" not in weights.params
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("hidden", 512),
+    ("vocab_size", 11),
+    ("seq_len", 81),
+    ("name", "hrm"),
+    ("H_cycles", 0),
+    ("L_cycles", 0),
+    ("H_layers", 0),
+    ("L_layers", 0),
+    ("hidden_size", 0),
+    ("halt_max_steps", 0),
+    ("halt_exploration_prob", 1.5),
+    ("puzzle_emb_ndim", -1),
+    ("expansion", 0.0),
+    ("pos_encodings", "sine"),
+    ("forward_dtype", "float16"),
+    ("num_heads", 0),
+    ("num_heads", 7),
+    ("num_heads", 16),  # Head size 1: RoPE turns pairs.
+  ],
+)
+def test_refuses_a_bad_key_by_its_name(key, value):
+  with pytest.raises(InputError, match=rf"^config\.model\.{key}: "):
+    toy_model(**{key: value})
+
+
+def test_default_architecture_is_accepted():
+  assert make_model({}, METADATA).num_slots == 1
+
+
+def equations(jaxpr):
+  """Number of equations of a jaxpr, those of its loops' bodies too."""
+  inner = [sub for eqn in jaxpr.eqns for sub in jax.core.jaxprs_in_params(
+    eqn.params
+  )]
+  return len(jaxpr.eqns) + sum(map(equations, inner))
+
+
+def size_of_training_program(**arch):
+  model = toy_model(**arch)
+  states = jnp.zeros((BATCH_SIZE, model.num_positions, model.hidden_size))
+  carry = act.init_carry(
+    BATCH_SIZE, states.shape[1:], model.seq_len, model.dtype
+  )
+  draws = act.exploration_draws(
+    jax.random.key(0), BATCH_SIZE, model.halt_max_steps
+  )
+  forward_backward = functools.partial(
+    step.forward_backward, model, loss=step.Loss()
+  )
+  closed = jax.make_jaxpr(forward_backward)(
+    weight_shapes(model), carry, toy_batch(), draws
+  )
+  return equations(closed.jaxpr)
+
+
+def test_program_does_not_grow_with_cycles_and_layers():
+  deep = dict.fromkeys(("H_cycles", "L_cycles", "H_layers", "L_layers"), 6)
+  small = dict.fromkeys(deep, 2)
+  expected = size_of_training_program(**small)
+  assert expected > 200
+  for key, value in deep.items():
+    assert size_of_training_program(**{**small, key: value}) == expected, key

@@ -1,0 +1,94 @@
+"""The solving command, on a run that tests share."""
+
+import io
+
+import numpy as np
+import pytest
+
+from hrm_jax import solve, sudoku
+from tests.commands import Commands
+
+PUZZLE = "1...3..2..4...1."
+OTHER = ".41..3.231....31"
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+  return Commands(monkeypatch, capsys)
+
+
+def test_json_says_what_is_known_of_each_answer(tiny_run, command):
+  found = command(solve, f"--workdir={tiny_run}", "--json", PUZZLE, OTHER)
+  assert found["step"] == 10
+  assert [entry["puzzle"] for entry in found["puzzles"]] == [PUZZLE, OTHER]
+  for entry in found["puzzles"]:
+    assert len(entry["trace"]) == entry["segments"] <= 3
+    assert entry["trace"][-1] == entry["answer"]
+    assert 0 < entry["halt_probability"] < 1
+    puzzle = sudoku.parse(entry["puzzle"])
+    tokens = ["?.1234".index(cell) for cell in entry["answer"]]
+    answer = np.array(tokens)
+    assert entry["obeys_rules"] == sudoku.obeys_rules(answer)
+    assert entry["keeps_clues"] == sudoku.keeps_clues(puzzle, answer)
+
+
+def test_a_puzzle_is_answered_alike_alone_and_in_company(tiny_run, command):
+  alone = command(solve, f"--workdir={tiny_run}", "--json", PUZZLE)
+  both = command(solve, f"--workdir={tiny_run}", "--json", OTHER, PUZZLE)
+  one, other = alone["puzzles"][0], both["puzzles"][1]
+  assert one["trace"] == other["trace"]
+  np.testing.assert_allclose(
+    one["halt_probability"], other["halt_probability"], rtol=1e-5
+  )
+
+
+def test_more_puzzles_than_a_batch_are_all_solved(tiny_run, tmp_path, command):
+  path = tmp_path / "puzzles.txt"
+  path.write_text(f"{PUZZLE}\n\n{OTHER}\n" * 10)
+  found = command(solve, f"--workdir={tiny_run}", "--json", f"--file={path}")
+  puzzles = [entry["puzzle"] for entry in found["puzzles"]]
+  assert puzzles == [PUZZLE, OTHER] * 10
+
+
+def test_puzzles_come_from_stdin(tiny_run, command, monkeypatch):
+  monkeypatch.setattr("sys.stdin", io.StringIO(f"{PUZZLE}\n"))
+  found = command(solve, f"--workdir={tiny_run}", "--json")
+  assert len(found["puzzles"]) == 1
+
+
+def test_a_person_gets_grids_and_a_trace(tiny_run, monkeypatch, capsys):
+  arguments = ["solve", f"--workdir={tiny_run}", "--halt=full", "--trace"]
+  monkeypatch.setattr("sys.argv", [*arguments, PUZZLE])
+  solve.main()
+  out = capsys.readouterr().out
+  for segment in (1, 2, 3):
+    assert f"after segment {segment}:" in out
+  assert "puzzle:\n1 . | . .\n3 . | . 2\n----+----\n" in out
+  for fact in ("segments used: 3", "halting probability: 0.", "the rules: "):
+    assert fact in out
+
+
+@pytest.mark.parametrize(
+  ("puzzle", "message"),
+  [
+    ("1.2", "puzzle 1: expected 16 cells, got 3."),
+    ("5...3..2..4...1.", "puzzle 1: cell 1: expected 1-4, '.' or '0', got '5'"),
+    (
+      "11..3..2..4...1.",
+      "row 1, column 1 and row 1, column 2 both hold 1 in row 1",
+    ),
+    ("", "expected 16 cells, got 0"),
+  ],
+)
+def test_a_bad_puzzle_gets_one_clear_line(tiny_run, command, puzzle, message):
+  assert message in command.error(solve, f"--workdir={tiny_run}", puzzle)
+
+
+def test_a_bad_line_of_a_file_is_named(tiny_run, tmp_path, command):
+  path = tmp_path / "puzzles.txt"
+  path.write_text(f"{PUZZLE}\n12\n")
+  message = command.error(solve, f"--workdir={tiny_run}", f"--file={path}")
+  assert f"{path}: line 2: expected 16 cells, got 2." in message
+  missing = tmp_path / "nothing.txt"
+  message = command.error(solve, f"--workdir={tiny_run}", f"--file={missing}")
+  assert f"{missing}: cannot be read" in message

@@ -1,0 +1,211 @@
+"""The trainer as a whole: runs, resumes, refuses."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from hrm_jax import checkpoint, train
+from hrm_jax.console import InputError
+from tests import runs
+
+
+def test_resumed_run_repeats_the_uninterrupted_one(tmp_path):
+  config = {"epochs": 20, "eval_interval": 20}
+  straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+  runs.train_tiny(straight, num_steps=20, **config)
+  runs.train_tiny(resumed, num_steps=10, **config)
+  runs.train_tiny(resumed, num_steps=20, **config)
+  want = runs.read_state(straight, 20)
+  got = runs.read_state(resumed, 20)
+  assert sorted(got) == sorted(want)
+  for path, value in want.items():
+    np.testing.assert_array_equal(got[path], value, err_msg=path)
+
+
+def test_the_checkpoint_holds_everything_a_run_needs(tiny_run):
+  paths = " ".join(runs.read_state(tiny_run, 10))
+  for part in (
+    "step",
+    "key",
+    "params",
+    "H_init",
+    "puzzle_table",
+    "'mu'",
+    "'nu'",
+    "z_H",
+    "halted",
+    "puzzle_identifiers",
+  ):
+    assert part in paths, part
+
+
+def test_a_finished_run_evaluated_and_saved_after_each_iteration(tiny_run):
+  assert runs.steps_of(tiny_run) == [5, 10]
+  for step in (5, 10):
+    evaluation = checkpoint.read_run(tiny_run, step)["evaluation"]
+    assert evaluation["step"] == step
+    assert evaluation["sets"]["all"]["count"] == 27
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path):
+  first = runs.train_tiny(tmp_path)
+  before = runs.read_state(tmp_path, 10)
+  again = runs.train_tiny(tmp_path)
+  assert again["step"] == first["step"] == 10
+  assert again["evaluation"] == first["evaluation"]
+  after = runs.read_state(tmp_path, 10)
+  for path, value in before.items():
+    np.testing.assert_array_equal(after[path], value, err_msg=path)
+
+
+def test_num_steps_ends_early_saves_and_does_not_evaluate(tmp_path):
+  result = runs.train_tiny(tmp_path, num_steps=5)
+  assert result["step"] == 5
+  assert result["total_steps"] == 10  # The schedule does not change.
+  assert result["evaluation"] is None
+  assert runs.steps_of(tmp_path) == [5]
+
+
+def test_an_evaluation_that_num_steps_left_out_is_made_up_for(tmp_path):
+  runs.train_tiny(tmp_path, num_steps=5)
+  assert runs.steps_of(tmp_path) == [5]
+  runs.train_tiny(tmp_path)
+  evaluated = [
+    step
+    for name, step, _ in runs.read_scalars(tmp_path)
+    if name == "eval/all/exact_accuracy"
+  ]
+  assert evaluated == [5, 10]
+
+
+def test_tensorboard_holds_every_update_under_the_reference_names(tiny_run):
+  scalars = runs.read_scalars(tiny_run)
+  names = {name for name, _, _ in scalars}
+  train_names = (
+    "accuracy exact_accuracy q_halt_accuracy steps count lm_loss q_halt_loss "
+    "q_continue_loss lr grad_norm update_norm"
+  ).split()
+  perf_names = "step_seconds examples_per_s tokens_per_s mfu data_wait".split()
+  assert {f"train/{name}" for name in train_names} <= names
+  assert {f"perf/{name}" for name in perf_names} <= names
+  steps = [step for name, step, _ in scalars if name == "train/lm_loss"]
+  assert steps == list(range(1, 11))
+
+
+def test_checkpoint_interval_saves_in_between(tmp_path):
+  runs.train_tiny(tmp_path, checkpoint_interval=2, num_steps=5)
+  assert runs.steps_of(tmp_path) == [2, 4, 5]
+
+
+def test_config_versions_and_commit_stand_beside_the_checkpoints(tiny_run):
+  config = json.loads((tiny_run / "config.json").read_text())
+  assert config["model"]["hidden_size"] == 16
+  versions = json.loads((tiny_run / "versions.json").read_text())
+  assert versions["jax"]
+  assert "git_commit" in versions
+  run = checkpoint.read_run(tiny_run, 10)
+  assert run["config"] == config
+  assert run["versions"]["jax"] == versions["jax"]
+
+
+def test_predictions_are_saved_for_every_example_and_no_padding(tmp_path):
+  runs.train_tiny(tmp_path, save_predictions=True)
+  folder = tmp_path / "predictions" / "10"
+  saved = {p.stem: np.load(p) for p in folder.iterdir()}
+  inputs = np.load(tmp_path / "data" / "test" / "all__inputs.npy")
+  np.testing.assert_array_equal(saved["all__inputs"], inputs)
+  assert saved["all__logits"].shape == (27, 16, 6)
+  np.testing.assert_array_equal(
+    saved["all__predictions"], saved["all__logits"].argmax(-1)
+  )
+  assert saved["all__q_halt_logits"].shape == (27,)
+
+
+def test_resuming_with_other_shapes_names_the_keys(tiny_run):
+  with pytest.raises(InputError, match=r"config\.model\.H_cycles \(2 there, 3"):
+    runs.train_tiny(tiny_run, **{"model.H_cycles": 3})
+  with pytest.raises(InputError, match="global_batch_size"):
+    runs.train_tiny(tiny_run, global_batch_size=8)
+
+
+def test_resuming_on_data_of_another_size_is_refused(tmp_path):
+  runs.train_tiny(tmp_path, num_steps=2)
+  (tmp_path / "data").rename(tmp_path / "old")
+  with pytest.raises(InputError, match=r"seq_len is 36, but .*seq_len=16"):
+    runs.train_tiny(tmp_path, **{"data.box": "2x3"})
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    ({"global_batch_size": 20}, "does not divide over 8 devices; nearest"),
+    ({"epochs": 3}, "multiple of eval_interval=2"),
+    ({"loss.loss_type": "mse"}, r"config\.loss\.loss_type: .*got 'mse'"),
+    ({"eval.halt": "maybe"}, "halt: expected one of full, act, got 'maybe'"),
+    ({"model.num_heads": 3}, r"config\.model\.num_heads: .*got 3"),
+  ],
+)
+def test_a_bad_value_gets_one_clear_line(tmp_path, overrides, message):
+  with pytest.raises(InputError, match=message):
+    runs.train_tiny(tmp_path, **overrides)
+  assert not (tmp_path / "checkpoints").exists()
+
+
+def test_missing_data_says_which_command_builds_it(tmp_path):
+  missing = str(tmp_path / "nothing")
+  with pytest.raises(InputError, match=f"{missing}: .* build it with: python"):
+    runs.train_tiny(
+      tmp_path / "run",
+      **{
+        "data.path": missing,
+        "data.generate": False,
+        "data.build_command": "python -m data_tools.build_sudoku",
+      },
+    )
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (
+      ["--config=configs/sudoku.py:huge"],
+      "unknown variant; known are 1k, full",
+    ),
+    (
+      ["--config=configs/sudoku.py:mini", "--config.lrr=1"],
+      'Did you mean "lr"',
+    ),
+    (
+      ["--config=configs/sudoku.py:mini", "--config.model.depth=3"],
+      "unknown key 'depth'",
+    ),
+    (["--config=configs/sudoku.py:mini", "--config.lr=fast"], "config.lr=fast"),
+    (["--config=configs/nothing.py"], "configs/nothing.py"),
+    ([], "--config must have a value"),
+  ],
+)
+def test_a_bad_flag_gets_one_clear_line(flags, message):
+  with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
+    train.parse_flags(["train", "--workdir=unused", *flags])
+
+
+@pytest.mark.slow
+def test_the_command_line_says_what_is_wrong_and_exits_with_2():
+  command = [sys.executable, "-m", "hrm_jax.train", "--workdir=unused"]
+  bad = subprocess.run(
+    [*command, "--config=configs/sudoku.py:huge"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert bad.returncode == 2
+  assert bad.stdout == ""
+  assert bad.stderr.count("\n") == 1
+  helped = subprocess.run(
+    [*command, "--help"], capture_output=True, text=True, check=True
+  )
+  assert "example: python -m hrm_jax.train" in helped.stdout

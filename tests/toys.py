@@ -1,0 +1,169 @@
+"""A toy HRM, and what a test needs around it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from hrm_jax import optim, sharding, sparse_embedding, step
+from hrm_jax.model import HRM, make_model
+from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch, DatasetMetadata
+
+BATCH_SIZE = 8
+METADATA = DatasetMetadata(
+  pad_id=0,
+  ignore_label_id=0,
+  blank_identifier_id=0,
+  vocab_size=7,
+  seq_len=5,
+  num_puzzle_identifiers=6,
+  total_groups=5,
+  mean_puzzle_examples=1.0,
+  sets=("all",),
+)
+
+
+def normal(*shape: int, seed: int = 0, dtype=jnp.float32) -> jax.Array:
+  """Standard normal numbers."""
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def toy_model(**arch) -> HRM:
+  """One block a level, D 16, float32, at most four segments."""
+  toy = {
+    "H_layers": 1,
+    "L_layers": 1,
+    "hidden_size": 16,
+    "num_heads": 2,
+    "expansion": 1.0,
+    "forward_dtype": "float32",
+    "halt_max_steps": 4,
+  }
+  return make_model({**toy, **arch}, METADATA)
+
+
+def toy_batch(
+  seed: int = 0, batch_size: int = BATCH_SIZE, *, padding: int = 0
+) -> Batch:
+  """Random puzzles; the last `padding` rows are padding."""
+  rng = np.random.default_rng(seed)
+  shape = (batch_size, METADATA.seq_len)
+  batch = Batch(
+    inputs=rng.integers(1, METADATA.vocab_size, shape, np.int32),
+    labels=rng.integers(1, METADATA.vocab_size, shape, np.int32),
+    puzzle_identifiers=rng.integers(
+      1, METADATA.num_puzzle_identifiers, batch_size, np.int32
+    ),
+  )
+  batch["labels"][:, 0] = IGNORE_LABEL_ID
+  real = batch_size - padding
+  batch["inputs"][real:] = METADATA.pad_id
+  batch["labels"][real:] = IGNORE_LABEL_ID
+  batch["puzzle_identifiers"][real:] = METADATA.blank_identifier_id
+  return batch
+
+
+def toy_weights(model: HRM, seed: int = 0) -> step.Weights:
+  """Random weights everywhere: fresh ones never halt, their table is zero."""
+  rng = np.random.default_rng(seed)
+
+  def draw(leaf):
+    std = leaf.shape[-2] ** -0.5 if leaf.ndim > 1 else 1.0
+    return jnp.asarray(rng.normal(0, std, leaf.shape), leaf.dtype)
+
+  return jax.tree.map(draw, weight_shapes(model))
+
+
+def weight_shapes(model: HRM) -> step.Weights:
+  """What `init_weights` would draw, without drawing it."""
+  return jax.eval_shape(
+    lambda key: step.init_weights(model, key, METADATA.num_puzzle_identifiers),
+    jax.random.key(0),
+  )
+
+
+def variables_of(weights: step.Weights) -> dict:
+  """The weights as Linen wants them."""
+  return {"params": weights.params, "initial_states": weights.initial_states}
+
+
+def without_halting(weights: step.Weights) -> step.Weights:
+  """Weights whose rows all run until halt_max_steps."""
+  q_head = weights.params["q_head"]
+  sure = {**q_head, "bias": jnp.asarray([-100.0, 100.0])}
+  return weights._replace(params={**weights.params, "q_head": sure})
+
+
+def toy_optimizers(lr: float = 1e-2, decay: float = 0.1) -> step.Optimizers:
+  """Both transforms at a constant rate."""
+  schedule = optim.warmup_cosine(
+    lr, warmup_steps=0, total_steps=10, min_ratio=1.0
+  )
+  return step.Optimizers(
+    optim.adam_atan2(schedule, weight_decay=decay),
+    sparse_embedding.sparse_sign_sgd(schedule, weight_decay=decay),
+    schedule,
+  )
+
+
+def mesh_of(num_devices: int) -> Mesh:
+  """`sharding.make_mesh` of some of the devices."""
+  return jax.make_mesh(
+    (num_devices,),
+    ("data",),
+    axis_types=(AxisType.Auto,),
+    devices=jax.devices()[:num_devices],
+  )
+
+
+class Trainer:
+  """`step.train_step`, jitted as `hrm_jax.train` jits it.
+
+  Args:
+    model: the network.
+    num_devices: of the mesh.
+    num_puzzle_identifiers: rows of the puzzle table.
+  """
+
+  def __init__(
+    self,
+    model: HRM,
+    num_devices: int = 1,
+    num_puzzle_identifiers: int = METADATA.num_puzzle_identifiers,
+  ):
+    self.model, self.mesh = model, mesh_of(num_devices)
+    self.optimizers = toy_optimizers()
+    self._init = functools.partial(
+      step.init_state,
+      model,
+      self.optimizers,
+      batch_size=BATCH_SIZE,
+      num_puzzle_identifiers=num_puzzle_identifiers,
+    )
+    self.shapes = jax.eval_shape(functools.partial(self._init, seed=0))
+    self.shardings = sharding.of_state(self.mesh, self.shapes)
+    self.step = jax.jit(
+      functools.partial(
+        step.train_step,
+        model=model,
+        optimizers=self.optimizers,
+        loss=step.Loss(),
+      ),
+      donate_argnums=0,
+      out_shardings=(self.shardings, sharding.replicated(self.mesh)),
+    )
+
+  def state(self, seed: int = 0) -> step.TrainState:
+    """The state before the first update, with `toy_weights`."""
+    init = functools.partial(self._init, seed=seed)
+    state = jax.jit(init, out_shardings=self.shardings)()
+    weights = jax.device_put(
+      toy_weights(self.model), sharding.replicated(self.mesh)
+    )
+    return state._replace(weights=weights)
+
+  def put(self, batch: Batch) -> Batch:
+    """The batch on the mesh."""
+    return jax.device_put(batch, sharding.by_row(self.mesh))
