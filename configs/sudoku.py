@@ -91,12 +91,13 @@ def _mini():
   config.model.num_heads = 4
   config.model.H_layers = 2
   config.model.L_layers = 2
+  config.model.expansion = 3.0  # An MLP width of 256.
   config.model.forward_dtype = "float32"
   config.model.halt_max_steps = 4
   config.global_batch_size = 64
-  # One view of each of 1,000 puzzles per epoch: 104 * 1,000 / 64 = 1,625.
-  config.epochs = 104
-  config.eval_interval = 52
+  # One view of each of 1,000 puzzles per epoch: 128 * 1,000 / 64 = 2,000.
+  config.epochs = 128
+  config.eval_interval = 32
   config.lr = 1e-3
   config.lr_min_ratio = 0.0
   config.lr_warmup_steps = 100

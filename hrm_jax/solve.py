@@ -185,14 +185,13 @@ def main() -> None:
   puzzles = read_puzzles(args, side_of(trained))
   # Small sets get a small program; large ones the run's batch.
   batch_size = min(len(puzzles), trained.config.global_batch_size)
-  results = []
-  for result in solve(trained, puzzles, halt=args.halt, batch_size=batch_size):
-    if args.json:
-      results.append(result)
-    else:
-      show(result, trace=args.trace)
+  solutions = solve(trained, puzzles, halt=args.halt, batch_size=batch_size)
   if args.json:
-    console.print_json({"step": trained.step, "puzzles": results})
+    found = [solution.to_json() for solution in solutions]
+    console.print_json({"step": trained.step, "puzzles": found})
+    return
+  for solution in solutions:
+    show(solution, trace=args.trace)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,6 @@ def train(
   evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
 
   run = checkpoint.describe_run(config, metadata)
-  checkpoint.write_description(workdir, run)
   with Checkpoints(workdir, config.max_to_keep) as checkpoints:
     # --- resume, or start
     done = checkpoints.latest_step() or 0
@@ -115,6 +114,7 @@ def train(
       log.info(f"resumed {workdir} at update {done:,}")
     else:
       state = jax.jit(init, out_shardings=shardings)()
+    checkpoint.write_description(workdir, run)
     stop = min(config.num_steps or data.total_steps, data.total_steps)
     log.info(
       f"{count_parameters(state.weights.params):,} dense parameters, puzzle "

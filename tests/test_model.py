@@ -6,12 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax.extend.core import jaxprs_in_params
 
 from hrm_jax import act, step
 from hrm_jax.console import InputError
 from hrm_jax.layers import Block
-from hrm_jax.model import HRM, Level, count_parameters, make_model
+from hrm_jax.model import (
+  HRM,
+  Level,
+  SegmentOutput,
+  count_parameters,
+  make_model,
+)
 from tests.toys import (
   BATCH_SIZE,
   METADATA,
@@ -37,9 +43,16 @@ def think(model, *inputs):
   return jax.jit(model.apply)(variables, *inputs)
 
 
-def squares(output):
+def wave(output):
   """A number that depends on all that a segment yields."""
   return sum(jnp.sum(jnp.sin(leaf)) for leaf in output)
+
+
+def assert_close(got, want, *, rtol):
+  """Each leaf within `rtol` of the leaf's largest element."""
+  for one, other in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+    atol = rtol * np.abs(other).max()
+    np.testing.assert_allclose(one, other, rtol=0, atol=atol)
 
 
 def test_sudoku_size_has_the_published_number_of_parameters():
@@ -71,7 +84,7 @@ def test_no_gradient_reaches_the_incoming_states():
   variables = variables_of(toy_weights(model))
 
   def total(variables, z_H, z_L, *inputs):
-    return squares(model.apply(variables, z_H, z_L, *inputs))
+    return wave(model.apply(variables, z_H, z_L, *inputs))
 
   grad = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
   d_variables, d_z_H, d_z_L = grad(variables, *segment_inputs(model))
@@ -81,44 +94,46 @@ def test_no_gradient_reaches_the_incoming_states():
     assert np.any(d_param)
 
 
-def by_hand(model, variables, z_H, z_L, inputs, rows):
-  """A segment in plain Python, each state detached but the last."""
+def last_updates(variables, rows, z_H, z_L, inputs, model):
+  """The updates that carry gradient, and the heads."""
   bound = model.bind(variables)
-  x = bound.embed_inputs(inputs, rows)
-  for i in range(model.H_cycles):
-    for j in range(model.L_cycles):
-      z_L = bound.L_level(lax.stop_gradient(z_L), z_H + x)
-      if (i, j) != (model.H_cycles - 1, model.L_cycles - 1):
-        z_L = lax.stop_gradient(z_L)
-    z_H = bound.H_level(lax.stop_gradient(z_H), z_L)
-    if i != model.H_cycles - 1:
-      z_H = lax.stop_gradient(z_H)
+  z_L = bound.L_level(z_L, z_H + bound.embed_inputs(inputs, rows))
+  z_H = bound.H_level(z_H, z_L)
   q = bound.q_head(z_H[:, 0])
-  return z_H, z_L, bound.lm_head(z_H[:, model.num_slots :]), q[:, 0], q[:, 1]
+  logits = bound.lm_head(z_H[:, model.num_slots :])
+  return SegmentOutput(z_H, z_L, logits, q[:, 0], q[:, 1])
 
 
-@pytest.mark.parametrize(
-  ("H_cycles", "L_cycles"), [(1, 1), (1, 3), (3, 1), (2, 3)]
-)
+@pytest.mark.parametrize(("H_cycles", "L_cycles"), [(1, 1), (2, 3)])
 def test_gradient_passes_the_last_updates_alone(H_cycles, L_cycles):
   model = toy_model(H_cycles=H_cycles, L_cycles=L_cycles)
   variables = variables_of(toy_weights(model))
   z_H, z_L, inputs, rows = segment_inputs(model)
 
-  def total(variables, rows, segment):
-    output = segment(variables, z_H, z_L, inputs, rows)
-    return squares(output), tuple(output)
+  def gradient(segment):
+    def total(variables, rows, z_H, z_L):
+      output = segment(variables, rows, z_H, z_L)
+      return wave(output), output
 
-  got, want = (
-    jax.jit(
-      jax.grad(
-        functools.partial(total, segment=segment), argnums=(0, 1), has_aux=True
+    return jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))
+
+  got = gradient(
+    lambda variables, rows, z_H, z_L: model.apply(
+      variables, z_H, z_L, inputs, rows
+    )
+  )(variables, rows, z_H, z_L)
+  final = functools.partial(last_updates, inputs=inputs, model=model)
+  update = jax.jit(final)
+  for i in range(H_cycles):
+    for _ in range(L_cycles - (i == H_cycles - 1)):
+      z_L = update(variables, rows, z_H, z_L).z_L
+    if i < H_cycles - 1:
+      # The last z_L of the round stands; only z_H moves on.
+      z_H = jax.jit(lambda z_H, z_L: model.bind(variables).H_level(z_H, z_L))(
+        z_H, z_L
       )
-    )(variables, rows)
-    for segment in (model.apply, functools.partial(by_hand, model))
-  )
-  for one, other in zip(*map(jax.tree.leaves, (got, want)), strict=True):
-    np.testing.assert_allclose(one, other, atol=1e-4)
+  want = gradient(final)(variables, rows, z_H, z_L)
+  assert_close(got, want, rtol=2e-5)
 
 
 def test_puzzle_rows_are_padded_into_slots_before_the_grid():
@@ -170,9 +185,7 @@ def test_only_positions_tell_the_cells_apart(positions):
 def test_bfloat16_is_near_float32():
   exact, rounded = (
     think(model, *segment_inputs(model))
-    for model in map(
-      lambda dtype: toy_model(forward_dtype=dtype), ("float32", "bfloat16")
-    )
+    for model in (toy_model(), toy_model(forward_dtype="bfloat16"))
   )
   assert rounded.z_H.dtype == rounded.logits.dtype == jnp.bfloat16
   assert rounded.q_halt_logits.dtype == jnp.float32
@@ -239,9 +252,7 @@ def test_default_architecture_is_accepted():
 
 def equations(jaxpr):
   """Number of equations of a jaxpr, those of its loops' bodies too."""
-  inner = [sub for eqn in jaxpr.eqns for sub in jax.core.jaxprs_in_params(
-    eqn.params
-  )]
+  inner = [sub for eqn in jaxpr.eqns for sub in jaxprs_in_params(eqn.params)]
   return len(jaxpr.eqns) + sum(map(equations, inner))
 
 

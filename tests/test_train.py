@@ -85,13 +85,12 @@ def test_an_evaluation_that_num_steps_left_out_is_made_up_for(tmp_path):
 def test_tensorboard_holds_every_update_under_the_reference_names(tiny_run):
   scalars = runs.read_scalars(tiny_run)
   names = {name for name, _, _ in scalars}
-  train_names = (
-    "accuracy exact_accuracy q_halt_accuracy steps count lm_loss q_halt_loss "
-    "q_continue_loss lr grad_norm update_norm"
-  ).split()
-  perf_names = "step_seconds examples_per_s tokens_per_s mfu data_wait".split()
-  assert {f"train/{name}" for name in train_names} <= names
-  assert {f"perf/{name}" for name in perf_names} <= names
+  losses = {"lm_loss", "q_halt_loss", "q_continue_loss"}
+  rows = {"count", "accuracy", "exact_accuracy", "q_halt_accuracy", "steps"}
+  norms = {"lr", "grad_norm", "update_norm", "puzzle_emb_update_norm"}
+  speed = {"step_seconds", "examples_per_s", "tokens_per_s", "mfu", "data_wait"}
+  assert {f"train/{name}" for name in losses | rows | norms} <= names
+  assert {f"perf/{name}" for name in speed} <= names
   steps = [step for name, step, _ in scalars if name == "train/lm_loss"]
   assert steps == list(range(1, 11))
 

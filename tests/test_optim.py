@@ -1,0 +1,148 @@
+"""Adam-atan2 and its schedule, on trees of a few numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hrm_jax import optim
+from tests.toys import normal
+
+PARAMS = {"kernel": normal(3, 4), "bias": normal(4, seed=1)}
+
+
+def gradients(seed):
+  return {"kernel": normal(3, 4, seed=seed), "bias": normal(4, seed=seed + 9)}
+
+
+def run(transform, grads, params=PARAMS):
+  """Parameters and state after an update with each of `grads`."""
+  state = transform.init(params)
+  for grad in grads:
+    updates, state = transform.update(grad, state, params)
+    params = optax.apply_updates(params, updates)
+  return params, state
+
+
+def scaled(tree, factor):
+  return jax.tree.map(lambda leaf: factor * leaf, tree)
+
+
+def assert_trees_close(got, want, rtol=1e-6):
+  for one, other in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+    np.testing.assert_allclose(one, other, rtol=rtol, atol=1e-7)
+
+
+def test_direction_does_not_depend_on_the_scale_of_the_gradient():
+  grads = [gradients(seed) for seed in range(3)]
+  transform = optim.adam_atan2(1e-2)
+  want, _ = run(transform, grads)
+  # A power of two, so that the scaled moments round alike.
+  got, _ = run(transform, [scaled(grad, 2.0**-20) for grad in grads])
+  assert_trees_close(got, want)
+
+
+def test_first_direction_is_atan2_of_the_uncorrected_moment():
+  b1, b2 = 0.9, 0.95
+  transform = optim.scale_by_adam_atan2(b1, b2)
+  direction, _ = transform.update(
+    gradients(0), transform.init(PARAMS), PARAMS
+  )
+  want = np.arctan2(1 - b1, 1) / (1 - b1)
+  for leaf, grad in zip(
+    *map(jax.tree.leaves, (direction, gradients(0))), strict=True
+  ):
+    np.testing.assert_allclose(leaf, want * np.sign(grad), rtol=1e-5)
+
+
+def test_without_gradient_every_parameter_only_decays():
+  transform = optim.adam_atan2(0.1, weight_decay=0.5)
+  params, _ = run(transform, [scaled(PARAMS, 0.0)] * 2)
+  assert_trees_close(params, scaled(PARAMS, 0.95**2))
+
+
+def test_decay_uses_the_parameters_before_the_update():
+  grads = [gradients(0)]
+  plain, _ = run(optim.adam_atan2(0.1), grads)
+  decayed, _ = run(optim.adam_atan2(0.1, weight_decay=0.5), grads)
+  want = jax.tree.map(lambda p, q: p - 0.05 * q, plain, PARAMS)
+  assert_trees_close(decayed, want, rtol=1e-5)
+
+
+def test_state_keeps_its_layout_and_counts_updates():
+  transform = optim.adam_atan2(0.1)
+  _, state = run(transform, [gradients(0)] * 3)
+  assert state[0].count == 3
+  assert state[0].count.dtype == jnp.int32
+  before = transform.init(PARAMS)
+  assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, before)
+  kinds = [jax.tree.map(jnp.result_type, s) for s in (state, before)]
+  assert kinds[0] == kinds[1]
+
+
+def test_moments_decay_by_their_own_rates():
+  transform = optim.scale_by_adam_atan2(0.5, 0.75)
+  state = transform.init(jnp.zeros([1]))
+  for grad in (2.0, 0.0):
+    _, state = transform.update(jnp.full([1], grad), state)
+  np.testing.assert_allclose(state.mu, [0.5 * 0.5 * 2])
+  np.testing.assert_allclose(state.nu, [0.75 * 0.25 * 4])
+
+
+def test_jit_changes_nothing():
+  transform = optim.adam_atan2(
+    optim.warmup_cosine(1e-2, warmup_steps=2, total_steps=9, min_ratio=0.1),
+    weight_decay=0.1,
+  )
+  grads = [gradients(seed) for seed in range(3)]
+  want, _ = run(transform, grads)
+  got, _ = jax.jit(lambda grads: run(transform, grads))(grads)
+  assert_trees_close(got, want, rtol=1e-5)
+
+
+def test_first_update_takes_rate_one():
+  transform = optim.adam_atan2(lambda update: 0.1 * update, weight_decay=1.0)
+  params, _ = run(transform, [scaled(PARAMS, 0.0)])
+  assert_trees_close(params, scaled(PARAMS, 0.9))
+
+
+def make_schedule(**changed):
+  arguments = {"warmup_steps": 10, "total_steps": 110, "min_ratio": 0.1}
+  return optim.warmup_cosine(2.0, **{**arguments, **changed})
+
+
+def test_rate_rises_in_a_line_and_falls_by_the_cosine():
+  schedule = make_schedule()
+  np.testing.assert_allclose(
+    [schedule(t) for t in (1, 5, 10, 60, 110)], [0.2, 1.0, 2.0, 1.1, 0.2]
+  )
+
+
+def test_rate_rises_again_beyond_the_end():
+  schedule = make_schedule()
+  np.testing.assert_allclose(schedule(130), schedule(90), rtol=1e-5)
+  assert schedule(130) > schedule(110)
+
+
+def test_rate_without_warmup_starts_at_the_top():
+  schedule = make_schedule(warmup_steps=0, total_steps=1000)
+  np.testing.assert_allclose(schedule(1), 2.0, rtol=1e-5)
+
+
+def test_rate_is_constant_at_ratio_one():
+  schedule = make_schedule(min_ratio=1.0)
+  np.testing.assert_array_equal([schedule(t) for t in (10, 57, 300)], [2.0] * 3)
+
+
+@pytest.mark.parametrize("total_steps", [0, 5, 10])
+def test_rate_is_finite_when_warmup_takes_the_whole_run(total_steps):
+  schedule = make_schedule(total_steps=total_steps)
+  assert np.all(np.isfinite([schedule(t) for t in range(1, 30)]))
+
+
+def test_rate_is_the_same_for_numbers_and_traced_counts():
+  schedule = make_schedule()
+  updates = jnp.arange(1, 120)
+  got = jax.jit(jax.vmap(schedule))(updates)
+  np.testing.assert_allclose(got, [schedule(int(t)) for t in updates], rtol=1e-6)
