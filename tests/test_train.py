@@ -187,9 +187,12 @@ def test_missing_data_says_which_command_builds_it(tmp_path):
     ([], "--config must have a value"),
   ],
 )
-def test_a_bad_flag_gets_one_clear_line(flags, message):
+def test_a_bad_flag_gets_one_clear_line(monkeypatch, flags, message):
+  argv = ["train", "--workdir=unused", *flags]
+  # ml_collections looks for overrides there, whatever it is handed.
+  monkeypatch.setattr("sys.argv", argv)
   with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
-    train.parse_flags(["train", "--workdir=unused", *flags])
+    train.parse_flags(argv)
 
 
 @pytest.mark.slow

@@ -1,0 +1,282 @@
+"""One training update, jitted as the trainer jits it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hrm_jax import act, step
+from tests.toys import (
+  BATCH_SIZE,
+  METADATA,
+  Trainer,
+  toy_batch,
+  toy_model,
+  toy_weights,
+  variables_of,
+  without_halting,
+)
+
+LR, DECAY = 1e-2, 0.1  # Of `toy_optimizers`.
+
+
+@functools.cache
+def trainer(num_devices=1):
+  """Shared, for its compiled update: an exploring model on some devices."""
+  return Trainer(toy_model(halt_exploration_prob=0.5), num_devices)
+
+
+def run(updates, num_devices=1, seed=0):
+  """The state after some updates, and each update's sums; host arrays."""
+  ours = trainer(num_devices)
+  state, all_sums = ours.state(seed), []
+  for i in range(updates):
+    state, sums = ours.step(state, ours.put(toy_batch(i)))
+    all_sums.append(sums)
+  state = state._replace(key=jax.random.key_data(state.key))
+  return jax.device_get((state, all_sums))
+
+
+def assert_trees_equal(got, want):
+  for one, other in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def no_exploration():
+  return act.Draws(jnp.ones([BATCH_SIZE]), jnp.full([BATCH_SIZE], 2))
+
+
+def test_update_is_a_pass_then_both_optimisers():
+  ours = trainer()
+  state = ours.state()
+  key = jax.random.fold_in(state.key, state.step)
+  draws = act.exploration_draws(key, BATCH_SIZE, ours.model.halt_max_steps)
+
+  @jax.jit
+  def in_pieces(state, batch):
+    carry, gradients, segment = step.forward_backward(
+      ours.model, state.weights, state.carry, batch, draws, step.Loss()
+    )
+    state, norms = step.apply_gradients(state, gradients, ours.optimizers)
+    return state._replace(carry=carry), segment.sums | norms
+
+  want, want_sums = in_pieces(state, toy_batch())
+  got, sums = ours.step(state, ours.put(toy_batch()))
+  assert sums.keys() == want_sums.keys() | {"lr"}
+  assert int(got.step) == int(got.opt_state[0].count) == 1
+  for one, other in zip(
+    *map(jax.tree.leaves, (got.weights, want.weights)), strict=True
+  ):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+  assert_trees_equal(got.carry.steps, want.carry.steps)
+
+
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_later_updates_do_not_recompile(num_devices):
+  run(3, num_devices)
+  assert trainer(num_devices).step._cache_size() == 1
+
+
+def test_the_old_state_is_given_away():
+  ours = trainer()
+  state = ours.state()
+  ours.step(state, ours.put(toy_batch()))
+  kept = [
+    jax.tree_util.keystr(path)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    if not leaf.is_deleted()
+  ]
+  assert kept == []
+
+
+def test_updates_move_nothing_between_host_and_device():
+  ours = trainer()
+  batches = [ours.put(toy_batch(i)) for i in range(3)]
+  state, _ = ours.step(ours.state(), batches[0])
+  with jax.transfer_guard("disallow"):
+    for batch in batches[1:]:
+      state, _ = ours.step(state, batch)
+  assert int(state.step) == 3
+
+
+def test_same_seed_gives_the_same_run():
+  first, second, other = run(3), run(3), run(3, seed=1)
+  assert_trees_equal(first, second)
+  assert np.any(first[0].key != other[0].key)
+
+
+def test_eight_devices_compute_what_one_does():
+  (one, one_sums), (eight, eight_sums) = run(5, 1), run(5, 8)
+  for got, want in zip(eight_sums, one_sums, strict=True):
+    for name in want:
+      np.testing.assert_allclose(
+        got[name], want[name], rtol=1e-3, err_msg=name
+      )
+  np.testing.assert_array_equal(eight.carry.steps, one.carry.steps)
+  np.testing.assert_array_equal(eight.carry.halted, one.carry.halted)
+  assert len(np.unique(one.carry.steps)) > 1
+  for got, want in zip(
+    *map(jax.tree.leaves, (eight.weights, one.weights)), strict=True
+  ):
+    off = np.abs(got - want)
+    # A gradient near zero may point either way: few weights, a few moves.
+    assert np.mean(off > 1e-4) < 0.01
+    assert off.max() < 10 * LR
+
+
+def first_pass(model, batch, weights=None):
+  """`forward_backward` on fresh rows."""
+  weights = weights or toy_weights(model)
+  carry = act.init_carry(
+    BATCH_SIZE,
+    (model.num_positions, model.hidden_size),
+    model.seq_len,
+    model.dtype,
+  )
+  run = functools.partial(step.forward_backward, model, loss=step.Loss())
+  return jax.jit(run)(weights, carry, batch, no_exploration())
+
+
+def test_target_uses_the_weights_before_the_update():
+  ours = trainer()
+  state = ours.state()
+  model, weights = ours.model, toy_weights(ours.model)
+  new, sums = ours.step(state, ours.put(toy_batch()))
+
+  @jax.jit
+  def loss_of_going_on(weights):
+    rows = step.gather_puzzle_rows(
+      model, weights, toy_batch()["puzzle_identifiers"]
+    )
+    think = functools.partial(
+      model.apply,
+      variables_of(weights),
+      inputs=toy_batch()["inputs"],
+      puzzle_rows=rows,
+    )
+    z_shape = new.carry.z_H.shape
+    initial = step.initial_latents(model, weights)
+    output = think(*(jnp.broadcast_to(z, z_shape) for z in initial))
+    following = think(new.carry.z_H, new.carry.z_L)
+    value = jnp.maximum(following.q_halt_logits, following.q_continue_logits)
+    return optax.sigmoid_binary_cross_entropy(
+      output.q_continue_logits, jax.nn.sigmoid(value)
+    ).sum()
+
+  got = sums["q_continue_loss"]
+  np.testing.assert_allclose(got, loss_of_going_on(weights), rtol=1e-5)
+  assert not np.isclose(got, loss_of_going_on(new.weights), rtol=1e-3)
+
+
+def test_with_one_segment_there_is_no_target():
+  model = toy_model(halt_max_steps=1)
+  carry, _, segment = first_pass(model, toy_batch())
+  assert segment.target_q_continue is None
+  assert "q_continue_loss" not in segment.sums
+  assert np.all(carry.halted)
+
+
+def test_no_gradient_crosses_updates():
+  model, weights = toy_model(), toy_weights(toy_model())
+  carry = act.init_carry(
+    BATCH_SIZE, (model.num_positions, 16), model.seq_len, model.dtype
+  )
+  carry = carry._replace(halted=jnp.zeros([BATCH_SIZE], bool))
+
+  def loss(z_H, z_L):
+    _, _, segment = step.forward_backward(
+      model,
+      weights,
+      carry._replace(z_H=z_H, z_L=z_L),
+      toy_batch(),
+      no_exploration(),
+      step.Loss(),
+    )
+    return segment.loss
+
+  grads = jax.jit(jax.grad(loss, argnums=(0, 1)))(carry.z_H + 1, carry.z_L)
+  assert not np.any(grads[0])
+  assert not np.any(grads[1])
+
+
+def test_gradient_is_that_of_the_mean_over_the_global_batch():
+  model = toy_model(puzzle_emb_ndim=0)
+  _, whole, segment = first_pass(model, toy_batch())
+  twice = {k: np.concatenate([v[:4], v[:4]]) for k, v in toy_batch().items()}
+  _, doubled, _ = first_pass(model, twice)
+  twice_other = {
+    k: np.concatenate([v[4:], v[4:]]) for k, v in toy_batch().items()
+  }
+  _, doubled_other, _ = first_pass(model, twice_other)
+  for grad, one, other in zip(
+    *map(jax.tree.leaves, (whole, doubled, doubled_other)), strict=True
+  ):
+    np.testing.assert_allclose(grad, (one + other) / 2, atol=1e-5)
+  assert whole.puzzle_rows is None
+  assert segment.sums["lm_loss"].shape == ()
+
+
+def test_the_rows_in_use_are_those_of_the_current_puzzles():
+  ours = trainer()
+  state = ours.state()
+  state = state._replace(weights=without_halting(state.weights))
+  before = np.array(state.weights.puzzle_table)
+  mine, offered = toy_batch(0), toy_batch(1)
+  mine["puzzle_identifiers"][:] = [1, 1, 1, 2, 2, 2, 4, 4]
+  offered["puzzle_identifiers"][:] = 3
+  for batch in (mine, offered, offered):
+    state, _ = ours.step(state, ours.put(batch))
+  same = np.all(np.array(state.weights.puzzle_table) == before, axis=1)
+  np.testing.assert_array_equal(np.nonzero(~same)[0], [1, 2, 4])
+  assert state.carry.steps.tolist() == [3] * BATCH_SIZE
+
+
+def test_the_blank_row_of_the_table_is_updated_too():
+  ours = trainer()
+  state = ours.state()
+  before = np.array(state.weights.puzzle_table)
+  batch = toy_batch(padding=3)
+  state, sums = ours.step(state, ours.put(batch))
+  moves = np.array(state.weights.puzzle_table) - before * (1 - LR * DECAY)
+  np.testing.assert_allclose(np.abs(moves[0]), np.full(16, LR), rtol=1e-3)
+  assert sums["count"] <= BATCH_SIZE - 3
+
+
+def test_without_table_training_goes_on():
+  ours = Trainer(toy_model(puzzle_emb_ndim=0))
+  state, sums = ours.step(ours.state(), ours.put(toy_batch()))
+  assert state.weights.puzzle_table is state.table_opt_state is None
+  assert np.isfinite(sums["lm_loss"])
+  assert "puzzle_emb_grad_norm" not in sums
+
+
+def test_logged_norms_are_those_of_the_move():
+  ours = trainer()
+  state = ours.state()
+  before = jax.device_get(state.weights)
+  state, sums = ours.step(state, ours.put(toy_batch()))
+  after = jax.device_get(state.weights)
+  move = jax.tree.map(jnp.subtract, after.params, before.params)
+  np.testing.assert_allclose(
+    sums["update_norm"], optax.tree.norm(move), rtol=1e-3
+  )
+  table_move = np.linalg.norm(after.puzzle_table - before.puzzle_table)
+  np.testing.assert_allclose(
+    sums["puzzle_emb_update_norm"], table_move, rtol=1e-3
+  )
+  assert sums["lr"] == np.float32(LR)
+
+
+def test_fresh_weights_have_a_table_of_zeros_and_a_modest_q_head():
+  weights = jax.jit(
+    lambda key: step.init_weights(
+      toy_model(), key, METADATA.num_puzzle_identifiers
+    )
+  )(jax.random.key(0))
+  assert weights.puzzle_table.shape == (METADATA.num_puzzle_identifiers, 16)
+  assert not np.any(weights.puzzle_table)
+  assert not np.any(weights.params["q_head"]["kernel"])
+  assert weights.params["q_head"]["bias"].tolist() == [-5.0, -5.0]
