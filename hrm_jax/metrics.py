@@ -4,6 +4,7 @@ The names are the reference's: `train/accuracy`, `train/lm_loss`, ...; ours
 are `eval/<set>/<metric>` and `perf/<quantity>`.
 """
 
+import json
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,9 +75,10 @@ class Writer:
     for name, value in values.items():
       self._writer.add_scalar(name, value, step)
 
-  def text(self, name: str, text: str) -> None:
-    """Writes a piece of Markdown."""
-    self._writer.add_text(name, text)
+  def json(self, name: str, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object as text."""
+    text = json.dumps(value, indent=2)
+    self._writer.add_text(name, f"```\n{text}\n```")
 
   def close(self) -> None:
     """Flushes and closes the event file."""
@@ -181,6 +183,10 @@ class Meter:
     if self._pending is not None:
       self._log(*self._pending)
       self._pending = None
+
+  def write_config(self, config: Mapping[str, Any]) -> None:
+    """Shows the run's configuration beside its curves."""
+    self._writer.json("config", config)
 
   def write_evaluation(self, step: int, result: Mapping[str, Any]) -> None:
     """Logs an evaluation; the clock does not count it."""

@@ -207,9 +207,9 @@ class HRM(nn.Module):
     Returns:
       The new states and what the heads read from them.
     """
-    # A float32 model means float32 products, on GPU and TPU too; bfloat16
-    # products are not affected.
-    with jax.default_matmul_precision("highest"):
+    # A float32 model means float32 products, on GPU and TPU too.
+    is_exact = self.dtype == jnp.float32
+    with jax.default_matmul_precision("highest" if is_exact else "default"):
       x = self.embed_inputs(inputs, puzzle_rows)
       z_H, z_L = lax.stop_gradient((z_H, z_L))
       if not self.is_initializing():  # The weights must exist to be frozen.

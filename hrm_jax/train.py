@@ -149,6 +149,7 @@ def train(
       log_every=config.log_every,
     )
     with meter:
+      meter.write_config(run["config"])
       # A run that num_steps ended here owes the evaluation that stands here.
       if ends_iteration(data, done) and done < stop and not is_evaluated():
         evaluate_now(state)

@@ -15,9 +15,8 @@ import numpy as np
 from hrm_jax.model import HRM, make_model
 from hrm_jax.puzzle import DatasetMetadata, metadata_from_json
 
-DIRECTORY = pathlib.Path(
-  os.environ.get("HRM_GOLDEN_DIR", pathlib.Path(__file__).parent / "golden")
-)
+OURS = pathlib.Path(__file__).parent / "golden"
+DIRECTORY = pathlib.Path(os.environ.get("HRM_GOLDEN_DIR", OURS))
 
 FLAT = "@flat7"  # Such a key holds every seventh element.
 
@@ -78,17 +77,17 @@ class Case:
     return state
 
 
-def every_case() -> list[Case]:
+def every_case(directory: pathlib.Path = DIRECTORY) -> list[Case]:
   """All cases, by folder name."""
-  folders = sorted(p.parent for p in DIRECTORY.glob("*/manifest.json"))
+  folders = sorted(p.parent for p in directory.glob("*/manifest.json"))
   if not folders:
-    raise FileNotFoundError(f"{DIRECTORY}: no */manifest.json in it.")
+    raise FileNotFoundError(f"{directory}: no */manifest.json in it.")
   return [Case(folder) for folder in folders]
 
 
 def find(name: str) -> Case:
-  """The case that calls itself `name`."""
-  for case in every_case():
+  """The case that calls itself `name`, which others may start from."""
+  for case in every_case() + every_case(OURS):
     if name in (case.manifest.get("case"), case.folder.name):
       return case
   raise FileNotFoundError(f"{DIRECTORY}: no case '{name}' in it.")

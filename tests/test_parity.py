@@ -198,10 +198,10 @@ def named_segment(carry, gradients, segment):
     "loss/total": segment.loss,
     "loss/lm": sums["lm_loss"],
     "loss/q_halt": sums["q_halt_loss"],
+    "loss/q_continue": sums.get("q_continue_loss", np.zeros([])),
   }
   if segment.target_q_continue is not None:
     named["out/target_q_continue"] = segment.target_q_continue
-    named["loss/q_continue"] = sums["q_continue_loss"]
   for key, value in carry.current.items():
     named[f"carry/current/{key}"] = value
   for key, value in sums.items():
