@@ -1,4 +1,4 @@
-"""From a data set directory to batches, each reachable by its number.
+"""From a split to batches, each reachable by its number.
 
 The order of training is a pure function of (seed, step): a generator keyed by
 its place in the order replaces the state that a running generator would have.
@@ -12,9 +12,7 @@ Differs from the reference: it draws examples from NumPy's unseeded global
 generator; here everything follows from the seed.
 """
 
-import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +21,7 @@ import numpy as np
 
 from hrm_jax import puzzle
 from hrm_jax.console import InputError
+from hrm_jax.dataset import ExampleSet, Split
 from hrm_jax.puzzle import Batch
 
 # One thread keeps ahead of any device; more only contend for the interpreter
@@ -36,137 +35,6 @@ _VISITS_PER_BLOCK = 8192
 _VISITS, _EXAMPLES = 0, 1
 
 _ALL_ROWS = slice(None)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ExampleSet:
-  """One set of a split; the fields of `puzzle`, checked against each other.
-
-  Attributes:
-    name: as in the metadata.
-    inputs: [examples, G] integers as on disk, memory-mapped.
-    labels: like `inputs`.
-    puzzle_identifiers: [puzzles] int64.
-    puzzle_indices: [puzzles + 1] int64, increasing, from 0 to examples.
-    group_indices: [groups + 1] int64, increasing, from 0 to puzzles.
-  """
-
-  name: str
-  inputs: np.ndarray
-  labels: np.ndarray
-  puzzle_identifiers: np.ndarray
-  puzzle_indices: np.ndarray
-  group_indices: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-  """An opened split: `path` (its directory), `metadata` and `sets`."""
-
-  path: pathlib.Path
-  metadata: puzzle.DatasetMetadata
-  sets: tuple[ExampleSet, ...]
-
-
-def open_split(root: str | pathlib.Path, split: str) -> Split:
-  """Opens `<root>/<split>` without reading its inputs and labels.
-
-  Raises:
-    InputError: a file is missing, damaged or at odds with the others. Token
-      ids are checked later, in each batch as it is read.
-  """
-  metadata = puzzle.read_metadata(root, split)
-  path = puzzle.metadata_path(root, split)
-  if not metadata.sets:
-    raise InputError(f"{path}: key 'sets': expected a name, got none.")
-  sets = tuple(_open_set(root, split, name, metadata) for name in metadata.sets)
-  groups = sum(len(s.group_indices) - 1 for s in sets)
-  if groups != metadata.total_groups:
-    raise InputError(
-      f"{path}: key 'total_groups': expected {groups}, the groups in the "
-      f"sets' files, got {metadata.total_groups}."
-    )
-  return Split(path.parent, metadata, sets)
-
-
-def _open_set(
-  root: str | pathlib.Path,
-  split: str,
-  name: str,
-  metadata: puzzle.DatasetMetadata,
-) -> ExampleSet:
-  path = {f: puzzle.field_path(root, split, name, f) for f in puzzle.FIELDS}
-  array = {f: _map_integers(path[f]) for f in puzzle.FIELDS}
-
-  def expect_shape(field: str, expected: tuple[int, ...]) -> None:
-    if array[field].shape != expected:
-      raise InputError(
-        f"{path[field]}: expected shape {expected}, got {array[field].shape}."
-      )
-
-  examples = len(array["inputs"])
-  expect_shape("inputs", (examples, metadata.seq_len))
-  expect_shape("labels", (examples, metadata.seq_len))
-  puzzles = array["puzzle_identifiers"].size
-  expect_shape("puzzle_identifiers", (puzzles,))
-
-  small = {f: array[f].astype(np.int64) for f in puzzle.FIELDS[2:]}
-  expect_shape("puzzle_indices", (puzzles + 1,))
-  expect_shape("group_indices", (array["group_indices"].size,))
-  _check_boundaries(
-    path["puzzle_indices"], small["puzzle_indices"], examples, "examples"
-  )
-  _check_boundaries(
-    path["group_indices"], small["group_indices"], puzzles, "puzzles"
-  )
-  ids, rows = small["puzzle_identifiers"], metadata.num_puzzle_identifiers
-  if ids.min() < 0 or ids.max() >= rows:
-    raise InputError(
-      f"{path['puzzle_identifiers']}: expected identifiers in 0..{rows - 1} "
-      f"(num_puzzle_identifiers {rows}), got {ids.min()}..{ids.max()}."
-    )
-  return ExampleSet(name, array["inputs"], array["labels"], **small)
-
-
-def _map_integers(path: pathlib.Path) -> np.ndarray:
-  """Memory-maps a .npy file of integers: one dimension at least, not empty."""
-  try:
-    # Unlike np.load, this never takes a file for a pickle or an archive.
-    mapped = np.lib.format.open_memmap(path, mode="r")
-  except FileNotFoundError:
-    raise InputError(
-      f"{path}: no such file, but its dataset.json names the set."
-    ) from None
-  except (OSError, ValueError) as error:
-    raise InputError(
-      f"{path}: expected a complete .npy file of numbers, got one that does "
-      f"not open ({error})."
-    ) from None
-  if not np.issubdtype(mapped.dtype, np.integer):
-    raise InputError(f"{path}: expected integers, got dtype {mapped.dtype}.")
-  if mapped.size == 0 or mapped.ndim == 0:
-    raise InputError(
-      f"{path}: expected a list of something, got shape {mapped.shape}."
-    )
-  # A plain array over the same map: indexing np.memmap costs more.
-  return np.asarray(mapped)
-
-
-def _check_boundaries(
-  path: pathlib.Path, indices: np.ndarray, stop: int, what: str
-) -> None:
-  if indices[0] != 0 or indices[-1] != stop:
-    raise InputError(
-      f"{path}: expected boundaries from 0 to {stop}, the {what} of the set, "
-      f"got {indices[0]} to {indices[-1]}."
-    )
-  wrong = np.flatnonzero(np.diff(indices) <= 0)
-  if wrong.size:
-    i = wrong[0]
-    raise InputError(
-      f"{path}: expected increasing boundaries, got {indices[i]} then "
-      f"{indices[i + 1]} at entry {i + 1}."
-    )
 
 
 class TrainData:

@@ -19,7 +19,8 @@ from jax.sharding import Mesh
 
 from hrm_jax import act, checkpoint, console, losses, metrics, sharding
 from hrm_jax.console import InputError, log
-from hrm_jax.data import EvaluationData, open_split
+from hrm_jax.data import EvaluationData
+from hrm_jax.dataset import open_split
 from hrm_jax.model import HRM
 from hrm_jax.predictions import PredictionFiles
 from hrm_jax.step import Loss, Weights, solve

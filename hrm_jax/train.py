@@ -13,12 +13,13 @@ import itertools
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import ml_collections
 from absl import app, flags
+from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from data_tools import generate_sudoku
@@ -36,9 +37,10 @@ from hrm_jax import (
 )
 from hrm_jax.checkpoint import Checkpoints
 from hrm_jax.console import InputError, log
-from hrm_jax.data import EvaluationData, TrainData, open_split
+from hrm_jax.data import EvaluationData, TrainData
+from hrm_jax.dataset import open_split
 from hrm_jax.evaluate import Evaluator, log_by_segment
-from hrm_jax.model import count_parameters, make_model
+from hrm_jax.model import HRM, count_parameters, make_model
 from hrm_jax.predictions import PredictionFiles
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -92,13 +94,7 @@ def train(
   )
   shapes = jax.eval_shape(init)
   shardings = sharding.of_state(mesh, shapes)
-  train_step = jax.jit(
-    functools.partial(
-      step.train_step, model=model, optimizers=optimizers, loss=loss
-    ),
-    donate_argnums=0,
-    out_shardings=(shardings, sharding.replicated(mesh)),
-  )
+  train_step = make_train_step(model, optimizers, loss, mesh, shardings)
   evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
 
   run = checkpoint.describe_run(config, metadata)
@@ -241,6 +237,34 @@ def make_optimizers(
       weight_decay=config.puzzle_emb_weight_decay,
     ),
     learning_rate=learning_rate,
+  )
+
+
+def make_train_step(
+  model: HRM,
+  optimizers: step.Optimizers,
+  loss: step.Loss,
+  mesh: Mesh,
+  shardings: step.TrainState,
+) -> Callable[[step.TrainState, puzzle.Batch], Any]:
+  """`step.train_step`, jitted for a mesh; it donates the state.
+
+  The state leaves as it came in, so the second update finds the program of
+  the first.
+
+  Args:
+    model: the network.
+    optimizers: of its weights.
+    loss: which loss.
+    mesh: the devices.
+    shardings: laid out like the state.
+  """
+  return jax.jit(
+    functools.partial(
+      step.train_step, model=model, optimizers=optimizers, loss=loss
+    ),
+    donate_argnums=0,
+    out_shardings=(shardings, sharding.replicated(mesh)),
   )
 
 

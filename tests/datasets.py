@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -69,6 +70,14 @@ def write_split(
   }
   (path / "dataset.json").write_text(json.dumps(content))
   return path
+
+
+def rewrite_field(
+  path: pathlib.Path, field: str, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+  """Replaces a field of the set "all" of a split by a changed one."""
+  file = path / f"all__{field}.npy"
+  np.save(file, change(np.load(file)))
 
 
 def example_numbers(inputs: np.ndarray, vocab_size: int = 11) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The order of training and evaluation, and refusals of damaged data."""
+"""The order of training and evaluation, and what a batch holds."""
 
 import itertools
 
@@ -7,8 +7,9 @@ import pytest
 
 from hrm_jax import data
 from hrm_jax.console import InputError
+from hrm_jax.dataset import open_split
 from hrm_jax.puzzle import IGNORE_LABEL_ID
-from tests.datasets import example_numbers, write_split
+from tests.datasets import example_numbers, rewrite_field, write_split
 
 # Groups of one, two and three puzzles, of one to five examples.
 MIXED = [[3, 1, 4], [2, 2], [5], [1, 1, 3], [4], [2, 1]]
@@ -17,7 +18,7 @@ MIXED_EXAMPLES = sum(map(sum, MIXED))
 
 def open_groups(root, groups, **metadata):
   write_split(root, groups=groups, **metadata)
-  return data.open_split(root, "train")
+  return open_split(root, "train")
 
 
 def make_train(split, **changed):
@@ -364,88 +365,12 @@ def test_impossible_evaluations_are_refused(tenfold, changed):
     data.EvaluationData(tenfold, **{"batch_size": 4, **changed})
 
 
-def rewrite(path, field, change):
-  file = path / f"all__{field}.npy"
-  np.save(file, change(np.load(file)))
-
-
-@pytest.mark.parametrize(
-  ("field", "change", "message"),
-  [
-    ("inputs", lambda a: a[:, :3], r"expected shape \(9, 4\), got \(9, 3\)"),
-    ("inputs", lambda a: a.ravel(), r"expected shape \(36, 4\), got \(36,\)"),
-    ("labels", lambda a: a[1:], r"expected shape \(9, 4\), got \(8, 4\)"),
-    ("labels", lambda a: a + 0.5, r"expected integers, got dtype float64"),
-    ("inputs", lambda a: a > 3, r"expected integers, got dtype bool"),
-    ("inputs", lambda a: a[:0], r"got shape \(0, 4\)"),
-    ("group_indices", lambda a: a[1], r"got shape \(\)"),
-    ("puzzle_identifiers", lambda a: a[:, None], r"shape \(3,\), got \(3, 1\)"),
-    ("puzzle_identifiers", lambda a: a + 1, r"in 0\.\.3 .*, got 2\.\.4"),
-    ("puzzle_identifiers", lambda a: a - 2, r"in 0\.\.3 .*, got -1\.\.1"),
-    ("puzzle_indices", lambda a: a[:-1], r"shape \(4,\), got \(3,\)"),
-    ("puzzle_indices", lambda a: a + 1, r"from 0 to 9, .* got 1 to 10"),
-    ("puzzle_indices", lambda a: a + (a == 0), r"from 0 to 9, .* got 1 to 9"),
-    ("puzzle_indices", lambda a: a[[0, 2, 1, 3]], r"got 5 then 4 at entry 2"),
-    ("group_indices", lambda a: a[:, None], r"shape \(3,\), got \(3, 1\)"),
-    ("group_indices", lambda a: a[:-1], r"from 0 to 3, .* got 0 to 2"),
-    ("group_indices", lambda a: a[[0, 0, 2]], r"got 0 then 0 at entry 1"),
-    ("group_indices", lambda a: a[[0, 2]], r"'total_groups': expected 1, .* 2"),
-  ],
-)
-def test_arrays_at_odds_are_refused(tmp_path, field, change, message):
-  path = write_split(tmp_path, groups=[[4, 1], [4]])
-  rewrite(path, field, change)
-  with pytest.raises(InputError, match=message) as error:
-    data.open_split(tmp_path, "train")
-  assert ("dataset.json" if "total" in message else field) in str(error.value)
-
-
-def test_a_missing_file_is_named(tmp_path):
-  (write_split(tmp_path, groups=MIXED) / "all__labels.npy").unlink()
-  with pytest.raises(InputError, match=r"all__labels\.npy: no such file"):
-    data.open_split(tmp_path, "train")
-
-
-def test_a_split_without_sets_is_refused(tmp_path):
-  write_split(tmp_path, groups=MIXED, sets=[])
-  with pytest.raises(InputError, match=r"'sets': expected a name"):
-    data.open_split(tmp_path, "train")
-
-
-@pytest.mark.parametrize("size", [0, 5, 100, -1])
-def test_a_truncated_file_is_refused(tmp_path, size):
-  for field in data.puzzle.FIELDS:
-    root = tmp_path / field
-    file = write_split(root, groups=MIXED) / f"all__{field}.npy"
-    file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(InputError, match=rf"{field}\.npy: .* complete"):
-      data.open_split(root, "train")
-
-
-def test_pickled_arrays_are_not_loaded(tmp_path):
-  class Trap:
-    def __reduce__(self):
-      return (tmp_path.joinpath("sprung").touch, ())
-
-  for field in data.puzzle.FIELDS:
-    root = tmp_path / field
-    file = write_split(root, groups=MIXED) / f"all__{field}.npy"
-    trap = np.array([Trap()], object)
-    np.save(file, trap, allow_pickle=True)
-    with pytest.raises(InputError, match=rf"{field}\.npy: "):
-      data.open_split(root, "train")
-    trap.dump(file)
-    with pytest.raises(InputError, match=rf"{field}\.npy: "):
-      data.open_split(root, "train")
-  assert not (tmp_path / "sprung").exists()
-
-
 @pytest.mark.parametrize("token", [-1, 11])
 @pytest.mark.parametrize("field", ["inputs", "labels"])
 def test_tokens_outside_the_vocabulary_are_refused(tmp_path, field, token):
   path = write_split(tmp_path, groups=MIXED, dtype=np.int16)
-  rewrite(path, field, lambda a: np.full_like(a, token))
-  split = data.open_split(tmp_path, "train")
+  rewrite_field(path, field, lambda a: np.full_like(a, token))
+  split = open_split(tmp_path, "train")
   message = rf"all__{field}\.npy: .* 0\.\.10 .*, got {token}\."
   with pytest.raises(InputError, match=message):
     next(make_train(split).iteration(0))
@@ -457,7 +382,7 @@ def test_labels_already_ignored_on_disk_stay_so(tmp_path):
   path = write_split(
     tmp_path, groups=MIXED, dtype=np.int16, ignore_label_id=None
   )
-  rewrite(path, "labels", lambda a: np.where(a == 0, IGNORE_LABEL_ID, a))
-  split = data.open_split(tmp_path, "train")
+  rewrite_field(path, "labels", lambda a: np.where(a == 0, IGNORE_LABEL_ID, a))
+  split = open_split(tmp_path, "train")
   batch = make_train(split).batch(0)
   assert (batch["labels"][:, 0] == IGNORE_LABEL_ID).all()

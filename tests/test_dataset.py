@@ -1,0 +1,82 @@
+"""Damaged or contradicting files of a data set are refused, not guessed at."""
+
+import numpy as np
+import pytest
+
+from hrm_jax.console import InputError
+from hrm_jax.dataset import open_split
+from hrm_jax.puzzle import FIELDS
+from tests.datasets import rewrite_field, write_split
+
+GROUPS = [[3, 1], [2]]
+
+
+@pytest.mark.parametrize(
+  ("field", "change", "message"),
+  [
+    ("inputs", lambda a: a[:, :3], r"expected shape \(9, 4\), got \(9, 3\)"),
+    ("inputs", lambda a: a.ravel(), r"expected shape \(36, 4\), got \(36,\)"),
+    ("labels", lambda a: a[1:], r"expected shape \(9, 4\), got \(8, 4\)"),
+    ("labels", lambda a: a + 0.5, r"expected integers, got dtype float64"),
+    ("inputs", lambda a: a > 3, r"expected integers, got dtype bool"),
+    ("inputs", lambda a: a[:0], r"got shape \(0, 4\)"),
+    ("group_indices", lambda a: a[1], r"got shape \(\)"),
+    ("puzzle_identifiers", lambda a: a[:, None], r"shape \(3,\), got \(3, 1\)"),
+    ("puzzle_identifiers", lambda a: a + 1, r"in 0\.\.3 .*, got 2\.\.4"),
+    ("puzzle_identifiers", lambda a: a - 2, r"in 0\.\.3 .*, got -1\.\.1"),
+    ("puzzle_indices", lambda a: a[:-1], r"shape \(4,\), got \(3,\)"),
+    ("puzzle_indices", lambda a: a + 1, r"from 0 to 9, .* got 1 to 10"),
+    ("puzzle_indices", lambda a: a + (a == 0), r"from 0 to 9, .* got 1 to 9"),
+    ("puzzle_indices", lambda a: a[[0, 2, 1, 3]], r"got 5 then 4 at entry 2"),
+    ("group_indices", lambda a: a[:, None], r"shape \(3,\), got \(3, 1\)"),
+    ("group_indices", lambda a: a[:-1], r"from 0 to 3, .* got 0 to 2"),
+    ("group_indices", lambda a: a[[0, 0, 2]], r"got 0 then 0 at entry 1"),
+    ("group_indices", lambda a: a[[0, 2]], r"'total_groups': expected 1, .* 2"),
+  ],
+)
+def test_arrays_at_odds_are_refused(tmp_path, field, change, message):
+  path = write_split(tmp_path, groups=[[4, 1], [4]])
+  rewrite_field(path, field, change)
+  with pytest.raises(InputError, match=message) as error:
+    open_split(tmp_path, "train")
+  assert ("dataset.json" if "total" in message else field) in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+  (write_split(tmp_path, groups=GROUPS) / "all__labels.npy").unlink()
+  with pytest.raises(InputError, match=r"all__labels\.npy: no such file"):
+    open_split(tmp_path, "train")
+
+
+def test_a_split_without_sets_is_refused(tmp_path):
+  write_split(tmp_path, groups=GROUPS, sets=[])
+  with pytest.raises(InputError, match=r"'sets': expected a name"):
+    open_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, -1])
+def test_a_truncated_file_is_refused(tmp_path, size):
+  for field in FIELDS:
+    root = tmp_path / field
+    file = write_split(root, groups=GROUPS) / f"all__{field}.npy"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(InputError, match=rf"{field}\.npy: .* complete"):
+      open_split(root, "train")
+
+
+def test_pickled_arrays_are_not_loaded(tmp_path):
+  class Trap:
+    def __reduce__(self):
+      return (tmp_path.joinpath("sprung").touch, ())
+
+  for field in FIELDS:
+    root = tmp_path / field
+    file = write_split(root, groups=GROUPS) / f"all__{field}.npy"
+    trap = np.array([Trap()], object)
+    np.save(file, trap, allow_pickle=True)
+    with pytest.raises(InputError, match=rf"{field}\.npy: "):
+      open_split(root, "train")
+    trap.dump(file)
+    with pytest.raises(InputError, match=rf"{field}\.npy: "):
+      open_split(root, "train")
+  assert not (tmp_path / "sprung").exists()
