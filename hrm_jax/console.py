@@ -26,9 +26,16 @@ class InputError(Exception):
   """
 
 
+class _LinesAboveTheBars(logging.StreamHandler):
+  """Writes lines to stderr without tearing the progress bars there."""
+
+  def emit(self, record: logging.LogRecord) -> None:
+    tqdm.tqdm.write(self.format(record), file=self.stream)
+
+
 def set_up_logging() -> None:
   """Sends the project's own log lines to stderr, and mutes chatty ones."""
-  handler = logging.StreamHandler(sys.stderr)
+  handler = _LinesAboveTheBars(sys.stderr)
   handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
   log.handlers[:] = [handler]
   log.setLevel(logging.INFO)

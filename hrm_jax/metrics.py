@@ -56,8 +56,8 @@ class Writer:
 
   Args:
     directory: of the event files.
-    first_step: a resumed run continues here; what an earlier run wrote at
-      this step or later is hidden.
+    first_step: the first update that this run logs. TensorBoard hides what
+      an interrupted run wrote at this step or later.
   """
 
   def __init__(self, directory: pathlib.Path, first_step: int):
@@ -65,7 +65,7 @@ class Writer:
     # otherwise share a file name.
     self._writer = tensorboardX.SummaryWriter(
       str(directory),
-      purge_step=first_step or None,
+      purge_step=first_step,
       filename_suffix=f".{first_step}.{time.time_ns()}",
     )
     self._writer.add_custom_scalars(_DASHBOARD)
@@ -173,7 +173,7 @@ class Meter:
     """Takes the sums of update `step`, which may still be under way."""
     previous, self._pending = self._pending, (step, sums)
     if previous is None:
-      self._restart_clock(step)  # The first update compiles.
+      self._restart_clock(step - 1)  # Compiled, and only now under way.
     elif self._is_due(previous[0]):
       self._log(*previous)
     self._bar.advance()

@@ -24,7 +24,7 @@ def make_mesh() -> Mesh:
 def check_batch_size(global_batch_size: int, mesh: Mesh) -> None:
   """Raises an InputError if the batch does not divide over the devices."""
   n = mesh.shape["data"]
-  below = global_batch_size // n * n
+  below = max(global_batch_size, 0) // n * n
   if below == global_batch_size and below > 0:
     return
   nearest = [str(size) for size in (below, below + n) if size > 0]

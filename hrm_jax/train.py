@@ -133,9 +133,12 @@ def train(
     def is_evaluated() -> bool:
       return run["evaluation"] is not None and run["evaluation"]["step"] == done
 
+    def ended_early() -> bool:
+      return 0 < config.num_steps <= done
+
     # --- train
     meter = metrics.Meter(
-      metrics.Writer(workdir / "tensorboard", first_step=done),
+      metrics.Writer(workdir / "tensorboard", first_step=done + 1),
       first_step=done,
       last_step=stop,
       global_batch_size=config.global_batch_size,
@@ -154,7 +157,7 @@ def train(
         state, sums = train_step(state, batch)  # Dispatched, not awaited.
         done += 1
         meter.update(done, sums)
-        if ends_iteration(data, done) and done != config.num_steps:
+        if ends_iteration(data, done) and not ended_early():
           meter.flush()
           evaluate_now(state)
           if config.checkpoint_every_eval:
@@ -162,7 +165,7 @@ def train(
         elif is_due(done, config.checkpoint_interval):
           checkpoints.save(done, state, run)
       meter.flush()
-      if done != config.num_steps and not is_evaluated():
+      if not ended_early() and not is_evaluated():
         evaluate_now(state)
       checkpoints.save(done, state, run)
   return {

@@ -38,9 +38,7 @@ def counting_segment(thresholds):
     z_H, z_L = z_H + 1, z_L + 2
     thought = z_H[:, 0, 0]
     q_continue = jnp.zeros_like(thought)
-    return SegmentOutput(
-      z_H, z_L, 10 * z_H, thought - thresholds, q_continue
-    )
+    return SegmentOutput(z_H, z_L, 10 * z_H, thought - thresholds, q_continue)
 
   return segment
 

@@ -46,9 +46,7 @@ def test_direction_does_not_depend_on_the_scale_of_the_gradient():
 def test_first_direction_is_atan2_of_the_uncorrected_moment():
   b1, b2 = 0.9, 0.95
   transform = optim.scale_by_adam_atan2(b1, b2)
-  direction, _ = transform.update(
-    gradients(0), transform.init(PARAMS), PARAMS
-  )
+  direction, _ = transform.update(gradients(0), transform.init(PARAMS), PARAMS)
   want = np.arctan2(1 - b1, 1) / (1 - b1)
   for leaf, grad in zip(
     *map(jax.tree.leaves, (direction, gradients(0))), strict=True
@@ -145,4 +143,6 @@ def test_rate_is_the_same_for_numbers_and_traced_counts():
   schedule = make_schedule()
   updates = jnp.arange(1, 120)
   got = jax.jit(jax.vmap(schedule))(updates)
-  np.testing.assert_allclose(got, [schedule(int(t)) for t in updates], rtol=1e-6)
+  np.testing.assert_allclose(
+    got, [schedule(int(t)) for t in updates], rtol=1e-6
+  )

@@ -68,6 +68,8 @@ def test_num_steps_ends_early_saves_and_does_not_evaluate(tmp_path):
   assert result["total_steps"] == 10  # The schedule does not change.
   assert result["evaluation"] is None
   assert runs.steps_of(tmp_path) == [5]
+  # Nor does a later run that has nothing to do.
+  assert runs.train_tiny(tmp_path, num_steps=3)["evaluation"] is None
 
 
 def test_an_evaluation_that_num_steps_left_out_is_made_up_for(tmp_path):

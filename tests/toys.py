@@ -1,13 +1,11 @@
 """A toy HRM, and what a test needs around it."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from hrm_jax import optim, sharding, sparse_embedding, step
+from hrm_jax import optim, sharding, sparse_embedding, step, train
 from hrm_jax.model import HRM, make_model
 from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch, DatasetMetadata
 
@@ -119,7 +117,7 @@ def mesh_of(num_devices: int) -> Mesh:
 
 
 class Trainer:
-  """`step.train_step`, jitted as `hrm_jax.train` jits it.
+  """`step.train_step`, jitted for some devices, and a state to start from.
 
   Args:
     model: the network.
@@ -135,34 +133,30 @@ class Trainer:
   ):
     self.model, self.mesh = model, mesh_of(num_devices)
     self.optimizers = toy_optimizers()
-    self._init = functools.partial(
-      step.init_state,
-      model,
-      self.optimizers,
-      batch_size=BATCH_SIZE,
-      num_puzzle_identifiers=num_puzzle_identifiers,
-    )
-    self.shapes = jax.eval_shape(functools.partial(self._init, seed=0))
-    self.shardings = sharding.of_state(self.mesh, self.shapes)
-    self.step = jax.jit(
-      functools.partial(
-        step.train_step,
-        model=model,
-        optimizers=self.optimizers,
-        loss=step.Loss(),
-      ),
-      donate_argnums=0,
-      out_shardings=(self.shardings, sharding.replicated(self.mesh)),
+
+    def init(seed):
+      return step.init_state(
+        model,
+        self.optimizers,
+        seed=seed,
+        batch_size=BATCH_SIZE,
+        num_puzzle_identifiers=num_puzzle_identifiers,
+      )
+
+    self.shapes = jax.eval_shape(init, 0)
+    shardings = sharding.of_state(self.mesh, self.shapes)
+    self.fresh_state = jax.jit(init, out_shardings=shardings)
+    self.step = train.make_train_step(
+      model, self.optimizers, step.Loss(), self.mesh, shardings
     )
 
-  def state(self, seed: int = 0) -> step.TrainState:
-    """The state before the first update, with `toy_weights`."""
-    init = functools.partial(self._init, seed=seed)
-    state = jax.jit(init, out_shardings=self.shardings)()
-    weights = jax.device_put(
-      toy_weights(self.model), sharding.replicated(self.mesh)
-    )
-    return state._replace(weights=weights)
+  def state(
+    self, seed: int = 0, weights: step.Weights | None = None
+  ) -> step.TrainState:
+    """The state before the first update, with `toy_weights` or others."""
+    weights = weights or toy_weights(self.model)
+    weights = jax.device_put(weights, sharding.replicated(self.mesh))
+    return self.fresh_state(seed)._replace(weights=weights)
 
   def put(self, batch: Batch) -> Batch:
     """The batch on the mesh."""

@@ -1,0 +1,143 @@
+"""What a person at the terminal sees."""
+
+import io
+import json
+import types
+
+import pytest
+
+from hrm_jax import console
+from hrm_jax.console import InputError
+
+
+@pytest.fixture(autouse=True)
+def _keep_logging(monkeypatch):
+  """`run` sets logging up for this test's stderr, which closes with it."""
+  for name in ("handlers", "level", "propagate"):
+    monkeypatch.setattr(console.log, name, getattr(console.log, name))
+  monkeypatch.setattr(console.log, "handlers", [])
+
+
+@pytest.fixture
+def lines(monkeypatch):
+  """The log lines."""
+  lines = []
+  monkeypatch.setattr(console.log, "info", lines.append)
+  return lines
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  clock = types.SimpleNamespace(now=0.0)
+  clock.monotonic = lambda: clock.now
+  monkeypatch.setattr(console, "time", clock)
+  return clock
+
+
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def failing(error):
+  def main():
+    raise error
+
+  return main
+
+
+def test_input_error_becomes_one_line_and_exit_code_2(capsys):
+  with pytest.raises(SystemExit) as exit_info:
+    console.run(failing(InputError("a.csv: line 3:\n  expected 81 cells.")))
+  assert exit_info.value.code == 2
+  captured = capsys.readouterr()
+  assert captured.err == "error: a.csv: line 3: expected 81 cells.\n"
+  assert captured.out == ""
+
+
+def test_interruption_is_not_a_traceback(capsys):
+  with pytest.raises(SystemExit) as exit_info:
+    console.run(failing(KeyboardInterrupt()))
+  assert exit_info.value.code == 130
+  assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_other_errors_keep_their_traceback():
+  with pytest.raises(ZeroDivisionError):
+    console.run(failing(ZeroDivisionError()))
+
+
+def test_log_lines_go_to_stderr_and_the_result_to_the_last_line(capsys):
+  def main():
+    console.print_json({"step": 3})
+    console.log.info("evaluated")
+
+  console.run(main)
+  captured = capsys.readouterr()
+  assert captured.err.endswith(" evaluated\n")
+  assert captured.err.count("\n") == 1
+  assert json.loads(captured.out.splitlines()[-1]) == {"step": 3}
+
+
+def test_result_is_one_line(capsys):
+  console.print_json({"text": "a\nb", "nested": {"list": [1, None]}})
+  assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_progress_writes_a_plain_line_now_and_then(lines, clock):
+  with console.Progress("train", 1000, unit="updates", start=100) as bar:
+    for _ in range(100):
+      clock.now += 0.25
+      bar.advance(4)
+      bar.note("loss 1.0")
+  # At 10 and 20 seconds, and at the end.
+  assert lines == [
+    "train: 260/1,000 updates, 16.0 updates/s, ETA 00:46, loss 1.0",
+    "train: 420/1,000 updates, 16.0 updates/s, ETA 00:36, loss 1.0",
+    "train: 500/1,000 updates, 16.0 updates/s, ETA 00:31, loss 1.0",
+  ]
+
+
+def test_progress_without_total_or_work_says_no_more_than_it_knows(
+  lines, clock
+):
+  with console.Progress("read", None, unit="rows") as bar:
+    clock.now += 2
+    bar.advance(3000)
+  with console.Progress("read", 10, unit="rows"):
+    pass
+  assert lines == ["read: 3,000 rows, 1,500.0 rows/s"]
+
+
+def test_progress_draws_a_bar_on_a_terminal(monkeypatch, lines):
+  monkeypatch.setattr("sys.stderr", Terminal())
+  with console.Progress("solve", 4, unit="puzzles") as bar:
+    bar.note("2 right")
+    bar.advance(4)
+  drawn = console.sys.stderr.getvalue()
+  assert "4/4" in drawn
+  assert "2 right" in drawn
+  assert lines == []
+
+
+def test_progress_keeps_quiet_after_an_error(lines):
+  def work():
+    with console.Progress("train", 4, unit="updates") as bar:
+      bar.advance()
+      raise InputError("stop")
+
+  with pytest.raises(InputError):
+    work()
+  assert lines == []
+
+
+def test_progress_over_items_yields_them_all(lines):
+  assert list(console.progress([3, 1, 2], "sort", unit="items")) == [3, 1, 2]
+  assert list(console.progress(iter("ab"), "spell", unit="letters")) == [
+    "a",
+    "b",
+  ]
+  assert [line.split(",")[0] for line in lines] == [
+    "sort: 3/3 items",
+    "spell: 2 letters",
+  ]

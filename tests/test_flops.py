@@ -1,0 +1,83 @@
+"""The formula of an update's arithmetic against XLA's own count."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from hrm_jax import act, flops, step
+from hrm_jax.model import HRM
+from tests.toys import weight_shapes
+
+B = 2
+
+
+def loop_free(**changed):
+  """No loops: XLA counts the body of a loop once."""
+  sizes = {
+    "vocab_size": 11,
+    "seq_len": 63,
+    "H_cycles": 1,
+    "L_cycles": 1,
+    "H_layers": 1,
+    "L_layers": 1,
+    "hidden_size": 128,
+    "num_heads": 4,
+    "forward_dtype": "float32",
+  }
+  return HRM(**{**sizes, **changed})
+
+
+def shape(*sizes, dtype=jnp.float32):
+  return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def xla_flops(function, *args):
+  compiled = jax.jit(function).lower(*args).compile()
+  return compiled.cost_analysis()["flops"] / B
+
+
+def test_segment_is_what_xla_counts():
+  model = loop_free()
+  weights = weight_shapes(model)
+  variables = {
+    "params": weights.params,
+    "initial_states": weights.initial_states,
+  }
+  z = shape(B, model.num_positions, model.hidden_size)
+  inputs = shape(B, model.seq_len, dtype=jnp.int32)
+  rows = shape(B, model.puzzle_width)
+  counted = xla_flops(model.apply, variables, z, z, inputs, rows)
+  assert flops.per_segment(model) == pytest.approx(counted, rel=0.03)
+
+
+@pytest.mark.parametrize("halt_max_steps", [1, 4])
+def test_update_is_what_xla_counts(halt_max_steps):
+  model = loop_free(halt_max_steps=halt_max_steps)
+  carry, batch, draws = jax.eval_shape(
+    lambda key: (
+      carry := act.init_carry(
+        B, (model.num_positions, 128), model.seq_len, model.dtype
+      ),
+      carry.current,
+      act.exploration_draws(key, B, halt_max_steps),
+    ),
+    jax.random.key(0),
+  )
+  update = functools.partial(step.forward_backward, model, loss=step.Loss())
+  counted = xla_flops(update, weight_shapes(model), carry, batch, draws)
+  assert flops.per_update(model) == pytest.approx(counted, rel=0.05)
+
+
+def test_every_cycle_and_layer_counts():
+  once = flops.per_segment(loop_free())
+  head = flops.per_segment(loop_free(H_layers=0, L_layers=0))
+  block = (once - head) / 2
+  deep = loop_free(H_cycles=3, L_cycles=5, H_layers=2, L_layers=4)
+  expected = head + (3 * 2 + 3 * 5 * 4) * block
+  assert flops.per_segment(deep) == pytest.approx(expected)
+
+
+def test_measured_peak_is_a_speed():
+  assert flops.measured_peak(jnp.dtype("float32"), size=64) > 0
