@@ -141,12 +141,11 @@ class Meter:
     self.latest: dict[str, float] = {}  # Logged last, by full name.
     self._writer = writer
     self._batch_size, self._seq_len = global_batch_size, seq_len
-    self._flops_per_second_of_step = flops_per_step / peak_flops
+    self._step_seconds_at_peak = flops_per_step / peak_flops
     self._log_every = log_every
     self._bar = console.Progress(
       "train", last_step, unit="updates", start=first_step
     )
-    self._last_step = last_step
     self._pending: tuple[int, Any] | None = None
     self._restart_clock(first_step)
 
@@ -174,12 +173,12 @@ class Meter:
     previous, self._pending = self._pending, (step, sums)
     if previous is None:
       self._restart_clock(step - 1)  # Compiled, and only now under way.
-    elif self._is_due(previous[0]):
+    elif previous[0] % self._log_every == 0:
       self._log(*previous)
     self._bar.advance()
 
   def flush(self) -> None:
-    """Logs the last update, waiting for it."""
+    """Logs the last update, waiting for it; the next one starts the clock."""
     if self._pending is not None:
       self._log(*self._pending)
       self._pending = None
@@ -189,14 +188,10 @@ class Meter:
     self._writer.json("config", config)
 
   def write_evaluation(self, step: int, result: Mapping[str, Any]) -> None:
-    """Logs an evaluation; the clock does not count it."""
+    """Logs an evaluation; `flush` first, and the clock does not count it."""
     for set_name, means in result["sets"].items():
       values = {f"eval/{set_name}/{k}": v for k, v in means.items()}
       self._writer.scalars(step, values)
-    self._restart_clock(step)
-
-  def _is_due(self, step: int) -> bool:
-    return step % self._log_every == 0 or step == self._last_step
 
   def _log(self, step: int, sums: Mapping[str, jax.Array]) -> None:
     means = train_means(jax.device_get(sums), self._batch_size)
@@ -222,7 +217,7 @@ class Meter:
       "perf/step_seconds": step_seconds,
       "perf/examples_per_s": examples,
       "perf/tokens_per_s": examples * self._seq_len,
-      "perf/mfu": self._flops_per_second_of_step / step_seconds,
+      "perf/mfu": self._step_seconds_at_peak / step_seconds,
       "perf/data_wait": waited / seconds,
     }
 

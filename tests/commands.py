@@ -1,6 +1,7 @@
 """Runs a command of ours inside the test's own process."""
 
 import json
+import signal
 import sys
 import types
 
@@ -37,11 +38,13 @@ class Commands:
   def _run(self, module: types.ModuleType, flags: tuple) -> None:
     self._monkeypatch.setattr(sys, "argv", ["command", *map(str, flags)])
     handlers = console.log.handlers[:]
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
       console.run(module.main)
     finally:
       # The handler holds this test's stderr, which closes with the test.
       console.log.handlers[:] = handlers
+      signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def files_of(root) -> dict[str, bytes]:

@@ -204,19 +204,18 @@ def test_target_is_the_better_value_until_the_last_step():
 
 
 def test_target_comes_from_the_following_segment_without_gradient():
-  segment = counting_segment([0.0, 0.0])
-
-  def total(z):
-    output = segment(z, z)
+  def total(z, thresholds):
+    segment = counting_segment(thresholds)
     value = act.bootstrap_target(
-      segment, output, jnp.array([1, 4]), halt_max_steps=4
+      segment, segment(z, z), jnp.array([1, 4]), halt_max_steps=4
     )
     return value.sum(), value
 
-  z = jnp.zeros((2, *Z_SHAPE))
-  grad, value = jax.grad(total, has_aux=True)(z)
+  z, thresholds = jnp.zeros((2, *Z_SHAPE)), jnp.zeros(2)
+  grads, value = jax.grad(total, argnums=(0, 1), has_aux=True)(z, thresholds)
   np.testing.assert_allclose(value, jax.nn.sigmoid(jnp.full(2, 2.0)))
-  assert not np.any(grad)
+  assert not np.any(grads[0])
+  assert not np.any(grads[1])
 
 
 # ---------------------------------------------------------- run_segments

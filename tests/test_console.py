@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import types
 
 import pytest
@@ -11,11 +12,14 @@ from hrm_jax.console import InputError
 
 
 @pytest.fixture(autouse=True)
-def _keep_logging(monkeypatch):
-  """`run` sets logging up for this test's stderr, which closes with it."""
-  for name in ("handlers", "level", "propagate"):
-    monkeypatch.setattr(console.log, name, getattr(console.log, name))
+def _undo_set_up(monkeypatch):
+  """`run` sets logging up for this test's stderr, and catches SIGTERM."""
   monkeypatch.setattr(console.log, "handlers", [])
+  for name in ("level", "propagate"):
+    monkeypatch.setattr(console.log, name, getattr(console.log, name))
+  on_termination = signal.getsignal(signal.SIGTERM)
+  yield
+  signal.signal(signal.SIGTERM, on_termination)
 
 
 @pytest.fixture
@@ -60,6 +64,21 @@ def test_interruption_is_not_a_traceback(capsys):
     console.run(failing(KeyboardInterrupt()))
   assert exit_info.value.code == 130
   assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_termination_unwinds():
+  unwound = []
+
+  def main():
+    try:
+      signal.raise_signal(signal.SIGTERM)
+    finally:
+      unwound.append(True)
+
+  with pytest.raises(SystemExit) as exit_info:
+    console.run(main)
+  assert exit_info.value.code == 143
+  assert unwound == [True]
 
 
 def test_other_errors_keep_their_traceback():

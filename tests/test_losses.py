@@ -111,21 +111,21 @@ def test_unknown_loss_is_refused():
 
 
 def test_row_without_labels_enters_the_halting_losses_alone():
-  outputs = without_labels(toy_outputs(), rows=[5])
+  outputs = without_labels(toy_outputs(), rows=[6])
   _, sums = judge(outputs)
   other = {**outputs, "logits": outputs["logits"].copy()}
-  other["logits"][5] += 1 + np.arange(V)
-  other["steps"] = outputs["steps"] + 10 * (np.arange(B) == 5)
+  other["logits"][6] += 1 + np.arange(V)
+  other["steps"] = outputs["steps"] + 10 * (np.arange(B) == 6)
   _, same = judge(other)
   assert sums == same
   # It counts as right: sure of halting, it has no loss.
-  surer = outputs["q_halt_logits"] + 50 * (np.arange(B) == 5)
+  surer = outputs["q_halt_logits"] + 50 * (np.arange(B) == 6)
   _, less = judge({**outputs, "q_halt_logits": surer})
-  bce_of_right = np.log1p(np.exp(-outputs["q_halt_logits"][5]))
+  bce_of_right = np.log1p(np.exp(-outputs["q_halt_logits"][6]))
   np.testing.assert_allclose(
     sums["q_halt_loss"] - less["q_halt_loss"], bce_of_right, rtol=1e-4
   )
-  assert less["count"] == sums["count"]
+  assert less["count"] == sums["count"] == outputs["halted"].sum() - 1
 
 
 def test_sums_of_the_parts_are_the_sum_of_the_whole():

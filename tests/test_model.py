@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.core import jaxprs_in_params
 
 from hrm_jax import act, step
 from hrm_jax.console import InputError
@@ -250,13 +249,8 @@ def test_default_architecture_is_accepted():
   assert make_model({}, METADATA).num_slots == 1
 
 
-def equations(jaxpr):
-  """Number of equations of a jaxpr, those of its loops' bodies too."""
-  inner = [sub for eqn in jaxpr.eqns for sub in jaxprs_in_params(eqn.params)]
-  return len(jaxpr.eqns) + sum(map(equations, inner))
-
-
 def size_of_training_program(**arch):
+  """Lines of the program before XLA sees it."""
   model = toy_model(**arch)
   states = jnp.zeros((BATCH_SIZE, model.num_positions, model.hidden_size))
   carry = act.init_carry(
@@ -268,16 +262,15 @@ def size_of_training_program(**arch):
   forward_backward = functools.partial(
     step.forward_backward, model, loss=step.Loss()
   )
-  closed = jax.make_jaxpr(forward_backward)(
+  lowered = jax.jit(forward_backward).lower(
     weight_shapes(model), carry, toy_batch(), draws
   )
-  return equations(closed.jaxpr)
+  return lowered.as_text().count("\n")
 
 
 def test_program_does_not_grow_with_cycles_and_layers():
-  deep = dict.fromkeys(("H_cycles", "L_cycles", "H_layers", "L_layers"), 6)
-  small = dict.fromkeys(deep, 2)
+  # Unlike numbers of layers: of like ones JAX writes some functions once.
+  small = {"H_cycles": 2, "L_cycles": 2, "H_layers": 2, "L_layers": 3}
   expected = size_of_training_program(**small)
-  assert expected > 200
-  for key, value in deep.items():
-    assert size_of_training_program(**{**small, key: value}) == expected, key
+  for key in small:
+    assert size_of_training_program(**{**small, key: 7}) == expected, key
