@@ -110,6 +110,8 @@ def generate(
         "source": "generated",
         "arguments": {
           "box": box,
+          "num_train": num_train,
+          "num_test": num_test,
           "num_aug": num_aug,
           "blanks": [least, most],
         },

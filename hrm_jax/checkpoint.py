@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import orbax.checkpoint as ocp
+from flax import traverse_util
 
 from hrm_jax.console import InputError
 from hrm_jax.model import HRM, make_model
@@ -94,7 +95,7 @@ class Trained(NamedTuple):
     config: of the run.
     metadata: of the data it was trained on.
     model: the network.
-    weights: host arrays.
+    weights: on the first device.
   """
 
   step: int
@@ -179,38 +180,44 @@ def check_same_contract(
     )
 
 
-def check_same_shapes(
-  earlier: dict[str, Any], run: dict[str, Any], workdir: pathlib.Path
-) -> None:
+def changed_keys(
+  earlier: dict[str, Any], run: dict[str, Any]
+) -> dict[str, str]:
+  """The configuration keys that differ between two `run` items.
+
+  Returns:
+    From `config.<key>` to a text with both values.
+  """
+  before, now = (
+    traverse_util.flatten_dict(r["config"], sep=".") for r in (earlier, run)
+  )
+  return {
+    f"config.{key}": f"{before.get(key)} there, {now.get(key)} here"
+    for key in sorted(before | now)
+    if before.get(key) != now.get(key)
+  }
+
+
+def check_same_shapes(changed: dict[str, str], workdir: pathlib.Path) -> None:
   """Refuses to resume with a configuration that has arrays of other shapes.
 
   Args:
-    earlier: the `run` item of the checkpoint.
-    run: that of the run that resumes it.
+    changed: from `changed_keys`.
     workdir: for the message.
 
   Raises:
     InputError: lists the keys that differ.
   """
-  before, now = (_shape_keys(r["config"]) for r in (earlier, run))
-  changed = [
-    f"{key} ({before.get(key)} there, {now.get(key)} here)"
-    for key in sorted(before | now)
-    if before.get(key) != now.get(key)
+  shaping = [
+    f"{key} ({values})"
+    for key, values in changed.items()
+    if key.startswith("config.model.") or key == "config.global_batch_size"
   ]
-  if changed:
+  if shaping:
     raise InputError(
       f"{workdir}: cannot resume with another configuration: "
-      f"{', '.join(changed)}; choose another --workdir."
+      f"{', '.join(shaping)}; choose another --workdir."
     )
-
-
-def _shape_keys(config: dict[str, Any]) -> dict[str, Any]:
-  model = {f"config.model.{k}": v for k, v in config["model"].items()}
-  return {
-    **model,
-    "config.global_batch_size": config["global_batch_size"],
-  }
 
 
 def data_directory(
@@ -257,7 +264,7 @@ def _find_step(workdir: pathlib.Path, step: int | None) -> int:
   if not steps:
     raise InputError(
       f"{directory}: no checkpoint there; train one with python -m "
-      f"hrm_jax.train --workdir={workdir}."
+      f"hrm_jax.train --config=FILE --workdir={workdir}."
     )
   if step is None:
     return steps[-1]

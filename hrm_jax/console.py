@@ -40,8 +40,10 @@ def set_up_logging() -> None:
   log.handlers[:] = [handler]
   log.setLevel(logging.INFO)
   log.propagate = False
-  # Orbax and Grain narrate every call through absl's INFO level.
-  logging.getLogger("absl").setLevel(logging.WARNING)
+  # Orbax and Grain narrate every call through absl's INFO level; JAX tells
+  # which accelerators it did not find.
+  for name in ("absl", "jax"):
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def run(main: Callable[[], Any]) -> None:

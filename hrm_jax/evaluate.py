@@ -2,8 +2,9 @@
 
   python -m hrm_jax.evaluate --workdir=runs/sudoku-mini
 
-Every example counts once; the last batch is padded and the padding masked.
-The last line of stdout is one JSON object.
+Every example counts once; the last batch is padded and the padding masked, but
+for `q_halt_loss`, which sums over padding rows too, as in the reference. The
+last line of stdout is one JSON object.
 """
 
 import argparse
@@ -84,7 +85,8 @@ class Evaluator:
   def __init__(self, model: HRM, loss: Loss, mesh: Mesh, *, halt: str):
     if halt not in act.HALT_MODES:
       raise InputError(
-        f"halt: expected one of {', '.join(act.HALT_MODES)}, got '{halt}'."
+        f"config.eval.halt: expected one of {', '.join(act.HALT_MODES)}, got "
+        f"'{halt}'."
       )
     self._mesh, self._halt = mesh, halt
     self._step = jax.jit(
@@ -185,12 +187,12 @@ def main() -> None:
   add("--data", type=pathlib.Path, help="default: what it was trained on")
   add("--split", default="test", help="default: test")
   add("--halt", choices=act.HALT_MODES, help="default: the config's eval.halt")
-  add("--limit", type=int, help="at most this many examples of each set")
+  add("--limit", type=int, help="examples of each set; default and 0: all")
   add("--batch-size", type=int, help="default: the config's")
   add(
     "--save-predictions",
     action="store_true",
-    help="write inputs, labels and answers to WORKDIR/predictions/<step>",
+    help="write inputs, labels and answers to WORKDIR/predictions/STEP/SPLIT",
   )
   args = parser.parse_args()
 
@@ -199,9 +201,11 @@ def main() -> None:
   root = args.data or checkpoint.data_directory(config, args.workdir)
   split = open_split(root, args.split)
   checkpoint.check_same_contract(trained.run, split.metadata, str(split.path))
-  batch_size = args.batch_size or config.global_batch_size
+  batch_size = args.batch_size
+  if batch_size is None:
+    batch_size = config.global_batch_size
   mesh = sharding.make_mesh()
-  sharding.check_batch_size(batch_size, mesh)
+  sharding.check_batch_size(batch_size, mesh, "batch size")
   data = EvaluationData(split, batch_size=batch_size, limit=args.limit)
   evaluator = Evaluator(
     trained.model,
@@ -214,7 +218,7 @@ def main() -> None:
     f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
   )
   with PredictionFiles.maybe(
-    args.save_predictions, args.workdir, trained.step, data
+    args.save_predictions, args.workdir, trained.step, args.split, data
   ) as predictions:
     result = evaluator(
       weights, data, step=trained.step, predictions=predictions

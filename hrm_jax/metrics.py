@@ -199,10 +199,11 @@ class Meter:
     values |= self._speed(step)
     self._writer.scalars(step, values)
     self.latest = values
-    self._bar.note(
-      f"loss {means['lm_loss']:.3f}, exact {means['exact_accuracy']:.1%}, "
-      f"segments {means['steps']:.2f}"
-    )
+    note = f"loss {means['lm_loss']:.3f}"
+    if means["count"]:  # Only rows that halted tell the rest.
+      note += f", exact {means['exact_accuracy']:.1%}"
+      note += f", segments {means['steps']:.2f}"
+    self._bar.note(note)
 
   def _speed(self, step: int) -> dict[str, float]:
     """The `perf/` scalars since the clock was restarted; restarts it."""

@@ -1,6 +1,6 @@
 """Writes the answers of an evaluation to disk, for voting and for looking at.
 
-  WORKDIR/predictions/<step>/<set>__<column>.npy, one row per example
+  WORKDIR/predictions/<step>/<split>/<set>__<column>.npy, a row per example
 
 Columns: inputs, labels, puzzle_identifiers as in the batch (padding rows are
 left out), predictions [rows, G] int32, logits [rows, G, V] float32,
@@ -32,6 +32,7 @@ class PredictionFiles:
     wanted: bool,
     workdir: pathlib.Path,
     step: int,
+    split: str,
     data: EvaluationData,
   ) -> Iterator["PredictionFiles | None"]:
     """Files that appear under their name when they are complete.
@@ -40,13 +41,14 @@ class PredictionFiles:
       wanted: whether to write at all; else yields None.
       workdir: of the run.
       step: of the weights.
-      data: what will be evaluated.
+      split: name of what will be evaluated.
+      data: its batches.
     """
     if not wanted:
       yield None
       return
-    final = pathlib.Path(workdir) / "predictions" / str(step)
-    partial = final.with_name(f".{step}.partial")
+    final = pathlib.Path(workdir) / "predictions" / str(step) / split
+    partial = final.with_name(f".{split}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:

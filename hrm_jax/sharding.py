@@ -21,16 +21,18 @@ def make_mesh() -> Mesh:
   )
 
 
-def check_batch_size(global_batch_size: int, mesh: Mesh) -> None:
+def check_batch_size(
+  size: int, mesh: Mesh, name: str = "global_batch_size"
+) -> None:
   """Raises an InputError if the batch does not divide over the devices."""
   n = mesh.shape["data"]
-  below = max(global_batch_size, 0) // n * n
-  if below == global_batch_size and below > 0:
+  below = max(size, 0) // n * n
+  if below == size and below > 0:
     return
-  nearest = [str(size) for size in (below, below + n) if size > 0]
+  nearest = [str(good) for good in (below, below + n) if good > 0]
   raise InputError(
-    f"global_batch_size={global_batch_size} does not divide over {n} devices; "
-    f"nearest that do: {' and '.join(nearest)}."
+    f"{name}={size} does not divide over {n} devices; nearest that do: "
+    f"{' and '.join(nearest)}."
   )
 
 

@@ -1,6 +1,6 @@
 """Solves Sudoku puzzles with a trained network.
 
-example: python -m hrm_jax.solve --workdir=runs/sudoku-mini 1...3..2..4...1.
+example: python -m hrm_jax.solve --workdir=runs/sudoku-mini .41..3.231....31
 
 A puzzle is its cells row by row, `.` or `0` for a blank. With --json the last
 line of stdout is one JSON object.
@@ -23,7 +23,7 @@ from hrm_jax.console import InputError
 from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch
 
 EXAMPLE = (
-  "python -m hrm_jax.solve --workdir=runs/sudoku-mini '1...3..2..4...1.'"
+  "python -m hrm_jax.solve --workdir=runs/sudoku-mini '.41..3.231....31'"
 )
 
 
@@ -138,7 +138,7 @@ def read_puzzles(args: argparse.Namespace, side: int) -> np.ndarray:
 
 def _lines(path: pathlib.Path) -> list[tuple[str, str]]:
   try:
-    return _numbered(str(path), path.read_text(encoding="utf-8"))
+    return _numbered(str(path), path.read_text(encoding="utf-8-sig"))
   except OSError as error:
     raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
   except UnicodeDecodeError:
@@ -177,7 +177,11 @@ def main() -> None:
   add("--step", type=int, help="which checkpoint; default: the newest")
   add("--file", type=pathlib.Path, help="a puzzle a line; default: stdin")
   add("--halt", choices=act.HALT_MODES, default="act", help="default: act")
-  add("--trace", action="store_true", help="the answer after every segment")
+  add(
+    "--trace",
+    action="store_true",
+    help="the answer after every segment; ? is a token that is no cell",
+  )
   add("--json", action="store_true", help="print one JSON object instead")
   args = parser.parse_args()
 

@@ -87,7 +87,7 @@ class Gradients(NamedTuple):
   puzzle_rows: SparseRows | None
 
 
-class Segment(NamedTuple):
+class SegmentResult(NamedTuple):
   """What one segment of training yields, besides gradients.
 
   Attributes:
@@ -172,7 +172,7 @@ def forward_backward(
   batch: Batch,
   draws: Draws,
   loss: Loss,
-) -> tuple[Carry, Gradients, Segment]:
+) -> tuple[Carry, Gradients, SegmentResult]:
   """One segment for every row, with gradient.
 
   Args:
@@ -225,7 +225,7 @@ def forward_backward(
       loss_type=loss.loss_type,
       q_weight=loss.q_weight,
     )
-    segment = Segment(output, target, total, sums)
+    segment = SegmentResult(output, target, total, sums)
     return total / ids.shape[0], (halted, segment)
 
   gradient = jax.grad(scaled_loss, argnums=(0, 1), has_aux=True)

@@ -67,13 +67,13 @@ def parse(
   cells = "".join(pieces)
   if side is None:
     side = side_of(len(cells), name)
+  if len(cells) != side * side:
+    raise InputError(f"{name}: expected {side * side} cells, got {len(cells)}.")
   for i, cell in enumerate(cells):
     if cell not in ".0" and cell not in "123456789"[:side]:
       raise InputError(
         f"{name}: cell {i + 1}: expected 1-{side}, '.' or '0', got {cell!r}."
       )
-  if len(cells) != side * side:
-    raise InputError(f"{name}: expected {side * side} cells, got {len(cells)}.")
   if len({len(piece) for piece in pieces}) != 1:
     raise InputError(
       f"{name}: expected white space only between rows or between pieces of "

@@ -4,12 +4,14 @@ example: python -m hrm_jax.train --config=configs/sudoku.py:mini \\
              --workdir=runs/sudoku-mini
 
 A run resumes from its workdir by default. Any key of the configuration can be
-overridden: --config.lr=1e-4 --config.model.hidden_size=256. TensorBoard reads
-WORKDIR/tensorboard. The last line of stdout is one JSON object.
+overridden: --config.lr=1e-4 --config.model.hidden_size=256; configs/common.py
+explains them all. TensorBoard reads WORKDIR/tensorboard. The last line of
+stdout is one JSON object.
 """
 
 import functools
 import itertools
+import json
 import pathlib
 import sys
 import time
@@ -63,7 +65,8 @@ def train(
   """
   began = time.perf_counter()
 
-  # --- data: what is wrong with it should show before anything compiles
+  # --- data: what is wrong should show before anything compiles
+  check_config(config)
   root = prepare_data(config, workdir)
   split = open_split(root, "train")
   metadata = split.metadata
@@ -104,7 +107,10 @@ def train(
     if done:
       earlier = checkpoint.read_run(workdir, done)
       checkpoint.check_same_contract(earlier, metadata, str(split.path))
-      checkpoint.check_same_shapes(earlier, run, workdir)
+      changed = checkpoint.changed_keys(earlier, run)
+      checkpoint.check_same_shapes(changed, workdir)
+      for key, values in changed.items():
+        log.info(f"changed since: {key} ({values})")
       run["evaluation"] = earlier["evaluation"]
       state = checkpoints.restore(done, shapes, shardings)
       log.info(f"resumed {workdir} at update {done:,}")
@@ -121,7 +127,7 @@ def train(
 
     def evaluate_now(state: step.TrainState) -> None:
       with PredictionFiles.maybe(
-        config.save_predictions, workdir, done, test
+        config.save_predictions, workdir, done, "test", test
       ) as predictions:
         result = evaluator(
           state.weights, test, step=done, predictions=predictions
@@ -186,21 +192,60 @@ def prepare_data(
     InputError: it is missing; says which command builds it.
   """
   root = checkpoint.data_directory(config, workdir)
-  if puzzle.metadata_path(root, "train").exists():
-    return root
-  if not config.data.generate:
-    build = config.data.build_command or "one of data_tools/"
+  is_there = puzzle.metadata_path(root, "train").exists()
+  # Only a set of the run's own is generated: a path is somebody's real data.
+  generate = config.data.generate and not config.data.path
+  if not is_there and not generate:
+    build = config.data.build_command or "a command of data_tools/"
     raise InputError(f"{root}: no data set there; build it with: {build}")
-  log.info(f"generating {config.data.box} Sudoku puzzles into {root}")
-  generate_sudoku.generate(
-    root,
-    box=config.data.box,
-    num_train=config.data.num_train,
-    num_test=config.data.num_test,
-    num_aug=config.data.num_aug,
-    seed=config.seed,
-  )
+  if generate:
+    generate_data(config, root, is_there)
   return root
+
+
+def generate_data(
+  config: ml_collections.ConfigDict, root: pathlib.Path, is_there: bool
+) -> None:
+  """Generates the embedded data set, or checks that it is the one asked for.
+
+  Raises:
+    InputError: it is there, but was generated from other arguments.
+  """
+  wanted = {
+    key: config.data[key] for key in ("box", "num_train", "num_test", "num_aug")
+  }
+  if not is_there:
+    log.info(f"generating {config.data.box} Sudoku puzzles into {root}")
+    generate_sudoku.generate(root, **wanted, seed=config.seed)
+    return
+  build = json.loads((root / "build.json").read_text(encoding="utf-8"))
+  for key, value in wanted.items():
+    if build["arguments"][key] != value:
+      raise InputError(
+        f"config.data.{key}: expected {build['arguments'][key]}, with which "
+        f"{root} was generated, got {value}; choose another --workdir."
+      )
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+  """Refuses numbers that make no sense, before any work is done.
+
+  Raises:
+    InputError: names the key.
+  """
+  at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
+  at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
+  at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
+  for key, least in at_least.items():
+    if config[key] < least:
+      raise InputError(
+        f"config.{key}: expected at least {least}, got {config[key]}."
+      )
+  for key in ("beta1", "beta2"):
+    if not 0 <= config[key] < 1:
+      raise InputError(
+        f"config.{key}: expected 0 or more, below 1, got {config[key]}."
+      )
 
 
 def make_loss(config: ml_collections.ConfigDict) -> step.Loss:

@@ -5,16 +5,22 @@ import io
 import numpy as np
 import pytest
 
+from data_tools import sudoku_solver
 from hrm_jax import solve, sudoku
 from tests.commands import Commands
 
-PUZZLE = "1...3..2..4...1."
+PUZZLE = "1....2.3..4.2..."
 OTHER = ".41..3.231....31"
 
 
 @pytest.fixture
 def command(monkeypatch, capsys):
   return Commands(monkeypatch, capsys)
+
+
+def test_the_example_of_the_help_can_be_solved():
+  example = sudoku.parse(solve.EXAMPLE.split("'")[1])
+  assert sudoku_solver.count_solutions(example[None]) == [1]
 
 
 def test_json_says_what_is_known_of_each_answer(tiny_run, command):
@@ -63,7 +69,7 @@ def test_a_person_gets_grids_and_a_trace(tiny_run, monkeypatch, capsys):
   out = capsys.readouterr().out
   for segment in (1, 2, 3):
     assert f"after segment {segment}:" in out
-  assert "puzzle:\n1 . | . .\n3 . | . 2\n----+----\n" in out
+  assert "puzzle:\n1 . | . .\n. 2 | . 3\n----+----\n" in out
   for fact in ("segments used: 3", "halting probability: 0.", "the rules: "):
     assert fact in out
 

@@ -115,7 +115,7 @@ def test_config_versions_and_commit_stand_beside_the_checkpoints(tiny_run):
 
 def test_predictions_are_saved_for_every_example_and_no_padding(tmp_path):
   runs.train_tiny(tmp_path, save_predictions=True)
-  folder = tmp_path / "predictions" / "10"
+  folder = tmp_path / "predictions" / "10" / "test"
   saved = {p.stem: np.load(p) for p in folder.iterdir()}
   inputs = np.load(tmp_path / "data" / "test" / "all__inputs.npy")
   np.testing.assert_array_equal(saved["all__inputs"], inputs)
@@ -137,7 +137,7 @@ def test_resuming_on_data_of_another_size_is_refused(tmp_path):
   runs.train_tiny(tmp_path, num_steps=2)
   (tmp_path / "data").rename(tmp_path / "old")
   with pytest.raises(InputError, match=r"seq_len is 36, but .*seq_len=16"):
-    runs.train_tiny(tmp_path, **{"data.box": "2x3"})
+    runs.train_tiny(tmp_path, **{"data.box": "2x3", "data.num_train": 100})
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,9 @@ def test_resuming_on_data_of_another_size_is_refused(tmp_path):
     ({"global_batch_size": 20}, "does not divide over 8 devices; nearest"),
     ({"epochs": 3}, "multiple of eval_interval=2"),
     ({"loss.loss_type": "mse"}, r"config\.loss\.loss_type: .*got 'mse'"),
-    ({"eval.halt": "maybe"}, "halt: expected one of full, act, got 'maybe'"),
+    ({"eval.halt": "maybe"}, r"config\.eval\.halt: .*got 'maybe'"),
+    ({"log_every": 0}, r"config\.log_every: expected at least 1, got 0"),
+    ({"beta2": 1.0}, r"config\.beta2: .* below 1, got 1"),
     ({"model.num_heads": 3}, r"config\.model\.num_heads: .*got 3"),
   ],
 )
@@ -154,6 +156,18 @@ def test_a_bad_value_gets_one_clear_line(tmp_path, overrides, message):
   with pytest.raises(InputError, match=message):
     runs.train_tiny(tmp_path, **overrides)
   assert not (tmp_path / "checkpoints").exists()
+
+
+def test_embedded_data_of_other_arguments_is_not_taken_silently(tmp_path):
+  runs.train_tiny(tmp_path, num_steps=1)
+  with pytest.raises(InputError, match=r"num_train: expected 40, .* got 50"):
+    runs.train_tiny(tmp_path, **{"data.num_train": 50})
+
+
+def test_a_mistyped_path_is_not_filled_with_generated_data(tmp_path):
+  with pytest.raises(InputError, match="no data set there"):
+    runs.train_tiny(tmp_path, **{"data.path": str(tmp_path / "typo")})
+  assert not (tmp_path / "typo").exists()
 
 
 def test_missing_data_says_which_command_builds_it(tmp_path):
