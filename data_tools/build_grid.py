@@ -445,9 +445,7 @@ def main() -> None:
   )
   add = parser.add_argument
   add("--output-dir", required=True, help="directory to create")
-  add(
-    "--source", required=True, metavar="FILE", help="a .jsonl or a .csv file"
-  )
+  add("--source", required=True, metavar="FILE", help="a .jsonl or a .csv file")
   add(
     "--charset",
     metavar="CHARACTERS",

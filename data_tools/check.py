@@ -113,7 +113,9 @@ def _check_metadata(split: Split) -> None:
       f"{counts['puzzles']} puzzles of the sets' files",
     )
   if metadata.total_puzzles not in (None, counts["puzzles"]):
-    fail("total_puzzles", f"{counts['puzzles']}, the puzzles in the sets' files")
+    fail(
+      "total_puzzles", f"{counts['puzzles']}, the puzzles in the sets' files"
+    )
 
 
 def _check_identifiers(root: pathlib.Path, split: Split) -> list[str]:
