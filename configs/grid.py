@@ -31,7 +31,7 @@ def _mini():
   config.model.forward_dtype = "float32"
   config.model.halt_max_steps = 4
   config.global_batch_size = 64
-  # 2,000 puzzles: 40 * 2,000 / 64 = 1,250 updates.
+  # 3,500 puzzles: 40 * 3,500 / 64 = 2,187 updates.
   config.epochs = 40
   config.eval_interval = 10
   config.lr = 1e-3

@@ -150,21 +150,23 @@ def read_examples(
     raise InputError(f"{path}: expected a name that ends in .jsonl or .csv.")
   examples, ids = [], {}
   try:
-    # utf-8-sig drops a byte order mark.
-    with open(path, encoding="utf-8-sig", newline="") as file:
-      with console.Progress(f"reading {path}", None, unit="lines") as bar:
-        for line, values in read(path, file):
-          where = f"{path}: line {line}"
-          example = _parse(where, line, values, charset, most)
-          if example.id is not None:
-            first = ids.setdefault(example.id, line)
-            if first != line:
-              raise InputError(
-                f"{where}: key 'id': expected one of its own, got "
-                f"{example.id!r:.60} as in line {first}."
-              )
-          examples.append(example)
-          bar.advance()
+    with (
+      # utf-8-sig drops a byte order mark.
+      open(path, encoding="utf-8-sig", newline="") as file,
+      console.Progress(f"reading {path}", None, unit="lines") as bar,
+    ):
+      for line, values in read(path, file):
+        where = f"{path}: line {line}"
+        example = _parse(where, line, values, charset, most)
+        if example.id is not None:
+          first = ids.setdefault(example.id, line)
+          if first != line:
+            raise InputError(
+              f"{where}: key 'id': expected one of its own, got "
+              f"{example.id!r:.60} as in line {first}."
+            )
+        examples.append(example)
+        bar.advance()
   except UnicodeDecodeError as error:
     raise InputError(
       f"{path}: line {_line_of_bad_text(path)}: expected UTF-8 text, got byte "

@@ -274,9 +274,9 @@ def _names(root: pathlib.Path) -> list[str]:
 def _shape(build: dict, seq_len: int) -> tuple[int, int]:
   """Rows and columns: of build.json, else square, else one row."""
   rows, columns = build.get("rows"), build.get("columns")
-  if isinstance(rows, int) and isinstance(columns, int):
-    if rows > 0 and rows * columns == seq_len:
-      return rows, columns
+  known = isinstance(rows, int) and isinstance(columns, int) and rows > 0
+  if known and rows * columns == seq_len:
+    return rows, columns
   side = round(seq_len**0.5)
   return (side, side) if side * side == seq_len else (1, seq_len)
 
