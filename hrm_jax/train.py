@@ -65,7 +65,8 @@ def train(
 
   # --- data: what is wrong with it should show before anything compiles
   root = prepare_data(config, workdir)
-  split = open_split(root, "train")
+  split, test_split = (open_split(root, name) for name in ("train", "test"))
+  check_splits_agree(split, test_split)
   metadata = split.metadata
   data = TrainData(
     split,
@@ -74,8 +75,6 @@ def train(
     epochs=config.epochs,
     eval_interval=config.eval_interval,
   )
-  test_split = open_split(root, "test")
-  check_splits_agree(split, test_split)
   test = EvaluationData(test_split, batch_size=config.global_batch_size)
   mesh = sharding.make_mesh()
   sharding.check_batch_size(config.global_batch_size, mesh)
