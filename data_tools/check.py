@@ -269,11 +269,12 @@ def _check_mazes(
 ) -> tuple[int, str] | None:
   from hrm_jax import maze
 
-  for row, (question, answer) in enumerate(zip(inputs, labels, strict=True)):
-    if found := maze.what_is_wrong(question, answer):
-      return row, f"labels: {found}"
-    if unique and (paths := maze.count_shortest_paths(question)) != 1:
-      return row, f"inputs: expected exactly one shortest path, got {paths}"
+  for row, pair in enumerate(zip(inputs, labels, strict=True)):
+    if found := maze.error(*pair):
+      field = "inputs" if found.startswith("question") else "labels"
+      return row, f"{field}: {found}"
+    if unique and not maze.has_one_shortest_path(pair[0]):
+      return row, "inputs: expected exactly one shortest path, got several"
   return None
 
 

@@ -352,3 +352,82 @@ def test_other_layouts_of_arc_grids_are_found(place, token, arc_root, commands):
   np.save(path, cells(np.load(path)))
   error = commands.error(check, arc_root)
   assert error.startswith(f"{path}: row 1: expected one rectangle of colours")
+
+
+MAZE = ("S    ", "#### ", "G    ", "#####", "     ")
+PATH = ("Soooo", "####o", "Goooo", "#####", "     ")
+
+
+def maze_tokens(*rows):
+  return np.array([1 + "# SGo".index(c) for c in "".join(rows)], np.uint8)
+
+
+def write_mazes(root, question=MAZE, answer=PATH):
+  """Two good mazes, and a third one in the training split."""
+  for split in check.SPLITS:
+    path = write_split(
+      root, split, groups=[[1], [1], [1]], seq_len=25, vocab_size=6
+    )
+    for field, good, third in (
+      ("inputs", MAZE, question),
+      ("labels", PATH, answer),
+    ):
+      third = third if split == "train" else good
+      rows = [maze_tokens(*grid) for grid in (good, good, third)]
+      np.save(path / f"all__{field}.npy", np.stack(rows))
+  (root / "identifiers.json").write_text(json.dumps(list("abcd")))
+  return root
+
+
+def test_mazes_are_recognised_and_solved(tmp_path):
+  pytest.importorskip("hrm_jax.maze")
+  root = write_mazes(tmp_path)
+  assert check.check(root, check_unique=True)["puzzle"] == "maze"
+
+
+EMPTY = "     "
+
+
+@pytest.mark.parametrize(
+  ("question", "answer", "field", "message"),
+  [
+    (MAZE, MAZE, "labels", "expected 9 path cells"),
+    (MAZE, ("Soooo", "#####", *PATH[2:]), "labels", "expected ' ' or 'o'"),
+    (MAZE, ("Sooo ", *PATH[1:4], "o    "), "labels", "a broken path"),
+    ((*MAZE[:4], "    S"), PATH, "inputs", "expected exactly one S, got 2"),
+    (("S   #", *MAZE[1:]), PATH, "inputs", "expected a way from S to G"),
+    ((EMPTY, *MAZE[1:]), PATH, "inputs", "expected exactly one S, got 0"),
+  ],
+)
+def test_wrong_mazes_are_found(
+  question, answer, field, message, tmp_path, commands
+):
+  pytest.importorskip("hrm_jax.maze")
+  root = write_mazes(tmp_path, question, answer)
+  error = commands.error(check, root)
+  assert error.startswith(f"{root}/train/all__{field}.npy: row 2: ")
+  assert message in error
+
+
+def test_a_second_shortest_path_is_looked_for_on_request(tmp_path, commands):
+  pytest.importorskip("hrm_jax.maze")
+  rest = (EMPTY,) * 3
+  root = write_mazes(
+    tmp_path, ("S    ", " G   ", *rest), ("So   ", " G   ", *rest)
+  )
+  check.check(root)
+  error = commands.error(check, root, "--check-unique")
+  assert "all__inputs.npy: row 2: expected exactly one shortest path" in error
+
+
+def test_own_tasks_are_not_taken_for_mazes(tmp_path):
+  rng = np.random.default_rng(0)
+  for split in check.SPLITS:
+    path = write_split(
+      tmp_path, split, groups=[[1]] * 9, seq_len=25, vocab_size=6
+    )
+    for field in ("inputs", "labels"):
+      grids = rng.integers(1, 6, (9, 25), np.uint8)
+      np.save(path / f"all__{field}.npy", grids)
+  (tmp_path / "identifiers.json").write_text(json.dumps(list("abcdefghij")))
+  assert check.check(tmp_path)["puzzle"] == "grid"
