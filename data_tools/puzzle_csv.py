@@ -76,7 +76,7 @@ def read_table(path: str | os.PathLike, form: Form) -> Table:
 
 
 def first_question(path: str | os.PathLike) -> tuple[str, int]:
-  """Returns the first question of a file, and the line after its end.
+  """Returns the first question of a file, and the line it starts on.
 
   Raises:
     InputError: as `read_table`.
@@ -84,14 +84,15 @@ def first_question(path: str | os.PathLike) -> tuple[str, int]:
   path = str(path)
   with _reader(path) as reader:
     columns, width = _find_columns(path, next(reader, []))
+    line = reader.line_num + 1
     row = next(reader, [])
     if not row:
       raise _no_rows(path)
     if len(row) != width:
       raise InputError(
-        f"{path}: line 2: expected {width} fields, got {len(row)}."
+        f"{path}: line {line}: expected {width} fields, got {len(row)}."
       )
-    return row[columns[0]], reader.line_num + 1
+    return row[columns[0]], line
 
 
 def line_of(path: str, row: int) -> int:
