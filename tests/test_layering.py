@@ -16,7 +16,7 @@ ROWS = (
   ("step",),
   ("act", "flops"),
   ("model", "losses", "data", "sparse_embedding"),
-  ("layers", "dataset", "optim", "metrics", "sudoku", "sharding"),
+  ("layers", "dataset", "optim", "metrics", "sudoku", "maze", "sharding"),
   ("puzzle",),
   ("console",),
 )
