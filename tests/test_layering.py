@@ -16,14 +16,14 @@ ROWS = (
   ("step",),
   ("act", "flops"),
   ("model", "losses", "data", "sparse_embedding"),
-  ("layers", "dataset", "optim", "metrics", "sudoku", "sharding"),
+  ("layers", "dataset", "optim", "metrics", "sudoku", "arc", "sharding"),
   ("puzzle",),
   ("console",),
 )
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
 
 # What `data_tools` shares with the network's side.
-CONTRACT = {"puzzle", "sudoku", "console"}
+CONTRACT = {"puzzle", "sudoku", "arc", "console"}
 
 
 def imports(source: str) -> set[str]:
