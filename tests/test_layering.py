@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROWS = (
   ("train",),
   ("evaluate", "solve"),
-  ("checkpoint", "predictions", "reference_params"),
+  ("checkpoint", "predictions", "reference_params", "arc_vote"),
   ("step",),
   ("act", "flops"),
   ("model", "losses", "data", "sparse_embedding"),
@@ -87,7 +87,7 @@ def test_data_tools_share_only_the_contract(path):
 
 
 @pytest.mark.parametrize(
-  "name", ["data", "dataset", "predictions", *sorted(CONTRACT)]
+  "name", ["data", "dataset", "predictions", "arc_vote", *sorted(CONTRACT)]
 )
 def test_what_reads_data_needs_no_jax(name):
   assert not packages(from_file(name)) & {"jax", "flax", "optax"}
