@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data_tools import puzzle_kind, sudoku_solver
-from hrm_jax import console, sudoku
+from hrm_jax import console, maze, sudoku
 from hrm_jax.console import InputError
 from hrm_jax.dataset import ExampleSet, Split, check_splits_agree, open_split
 
@@ -267,8 +267,6 @@ def _lost_clue(question: np.ndarray, answer: np.ndarray) -> str:
 def _check_mazes(
   inputs: np.ndarray, labels: np.ndarray, unique: bool
 ) -> tuple[int, str] | None:
-  from hrm_jax import maze
-
   for row, pair in enumerate(zip(inputs, labels, strict=True)):
     if found := maze.error(*pair):
       field = "inputs" if found.startswith("question") else "labels"

@@ -10,17 +10,11 @@ import pathlib
 
 import numpy as np
 
-from hrm_jax import sudoku
+from hrm_jax import arc, maze, sudoku
 from hrm_jax.console import InputError
 from hrm_jax.dataset import Split
 
 SUDOKU, MAZE, ARC, GRID = KINDS = ("sudoku", "maze", "arc", "grid")
-MAZE_VOCAB = 6
-MAZE_ENDS = (3, 4)  # S and G, of which every maze has one
-ARC_SIDE = 30
-ARC_VOCAB = 12  # PAD 0, EOS 1, colour c at c + 2
-ARC_EOS = 1
-
 # Rows of each set that are tried where vocabulary and length leave a choice.
 _SAMPLE = 64
 
@@ -82,7 +76,9 @@ def kind_of(root: pathlib.Path, splits: list[Split]) -> str:
   )
   if SUDOKU in possible and sudoku.obeys_rules(labels).mean() > 0.5:
     return SUDOKU
-  ends = [(inputs == token).sum(1) == 1 for token in MAZE_ENDS]
+  ends = [
+    (inputs == token).sum(1) == 1 for token in (maze.START_ID, maze.GOAL_ID)
+  ]
   return MAZE if np.all(ends, axis=0).mean() > 0.5 else GRID
 
 
@@ -93,9 +89,9 @@ def _possible(vocab_size: int, seq_len: int) -> list[str]:
   if side * side == seq_len:
     if side in sudoku.SIDES and vocab_size == sudoku.vocab_size(side):
       kinds.append(SUDOKU)
-    if side > 1 and vocab_size == MAZE_VOCAB:
+    if side > 1 and vocab_size == maze.VOCAB_SIZE:
       kinds.append(MAZE)
-    if side == ARC_SIDE and vocab_size == ARC_VOCAB:
+    if side == arc.SIDE and vocab_size == arc.VOCAB_SIZE:
       kinds.append(ARC)
   return kinds
 
@@ -104,19 +100,19 @@ def arc_grids_are_framed(tokens: np.ndarray) -> np.ndarray:
   """Tells which rows are one rectangle of colours with EOS below and right.
 
   Args:
-    tokens: [N, 900] token ids, below ARC_VOCAB.
+    tokens: [N, 900] token ids, below arc.VOCAB_SIZE.
 
   Returns:
     [N] bool.
   """
-  grids = tokens.reshape(-1, ARC_SIDE, ARC_SIDE)
-  coloured = grids > ARC_EOS
+  grids = tokens.reshape(-1, arc.SIDE, arc.SIDE)
+  coloured = grids > arc.EOS_ID
   rows, columns = coloured.any(2), coloured.any(1)
   below, beside = _just_after(rows), _just_after(columns)
   inside = rows[:, :, None] & columns[:, None, :]
   frame = below[:, :, None] & columns[:, None, :]
   frame |= rows[:, :, None] & beside[:, None, :]
-  good = (coloured == inside) & ((grids == ARC_EOS) == frame)
+  good = (coloured == inside) & ((grids == arc.EOS_ID) == frame)
   return good.all((1, 2)) & _is_one_run(rows) & _is_one_run(columns)
 
 

@@ -16,7 +16,7 @@ import sys
 import numpy as np
 
 from data_tools import puzzle_kind
-from hrm_jax import console, sudoku
+from hrm_jax import arc, console, maze, sudoku
 from hrm_jax.console import InputError
 from hrm_jax.dataset import Split, open_split
 
@@ -33,7 +33,7 @@ ARC_PALETTE = (
   (127, 219, 255),
   (135, 12, 37),
 )
-MAZE_CHARACTERS = "?# SGo"
+MAZE_CHARACTERS = f"?{maze.CHARSET}"
 MAZE_STYLES = ("", "100", "", "30;42", "30;41", "30;43")
 BOLD, DIM = "1", "2"
 
@@ -140,7 +140,7 @@ def _draw_sudoku(grid: np.ndarray, clues: np.ndarray, pen: Pen) -> Drawing:
 
 def _draw_arc(grid: np.ndarray, pen: Pen) -> Drawing:
   """Only the part that holds colours: the translation does not matter."""
-  coloured = grid > puzzle_kind.ARC_EOS
+  coloured = grid > arc.EOS_ID
   drawing = Drawing()
   rows = np.flatnonzero(coloured.any(1))
   columns = np.flatnonzero(coloured.any(0))
@@ -149,7 +149,7 @@ def _draw_arc(grid: np.ndarray, pen: Pen) -> Drawing:
     return drawing
   for row in grid[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]:
     pieces = []
-    for colour in row.astype(int) - puzzle_kind.ARC_EOS - 1:
+    for colour in row.astype(int) - arc.FIRST_COLOR_ID:
       if not 0 <= colour < len(ARC_PALETTE):
         pieces.append("? ")
         continue

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools import build_grid, check, generate_sudoku
-from hrm_jax import train
+from hrm_jax import maze, train
 from hrm_jax.console import InputError
 from tests import runs
 from tests.commands import Commands
@@ -358,10 +358,6 @@ MAZE = ("S    ", "#### ", "G    ", "#####", "     ")
 PATH = ("Soooo", "####o", "Goooo", "#####", "     ")
 
 
-def maze_tokens(*rows):
-  return np.array([1 + "# SGo".index(c) for c in "".join(rows)], np.uint8)
-
-
 def write_mazes(root, question=MAZE, answer=PATH):
   """Two good mazes, and a third one in the training split."""
   for split in check.SPLITS:
@@ -373,14 +369,13 @@ def write_mazes(root, question=MAZE, answer=PATH):
       ("labels", PATH, answer),
     ):
       third = third if split == "train" else good
-      rows = [maze_tokens(*grid) for grid in (good, good, third)]
+      rows = [maze.parse("".join(grid)) for grid in (good, good, third)]
       np.save(path / f"all__{field}.npy", np.stack(rows))
   (root / "identifiers.json").write_text(json.dumps(list("abcd")))
   return root
 
 
 def test_mazes_are_recognised_and_solved(tmp_path):
-  pytest.importorskip("hrm_jax.maze")
   root = write_mazes(tmp_path)
   assert check.check(root, check_unique=True)["puzzle"] == "maze"
 
@@ -402,7 +397,6 @@ EMPTY = "     "
 def test_wrong_mazes_are_found(
   question, answer, field, message, tmp_path, commands
 ):
-  pytest.importorskip("hrm_jax.maze")
   root = write_mazes(tmp_path, question, answer)
   error = commands.error(check, root)
   assert error.startswith(f"{root}/train/all__{field}.npy: row 2: ")
@@ -410,7 +404,6 @@ def test_wrong_mazes_are_found(
 
 
 def test_a_second_shortest_path_is_looked_for_on_request(tmp_path, commands):
-  pytest.importorskip("hrm_jax.maze")
   rest = (EMPTY,) * 3
   root = write_mazes(
     tmp_path, ("S    ", " G   ", *rest), ("So   ", " G   ", *rest)

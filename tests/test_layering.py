@@ -12,11 +12,20 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROWS = (
   ("train",),
   ("evaluate", "solve"),
-  ("checkpoint", "predictions", "reference_params"),
+  ("checkpoint", "predictions", "reference_params", "arc_vote"),
   ("step",),
   ("act", "flops"),
   ("model", "losses", "data", "sparse_embedding"),
-  ("layers", "dataset", "optim", "metrics", "sudoku", "maze", "sharding"),
+  (
+    "layers",
+    "dataset",
+    "optim",
+    "metrics",
+    "sharding",
+    "sudoku",
+    "maze",
+    "arc",
+  ),
   ("puzzle",),
   ("console",),
 )
@@ -87,7 +96,7 @@ def test_data_tools_share_only_the_contract(path):
 
 
 @pytest.mark.parametrize(
-  "name", ["data", "predictions", *sorted(CONTRACT & set(HEIGHT))]
+  "name", ["data", "predictions", "arc_vote", *sorted(CONTRACT)]
 )
 def test_what_reads_data_needs_no_jax(name):
   assert not packages(from_file(name)) & {"jax", "flax", "optax"}
