@@ -11,12 +11,11 @@ training puzzle an identifier of its own.
 
 import argparse
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
-from data_tools import sudoku_augment, sudoku_csv, writer
+from data_tools import puzzle_csv, source, sudoku_augment, sudoku_csv, writer
 from hrm_jax import console, sudoku
 from hrm_jax.console import InputError
 
@@ -45,9 +44,9 @@ def build(
     InputError: an argument or a file is not as it should be; nothing is left
       behind.
   """
-  _check_least("--subsample-size", subsample_size, 1)
-  _check_least("--num-aug", num_aug, 0)
-  _check_least("--seed", seed, 0)
+  source.check_least("--subsample-size", subsample_size, 1)
+  source.check_least("--num-aug", num_aug, 0)
+  source.check_least("--seed", seed, 0)
   rng = np.random.default_rng(seed)
   with writer.DatasetWriter(
     output_dir,
@@ -55,13 +54,12 @@ def build(
     vocab_size=sudoku.vocab_size(sudoku_csv.SIDE),
     overwrite=overwrite,
   ) as dataset:
-    paths, source = _find_source(source_csv, source_repo)
+    paths, origin = source.find(source_csv, source_repo)
     # Both are checked before the long part of the work begins.
     train, test = (
       _read_split(paths[split], min_difficulty) for split in writer.SPLITS
     )
-    if subsample_size is not None:
-      train = _subsample(rng, train, subsample_size)
+    train = source.subsample(rng, train, subsample_size)
     if check_unique:
       sudoku_csv.check_unique(train)
       sudoku_csv.check_unique(test)
@@ -88,7 +86,7 @@ def build(
         "builder": "build_sudoku",
         "puzzle": "sudoku",
         "seed": seed,
-        "source": source,
+        "source": origin,
         "arguments": {
           "subsample_size": subsample_size,
           "num_aug": num_aug,
@@ -99,63 +97,7 @@ def build(
     )
 
 
-def _check_least(flag: str, value: int | None, least: int) -> None:
-  if value is not None and value < least:
-    raise InputError(f"{flag}: expected at least {least}, got {value}.")
-
-
-def _find_source(
-  source_csv: str | os.PathLike | None, source_repo: str
-) -> tuple[dict[str, str], dict[str, Any]]:
-  """Returns the file of each split, and what build.json says of them."""
-  source = {}
-  if source_csv is not None:
-    paths = {
-      split: str(pathlib.Path(source_csv) / f"{split}.csv")
-      for split in writer.SPLITS
-    }
-    for path in paths.values():
-      if not os.path.isfile(path):
-        raise InputError(
-          f"{path}: no such file; --source-csv expects a directory that holds "
-          "train.csv and test.csv."
-        )
-  else:
-    paths = {
-      split: _download(source_repo, f"{split}.csv") for split in writer.SPLITS
-    }
-    # The cache keeps files in snapshots/<revision>/.
-    revision = os.path.basename(os.path.dirname(paths["train"]))
-    source = {"repo": source_repo, "revision": revision}
-  source["sha256"] = {
-    f"{split}.csv": writer.file_digest(path) for split, path in paths.items()
-  }
-  return paths, source
-
-
-def _download(repo: str, name: str) -> str:
-  """Returns the local path of a file of a Hub data set."""
-  # Only here, because it takes half a second to import.
-  import huggingface_hub
-
-  console.log.info("fetching %s of the Hub data set %s", name, repo)
-  # Its retries would fill the terminal before the one line that helps.
-  huggingface_hub.logging.set_verbosity_error()
-  try:
-    return huggingface_hub.hf_hub_download(repo, name, repo_type="dataset")
-  except Exception as error:
-    # The client raises its own errors, its HTTP library's and OSError; all
-    # mean the same here, and no other data may take the place of these.
-    reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
-    raise InputError(
-      f"cannot get {name} of the Hub data set {repo} "
-      f"({type(error).__name__}: {reason}); without a network pass "
-      "--source-csv DIR with train.csv and test.csv, or set HF_HUB_OFFLINE=1 "
-      "if the files are in the Hub cache."
-    ) from error
-
-
-def _read_split(path: str, min_difficulty: int | None) -> sudoku_csv.Table:
+def _read_split(path: str, min_difficulty: int | None) -> puzzle_csv.Table:
   table = sudoku_csv.read_table(path)
   if min_difficulty is None:
     return table
@@ -168,17 +110,6 @@ def _read_split(path: str, min_difficulty: int | None) -> sudoku_csv.Table:
   return table.take(np.flatnonzero(hard))
 
 
-def _subsample(
-  rng: np.random.Generator, table: sudoku_csv.Table, size: int
-) -> sudoku_csv.Table:
-  if size > len(table.rows):
-    raise InputError(
-      f"{table.path}: expected at least {size:,} puzzles to choose from "
-      f"(--subsample-size), got {len(table.rows):,}."
-    )
-  return table.take(rng.choice(len(table.rows), size, replace=False))
-
-
 def main() -> None:
   """Reads the flags, builds, and prints one JSON line."""
   parser = argparse.ArgumentParser(
@@ -187,17 +118,7 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--output-dir", required=True, help="directory to create")
-  source = parser.add_mutually_exclusive_group()
-  source.add_argument(
-    "--source-repo",
-    default=DEFAULT_REPO,
-    help="data set on the Hub (default: %(default)s)",
-  )
-  source.add_argument(
-    "--source-csv", metavar="DIR", help="directory with train.csv and test.csv"
-  )
-  add("--subsample-size", type=int, help="training puzzles to keep, at random")
+  source.add_flags(parser, DEFAULT_REPO)
   add(
     "--num-aug",
     type=int,
@@ -211,13 +132,6 @@ def main() -> None:
     default="shared",
     help="one puzzle identifier for all, or one for each training puzzle and "
     "its images (default: %(default)s)",
-  )
-  add("--seed", type=int, default=0, help="of all random choices (default: 0)")
-  add("--overwrite", action="store_true", help="replace an existing data set")
-  add(
-    "--check-unique",
-    action="store_true",
-    help="refuse puzzles with several solutions",
   )
   flags = vars(parser.parse_args())
   built = build(**flags)

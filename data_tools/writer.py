@@ -13,7 +13,7 @@ import pathlib
 import secrets
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,11 @@ class DatasetWriter:
     chunks["group_indices"].append(np.asarray(puzzles_per_group, np.int64))
 
   def finish(
-    self, *, identifiers: Sequence[str], build: dict[str, Any]
+    self,
+    *,
+    identifiers: Sequence[str],
+    build: dict[str, Any],
+    beside: Mapping[str, Any] | None = None,
   ) -> dict[str, Any]:
     """Writes the metadata and gives the directory its name.
 
@@ -141,6 +145,7 @@ class DatasetWriter:
       build: what the set is and was made from, for `build.json`: builder,
         seed, source, arguments. No times and no paths of this machine, so
         that the same build writes the same bytes; commit and counts are added.
+      beside: more JSON files for the root of the set, by name.
 
     Returns:
       The contents of `build.json`.
@@ -164,6 +169,9 @@ class DatasetWriter:
     build = {**build, "commit": source_commit(), "counts": self.counts}
     _write_json(self._building / "identifiers.json", list(identifiers))
     _write_json(self._building / "build.json", build)
+    for name, value in (beside or {}).items():
+      # On one line: an indent would give every cell of a grid its own.
+      (self._building / name).write_text(json.dumps(value) + "\n")
     self._check_may_write()
     self._final.parent.mkdir(parents=True, exist_ok=True)
     replaced = None

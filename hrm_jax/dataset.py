@@ -64,6 +64,32 @@ def open_split(root: str | pathlib.Path, split: str) -> Split:
   return Split(path.parent, metadata, sets)
 
 
+# What the splits of a data set have in common: one network reads them all.
+SHARED_KEYS = (
+  "pad_id",
+  "ignore_label_id",
+  "blank_identifier_id",
+  "vocab_size",
+  "seq_len",
+  "num_puzzle_identifiers",
+)
+
+
+def check_splits_agree(first: Split, second: Split) -> None:
+  """Checks that one network can read both splits.
+
+  Raises:
+    InputError: they differ in one of SHARED_KEYS; names both files.
+  """
+  for key in SHARED_KEYS:
+    expected, got = (getattr(s.metadata, key) for s in (first, second))
+    if expected != got:
+      raise InputError(
+        f"{second.path / 'dataset.json'}: key '{key}': expected {expected} as "
+        f"in {first.path / 'dataset.json'}, got {got}."
+      )
+
+
 def _open_set(
   root: str | pathlib.Path,
   split: str,

@@ -40,7 +40,7 @@ from hrm_jax import (
 from hrm_jax.checkpoint import Checkpoints
 from hrm_jax.console import InputError, log
 from hrm_jax.data import EvaluationData, TrainData
-from hrm_jax.dataset import open_split
+from hrm_jax.dataset import check_splits_agree, open_split
 from hrm_jax.evaluate import Evaluator, log_by_segment
 from hrm_jax.model import HRM, count_parameters, make_model
 from hrm_jax.predictions import PredictionFiles
@@ -68,7 +68,8 @@ def train(
   # --- data: what is wrong should show before anything compiles
   check_config(config)
   root = prepare_data(config, workdir)
-  split = open_split(root, "train")
+  split, test_split = (open_split(root, name) for name in ("train", "test"))
+  check_splits_agree(split, test_split)
   metadata = split.metadata
   data = TrainData(
     split,
@@ -77,9 +78,7 @@ def train(
     epochs=config.epochs,
     eval_interval=config.eval_interval,
   )
-  test = EvaluationData(
-    open_split(root, "test"), batch_size=config.global_batch_size
-  )
+  test = EvaluationData(test_split, batch_size=config.global_batch_size)
   mesh = sharding.make_mesh()
   sharding.check_batch_size(config.global_batch_size, mesh)
 

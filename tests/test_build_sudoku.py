@@ -8,7 +8,13 @@ import json
 import numpy as np
 import pytest
 
-from data_tools import build_sudoku, sudoku_augment, sudoku_csv, sudoku_solver
+from data_tools import (
+  build_sudoku,
+  puzzle_csv,
+  sudoku_augment,
+  sudoku_csv,
+  sudoku_solver,
+)
 from hrm_jax import puzzle, sudoku
 from hrm_jax.console import InputError
 from tests.commands import Commands, files_of
@@ -395,7 +401,7 @@ def test_text_that_is_not_utf8_is_located(source, tmp_path, commands):
 def test_the_first_bad_row_is_reported_wherever_it_stands(
   source, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(sudoku_csv, "_ROWS_AT_ONCE", 2)
+  monkeypatch.setattr(puzzle_csv, "ROWS_AT_ONCE", 2)
   rows = make_rows(7)
   rows[4][3] = rows[6][3] = "x"
   path = tmp_path / "many.csv"

@@ -12,18 +12,27 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROWS = (
   ("train",),
   ("evaluate", "solve"),
-  ("checkpoint", "predictions", "reference_params"),
+  ("checkpoint", "predictions", "reference_params", "arc_vote"),
   ("step",),
   ("act", "flops"),
   ("model", "losses", "data", "sparse_embedding"),
-  ("layers", "dataset", "optim", "metrics", "sudoku", "sharding"),
+  (
+    "layers",
+    "dataset",
+    "optim",
+    "metrics",
+    "sharding",
+    "sudoku",
+    "maze",
+    "arc",
+  ),
   ("puzzle",),
   ("console",),
 )
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
 
 # What `data_tools` shares with the network's side.
-CONTRACT = {"puzzle", "sudoku", "console"}
+CONTRACT = {"puzzle", "dataset", "sudoku", "maze", "arc", "console"}
 
 
 def imports(source: str) -> set[str]:
@@ -87,7 +96,7 @@ def test_data_tools_share_only_the_contract(path):
 
 
 @pytest.mark.parametrize(
-  "name", ["data", "dataset", "predictions", *sorted(CONTRACT)]
+  "name", ["data", "predictions", "arc_vote", *sorted(CONTRACT)]
 )
 def test_what_reads_data_needs_no_jax(name):
   assert not packages(from_file(name)) & {"jax", "flax", "optax"}

@@ -1,0 +1,301 @@
+"""Reads ARC tasks from directories of JSON, and refuses what is not right.
+
+A file holds one task, `{"train": [pair, ...], "test": [pair, ...]}`, or is one
+of the competition's, `*_challenges.json` with many tasks by name and
+`*_solutions.json` with their test outputs. Tasks below a folder `evaluation`,
+in files of that name, and those whose answers are unknown, are evaluated on;
+all others train.
+"""
+
+import collections
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hrm_jax import arc
+from hrm_jax.console import InputError, log
+
+EVALUATION = "evaluation"
+_CHALLENGES, _SOLUTIONS = "_challenges.json", "_solutions.json"
+
+# An input grid and its output, [h, w] uint8; None: to be found.
+Pair = tuple[np.ndarray, np.ndarray | None]
+
+
+class Task(NamedTuple):
+  """One task; `train` and `test` hold one pair at least."""
+
+  name: str
+  where: str  # the file, for messages
+  train: list[Pair]
+  test: list[Pair]
+  evaluated: bool  # its test pairs belong to the test split
+
+
+def read_tasks(
+  directories: Sequence[str | os.PathLike],
+) -> tuple[list[Task], list[dict[str, Any]]]:
+  """Reads all tasks, in the order of the directories and of their files.
+
+  Returns:
+    The tasks; and per directory what build.json says of it.
+
+  Raises:
+    InputError: names the file and the key, what was expected and what came.
+  """
+  tasks, sources = [], []
+  for directory in directories:
+    found, digest = _read_directory(pathlib.Path(directory))
+    tasks += found
+    sources.append({"tasks": len(found), "sha256": digest})
+  _check_names(tasks)
+  if not any(task.evaluated for task in tasks):
+    raise InputError(
+      f"{', '.join(map(str, directories))}: expected tasks in a folder named "
+      f"'{EVALUATION}', from which the test split is made, got none."
+    )
+  return tasks, sources
+
+
+def warn_of_answers_in_training(tasks: Sequence[Task]) -> None:
+  """Logs how many test pairs stand, with their answers, in training data."""
+  seen = {}
+  for task in tasks:
+    for part, pairs in (("train", task.train), ("test", task.test)):
+      if part == "test" and task.evaluated:
+        continue
+      for i, pair in enumerate(pairs):
+        seen.setdefault(_content(pair), f"{task.where}: {part}[{i}]")
+  asked = [
+    (_content(pair), f"{task.where}: test[{i}]")
+    for task in tasks
+    if task.evaluated
+    for i, pair in enumerate(task.test)
+    if pair[1] is not None
+  ]
+  known = [(place, seen[pair]) for pair, place in asked if pair in seen]
+  if known:
+    log.warning(
+      f"warning: {len(known)} of {len(asked)} test pairs stand in the training "
+      "data with their answers, and count for nothing in a score; such as "
+      f"{known[0][0]}, which is {known[0][1]}."
+    )
+
+
+def _read_directory(directory: pathlib.Path) -> tuple[list[Task], str]:
+  if not directory.is_dir():
+    raise InputError(f"{directory}: no such directory.")
+  paths = sorted(
+    path
+    for path in directory.rglob("*.json")
+    if not any(p.startswith(".") for p in path.relative_to(directory).parts)
+    # The competition's data come with a submission to imitate.
+    and path.name != "sample_submission.json"
+  )
+  tasks, digest = [], hashlib.sha256()
+  for path in paths:
+    name = path.relative_to(directory).as_posix()
+    content = _read_bytes(path)
+    digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    if path.name.endswith(_SOLUTIONS):
+      challenges = _beside(path, _SOLUTIONS, _CHALLENGES)
+      if challenges not in paths:
+        raise InputError(f"{path}: expected {challenges} beside it, got none.")
+      continue
+    folders = (directory.name, *name.split("/")[:-1])
+    evaluated = EVALUATION in folders
+    value = _parse(path, content)
+    if path.name.endswith(_CHALLENGES):
+      tasks += _combined(path, value, evaluated)
+    else:
+      tasks.append(_task(value, path.stem, str(path), "", evaluated))
+  if not tasks:
+    raise InputError(
+      f"{directory}: expected folders of ARC tasks (*.json), got no task."
+    )
+  return tasks, digest.hexdigest()
+
+
+def _combined(path: pathlib.Path, value: Any, evaluated: bool) -> list[Task]:
+  """Reads the tasks of a challenges file, with its solutions if there."""
+  _expect_object(path, "", value)
+  evaluated |= EVALUATION in path.name or "test" in path.name
+  beside = _beside(path, _CHALLENGES, _SOLUTIONS)
+  if not beside.exists():
+    return [
+      _task(task, name, str(path), f"{name}.", True, outputs=False)
+      for name, task in sorted(value.items())
+    ]
+  solutions = _parse(beside, _read_bytes(beside))
+  _expect_object(beside, "", solutions)
+  tasks = []
+  for name, item in sorted(value.items()):
+    task = _task(item, name, str(path), f"{name}.", evaluated, outputs=False)
+    outputs = solutions.get(name)
+    got = len(outputs) if isinstance(outputs, list) else "none"
+    if got != len(task.test):
+      raise InputError(
+        f"{beside}: {name}: expected {len(task.test)} outputs, as many as "
+        f"{path} has test inputs, got {got}."
+      )
+    test = [
+      (pair[0], _grid(str(beside), f"{name}[{i}]", grid))
+      for i, (pair, grid) in enumerate(zip(task.test, outputs, strict=True))
+    ]
+    tasks.append(task._replace(test=test))
+  more = sorted(solutions.keys() - value.keys())
+  if more:
+    raise InputError(
+      f"{beside}: {more[0]}: expected only tasks of {path}, got one more."
+    )
+  return tasks
+
+
+def _beside(path: pathlib.Path, old: str, new: str) -> pathlib.Path:
+  return path.with_name(path.name.removesuffix(old) + new)
+
+
+def _read_bytes(path: pathlib.Path) -> bytes:
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise InputError(f"{path}: cannot read: {error}.") from None
+
+
+def _parse(path: pathlib.Path, content: bytes) -> Any:
+  try:
+    return json.loads(content.decode("utf-8-sig"))
+  except UnicodeDecodeError as error:
+    line = content.count(b"\n", 0, error.start) + 1
+    raise InputError(
+      f"{path}: line {line}: expected UTF-8 text, got byte "
+      f"0x{content[error.start]:02x}."
+    ) from None
+  except json.JSONDecodeError as error:
+    raise InputError(
+      f"{path}: line {error.lineno}: expected JSON, got something that ends "
+      f"or breaks at column {error.colno} ({error.msg})."
+    ) from None
+  except (RecursionError, ValueError) as error:
+    raise InputError(f"{path}: expected the JSON of a task: {error}.") from None
+
+
+def _expect_object(path: Any, key: str, value: Any) -> None:
+  if not isinstance(value, dict):
+    raise InputError(
+      f"{path}: {key and key + ': '}expected an object, got {value!r:.40}."
+    )
+
+
+def _task(
+  value: Any,
+  name: str,
+  where: str,
+  prefix: str,
+  evaluated: bool,
+  outputs: bool = True,
+) -> Task:
+  """Checks one parsed task; `prefix` leads to it inside its file."""
+  _expect_object(where, prefix.rstrip("."), value)
+  name = value.get("name", name)
+  if not isinstance(name, str) or not name:
+    raise InputError(
+      f"{where}: {prefix}name: expected a text, got {name!r:.40}."
+    )
+  if arc.parse_identifier(name).name != name:
+    raise InputError(
+      f"{where}: expected a name that does not end like an augmentation's "
+      f"(_t<k>_<permutation>), got {name!r}."
+    )
+  parts = []
+  for part in ("train", "test"):
+    pairs = value.get(part)
+    if not isinstance(pairs, list) or not pairs:
+      got = f"{pairs!r:.40}" if part in value else "no such key"
+      raise InputError(
+        f"{where}: {prefix}{part}: expected a list of pairs, got {got}."
+      )
+    asked = part == "train" or outputs
+    parts.append(
+      [
+        _pair(where, f"{prefix}{part}[{i}]", pair, asked)
+        for i, pair in enumerate(pairs)
+      ]
+    )
+  return Task(name, where, *parts, evaluated)
+
+
+def _pair(where: str, key: str, pair: Any, output: bool) -> Pair:
+  _expect_object(where, key, pair)
+  for field in ("input", "output") if output else ("input",):
+    if field not in pair:
+      raise InputError(f"{where}: {key}.{field}: expected a grid, got none.")
+  return (
+    _grid(where, f"{key}.input", pair["input"]),
+    _grid(where, f"{key}.output", pair["output"]) if output else None,
+  )
+
+
+def _grid(where: str, key: str, rows: Any) -> np.ndarray:
+  """Checks one grid; returns [h, w] uint8."""
+
+  def wrong(expected: str, got: Any) -> InputError:
+    return InputError(f"{where}: {key}: expected {expected}, got {got}.")
+
+  if not isinstance(rows, list) or not rows:
+    raise wrong("a list of rows", f"{rows!r:.40}")
+  for i, row in enumerate(rows):
+    if not isinstance(row, list) or not row:
+      raise wrong("rows of colours", f"{row!r:.40} as row {i}")
+    if len(row) != len(rows[0]):
+      raise wrong(
+        f"rows of equal length, {len(rows[0])}", f"{len(row)} in row {i}"
+      )
+    for j, cell in enumerate(row):
+      # A bool is an int to Python; 1.0 and true are no colours.
+      if type(cell) is not int or not 0 <= cell < arc.COLORS:
+        raise wrong("integers 0 to 9", f"{cell!r:.40} at row {i}, column {j}")
+  if max(len(rows), len(rows[0])) > arc.SIDE:
+    raise wrong(
+      f"at most {arc.SIDE}x{arc.SIDE} cells", f"{len(rows)}x{len(rows[0])}"
+    )
+  return np.array(rows, np.uint8)
+
+
+def _content(pair: Pair) -> tuple:
+  """What makes two pairs the same; to be compared and hashed."""
+  return tuple(
+    (grid.shape, grid.tobytes()) if grid is not None else None for grid in pair
+  )
+
+
+def _check_names(tasks: Sequence[Task]) -> None:
+  """Refuses two tasks of one name, unless they are the same task."""
+  known = {}
+  for task in tasks:
+    # A task may train in one collection and be evaluated on in another.
+    first = known.setdefault((task.name, task.evaluated), task)
+    if first is task:
+      continue
+    same = collections.Counter(map(_content, first.train)) == (
+      collections.Counter(map(_content, task.train))
+    )
+    answers = {
+      _content(pair)
+      for pair in (*first.test, *task.test)
+      if pair[1] is not None
+    }
+    inputs = [
+      {_content((pair[0], None)) for pair in each.test}
+      for each in (first, task)
+    ]
+    if not same or inputs[0] != inputs[1] or len(answers) > len(inputs[0]):
+      raise InputError(
+        f"{task.where}: task {task.name!r}: expected a name of its own, or the "
+        f"same task as in {first.where}, got other pairs under that name."
+      )

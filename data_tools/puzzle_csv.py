@@ -1,0 +1,301 @@
+"""Reads tables of puzzles: CSV with columns by name, in any order.
+
+`question`, `answer` (one character a cell) and `rating` (an integer); other
+columns, such as `source`, are not read. A `Form` says what the cells of one
+kind of puzzle look like, and which answers are right.
+"""
+
+import contextlib
+import csv
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hrm_jax import console
+from hrm_jax.console import InputError
+
+COLUMNS = ("question", "answer", "rating")
+
+ROWS_AT_ONCE = 8192
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+
+class Form(NamedTuple):
+  """What one kind of puzzle looks like in a table."""
+
+  cells: int  # G, characters of a question and of an answer
+  # [256] uint8: token id of each character; 0 marks one that may not stand.
+  question_ids: np.ndarray
+  answer_ids: np.ndarray
+  question_characters: str  # what may stand there, for errors
+  answer_characters: str
+  # [N, G] questions and [N, G] answers to [N] bool: which pairs are right.
+  are_right: Callable[[np.ndarray, np.ndarray], np.ndarray]
+  # What is wrong with a [G] question and a [G] answer that are not right.
+  error: Callable[[np.ndarray, np.ndarray], str]
+  length_from: str = ""  # where `cells` comes from, if from another place
+
+
+class Table(NamedTuple):
+  """The N rows of a file, in order; all of them are valid puzzles."""
+
+  path: str
+  questions: np.ndarray  # [N, G] uint8 token ids
+  answers: np.ndarray  # [N, G] uint8 token ids
+  ratings: np.ndarray  # [N] int64
+  rows: np.ndarray  # [N] int64, number of the row in the file, from 1
+
+  def take(self, indices: np.ndarray) -> "Table":
+    """Returns a table of these rows only."""
+    arrays = (array[indices] for array in self[1:])
+    return Table(self.path, *arrays)
+
+
+def character_ids(characters: dict[str, int]) -> np.ndarray:
+  """Returns the [256] uint8 token ids of ASCII characters, 0 for others."""
+  table = np.zeros(256, np.uint8)
+  for character, token in characters.items():
+    table[ord(character)] = token
+  return table
+
+
+def read_table(path: str | os.PathLike, form: Form) -> Table:
+  """Reads a file, some thousand rows at a time.
+
+  Raises:
+    InputError: names the file, the line (from 1, the header included), what
+      was expected and what came.
+  """
+  path = str(path)
+  with _reader(path) as reader:
+    return _read(path, reader, form)
+
+
+def first_question(path: str | os.PathLike) -> tuple[str, int]:
+  """Returns the first question of a file, and the line it starts on.
+
+  Raises:
+    InputError: as `read_table`.
+  """
+  path = str(path)
+  with _reader(path) as reader:
+    columns, width = _find_columns(path, next(reader, []))
+    line = reader.line_num + 1
+    row = next(reader, [])
+    if not row:
+      raise _no_rows(path)
+    if len(row) != width:
+      raise InputError(
+        f"{path}: line {line}: expected {width} fields, got {len(row)}."
+      )
+    return row[columns[0]], line
+
+
+def line_of(path: str, row: int) -> int:
+  """Returns the line, from 1, at which the row of this number (from 1) starts.
+
+  Quoted fields may hold line ends, so lines are only counted when an error
+  needs them.
+  """
+  with open(path, encoding="utf-8-sig", newline="") as file:
+    reader = csv.reader(file, strict=True)
+    for _ in itertools.islice(reader, row):
+      pass
+    return reader.line_num + 1
+
+
+def check_unique(
+  table: Table,
+  are_unique: Callable[[np.ndarray], np.ndarray],
+  what: str,
+) -> None:
+  """Refuses a table with a puzzle that has several solutions.
+
+  Args:
+    table: the puzzles.
+    are_unique: [M, G] questions to [M] bool.
+    what: what there should be one of, in the singular.
+
+  Raises:
+    InputError: names the file and the line of the first such puzzle.
+  """
+  title = f"{what}s of {os.path.basename(table.path)}"
+  with console.Progress(title, len(table.rows), unit="puzzles") as bar:
+    for start in range(0, len(table.rows), ROWS_AT_ONCE):
+      puzzles = table.questions[start : start + ROWS_AT_ONCE]
+      several = ~are_unique(puzzles)
+      if several.any():
+        line = line_of(table.path, table.rows[start + several.argmax()])
+        raise InputError(
+          f"{table.path}: line {line}: question: expected exactly one "
+          f"{what}, got several."
+        )
+      bar.advance(len(puzzles))
+
+
+@contextlib.contextmanager
+def _reader(path: str) -> Iterator[Any]:
+  """A CSV reader of a file; what goes wrong in it becomes an InputError."""
+  reader = None
+  try:
+    # utf-8-sig drops a byte order mark; the csv module sees to line ends.
+    with open(path, encoding="utf-8-sig", newline="") as file:
+      reader = csv.reader(file, strict=True)
+      yield reader
+  except csv.Error as error:
+    raise InputError(
+      f"{path}: line {reader.line_num}: not valid CSV ({error})."
+    ) from None
+  except UnicodeDecodeError:
+    raise _not_utf8(path) from None
+  except OSError as error:
+    raise InputError(f"{path}: cannot read: {error.strerror}.") from None
+
+
+def _read(path: str, reader: Any, form: Form) -> Table:
+  # Room for as many rows as can be; memory that stays empty costs nothing.
+  # Two grids, a rating of one digit, two commas and the end of the line.
+  most = os.path.getsize(path) // (2 * form.cells + 1 + 2 + 1) + 1
+  questions = np.empty((most, form.cells), np.uint8)
+  answers = np.empty((most, form.cells), np.uint8)
+  ratings = np.empty(most, np.int64)
+  done = 0
+  blank = []  # blank lines are fine where nothing follows them
+  bar = console.Progress(f"reading {os.path.basename(path)}", None, unit="rows")
+  columns, width = _find_columns(path, next(reader, []))
+  with bar:
+    while rows := list(itertools.islice(reader, ROWS_AT_ONCE)):
+      rows = blank + rows
+      blank = []
+      while rows and not rows[-1]:
+        blank.append(rows.pop())
+      if not rows:
+        continue
+      checked = _convert(rows, columns, width, form)
+      if checked is None:
+        raise _first_error(path, rows, done, columns, width, form)
+      new = slice(done, done + len(rows))
+      questions[new], answers[new], ratings[new] = checked
+      done += len(rows)
+      bar.advance(len(rows))
+  if not done:
+    raise _no_rows(path)
+  return Table(
+    path,
+    questions[:done],
+    answers[:done],
+    ratings[:done],
+    np.arange(1, done + 1),
+  )
+
+
+def _no_rows(path: str) -> InputError:
+  return InputError(f"{path}: line 2: expected a puzzle, got no more lines.")
+
+
+def _find_columns(path: str, header: list[str]) -> tuple[list[int], int]:
+  """Returns where COLUMNS stand, and the number of columns."""
+  for name in COLUMNS:
+    if header.count(name) != 1:
+      got = (
+        f"twice in {','.join(header)}"
+        if name in header
+        else (",".join(header) or "an empty line")
+      )
+      raise InputError(
+        f"{path}: line 1: expected a header with one column '{name}', "
+        f"got {got:.200}."
+      )
+  return [header.index(name) for name in COLUMNS], len(header)
+
+
+def _convert(
+  rows: list[list[str]], columns: list[int], width: int, form: Form
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+  """Checks and converts many rows at once; None if any of them is bad."""
+  if set(map(len, rows)) != {width}:
+    return None
+  question_texts, answer_texts, rating_texts = (
+    [row[column] for row in rows] for column in columns
+  )
+  if not all(map(_INTEGER.fullmatch, rating_texts)):
+    return None
+  questions = _to_ids(question_texts, form.question_ids, form.cells)
+  answers = _to_ids(answer_texts, form.answer_ids, form.cells)
+  if questions is None or answers is None:
+    return None
+  if not form.are_right(questions, answers).all():
+    return None
+  return questions, answers, np.array(list(map(int, rating_texts)))
+
+
+def _to_ids(
+  texts: list[str], table: np.ndarray, cells: int
+) -> np.ndarray | None:
+  """[N, G] token ids of N texts, or None if any of them is bad."""
+  if set(map(len, texts)) != {cells}:
+    return None
+  # What is not ASCII becomes "?", which no table accepts.
+  data = "".join(texts).encode("ascii", errors="replace")
+  ids = table[np.frombuffer(data, np.uint8)].reshape(-1, cells)
+  return ids if ids.all() else None
+
+
+def _first_error(
+  path: str,
+  rows: list[list[str]],
+  rows_before: int,
+  columns: list[int],
+  width: int,
+  form: Form,
+) -> InputError:
+  """Says what is wrong with the first bad row of some."""
+  for i, row in enumerate(rows):
+    if _convert([row], columns, width, form) is None:
+      line = line_of(path, rows_before + i + 1)
+      what = _error(row, columns, width, form)
+      return InputError(f"{path}: line {line}: {what}.")
+  raise AssertionError("every row is good alone, but not all of them together")
+
+
+def _error(row: list[str], columns: list[int], width: int, form: Form) -> str:
+  """Says what is wrong with a bad row."""
+  if len(row) != width:
+    return f"expected {width} fields, got {len(row)}"
+  question, answer, rating = (row[column] for column in columns)
+  for name, text, table, allowed in (
+    ("question", question, form.question_ids, form.question_characters),
+    ("answer", answer, form.answer_ids, form.answer_characters),
+  ):
+    if len(text) != form.cells:
+      return (
+        f"{name}: expected {form.cells} characters{form.length_from}, got "
+        f"{len(text)}"
+      )
+    for i, character in enumerate(text):
+      if _to_ids([character], table, 1) is None:
+        return f"{name}: cell {i + 1}: expected {allowed}, got {character!r}"
+  if not _INTEGER.fullmatch(rating):
+    return f"rating: expected an integer, got {rating!r:.40}"
+  return form.error(
+    _to_ids([question], form.question_ids, form.cells)[0],
+    _to_ids([answer], form.answer_ids, form.cells)[0],
+  )
+
+
+def _not_utf8(path: str) -> InputError:
+  """Finds the first line of a file that is not UTF-8."""
+  with open(path, "rb") as file:
+    for line, data in enumerate(file, 1):
+      try:
+        data.decode("utf-8")
+      except UnicodeDecodeError as error:
+        return InputError(
+          f"{path}: line {line}: expected UTF-8 text, got byte "
+          f"0x{data[error.start]:02x}."
+        )
+  raise AssertionError("the file was not UTF-8 a moment ago")
