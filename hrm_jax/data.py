@@ -264,6 +264,7 @@ class EvaluationData:
   """Every example of a split once, in order, in batches of one size.
 
   Attributes:
+    split: what it reads.
     num_batches: over all sets.
     num_examples: over all sets; the rows that are not padding.
     examples_by_set: the same by the set's name.
@@ -286,7 +287,7 @@ class EvaluationData:
       raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
     if limit is not None and limit < 0:
       raise InputError(f"limit: expected at least 0, got {limit}.")
-    self._split, self._size = split, batch_size
+    self.split, self._size = split, batch_size
     self._examples = [
       min(len(s.inputs), limit or len(s.inputs)) for s in split.sets
     ]
@@ -313,14 +314,14 @@ class EvaluationData:
     while number >= self._batches[set_number]:
       number -= self._batches[set_number]
       set_number += 1
-    example_set = self._split.sets[set_number]
+    example_set = self.split.sets[set_number]
     wanted = np.arange(number * self._size, (number + 1) * self._size)[rows]
     examples = wanted[wanted < self._examples[set_number]]
     puzzles = (
       np.searchsorted(example_set.puzzle_indices, examples, side="right") - 1
     )
-    batch = _collate(self._split, example_set, examples, puzzles)
-    padded = _pad(batch, len(wanted), self._split.metadata)
+    batch = _collate(self.split, example_set, examples, puzzles)
+    padded = _pad(batch, len(wanted), self.split.metadata)
     return example_set.name, padded, len(examples)
 
   def batches(

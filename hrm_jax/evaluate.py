@@ -18,7 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hrm_jax import act, checkpoint, console, losses, metrics, sharding
+from hrm_jax import (
+  act,
+  checkpoint,
+  console,
+  losses,
+  metrics,
+  path_score,
+  sharding,
+)
 from hrm_jax.console import InputError, log
 from hrm_jax.data import EvaluationData
 from hrm_jax.dataset import open_split
@@ -110,18 +118,26 @@ class Evaluator:
       predictions: where to write the answers, if anywhere.
 
     Returns:
-      `sets`: metrics by set name; `exact_accuracy_by_segment`: share of right
-      answers after 1, 2, ... segments, over all sets; `seconds`,
+      `sets`: metrics by set name, for mazes with `path_accuracy`, the share of
+      answers that are any shortest path; `exact_accuracy_by_segment`: share
+      of right answers after 1, 2, ... segments, over all sets; `seconds`,
       `puzzles_per_s`: without compilation; `step`; `halt`.
     """
     totals: dict[str, dict[str, Any]] = {}
     by_segment = 0
+    mazes = path_score.holds_mazes(data.split)
     self._compile(weights, data)
     began = time.perf_counter()
     with console.Progress("evaluate", data.num_examples, unit="puzzles") as bar:
       for (name, host_batch, rows), result in self._results(weights, data):
         sums, right, answers = result
-        totals[name] = _add(totals.get(name), jax.device_get(sums))
+        sums = jax.device_get(sums)
+        if mazes:
+          sums["path_accuracy"] = path_score.right_paths(
+            host_batch["inputs"][:rows],
+            jax.device_get(answers["predictions"])[:rows],
+          )
+        totals[name] = _add(totals.get(name), sums)
         by_segment = by_segment + np.asarray(right, np.int64)
         if predictions is not None:
           columns = {**host_batch, **jax.device_get(answers)}

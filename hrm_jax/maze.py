@@ -211,7 +211,7 @@ def is_shortest_path(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
     [...] bool.
   """
   inputs, answers = np.asarray(inputs), np.asarray(answers)
-  right = _keeps_cells(inputs, answers).all(-1)
+  right = np.asarray(_keeps_cells(inputs, answers).all(-1))
   # Most wrong answers differ outside the path, so the search sees few of them.
   for index in np.argwhere(right):
     row = tuple(index)

@@ -15,7 +15,7 @@ ROWS = (
   ("checkpoint", "predictions", "reference_params", "arc_vote"),
   ("step",),
   ("act", "flops"),
-  ("model", "losses", "data", "sparse_embedding"),
+  ("model", "losses", "data", "path_score", "sparse_embedding"),
   (
     "layers",
     "dataset",
