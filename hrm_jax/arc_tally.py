@@ -122,7 +122,9 @@ def tally_file(
   tally = {}
   with console.Progress(f"counting {name}", rows, unit="answers") as bar:
     for start in range(0, rows, _ROWS_AT_ONCE):
-      part = {k: v[start : start + _ROWS_AT_ONCE] for k, v in columns.items()}
+      # Mapped anew each time: pages of an open map count as ours.
+      stop = start + _ROWS_AT_ONCE
+      part = {c: np.array(_map(p)[start:stop]) for c, p in paths.items()}
       _count(tally, part, questions, name, start, paths["inputs"])
       bar.advance(len(part["inputs"]))
   items = [[*key, answers] for key, answers in tally.items()]
