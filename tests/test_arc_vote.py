@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools import build_arc
-from hrm_jax import arc, arc_vote
+from hrm_jax import arc, arc_tally, arc_vote
 from tests.commands import Commands
 from tests.test_build_arc import examples, make_task, write_json
 
@@ -92,7 +92,7 @@ B = slice(14, 21)  # task b's rows, after seven variants of a's two test inputs
     # Three, two and two votes.
     ([1, 1, 1, "right", "right", 2, 2], [0, 0, 0, 1, 1, 0, 0], 2),
     # The same, but the others are surer.
-    ([1, 1, 1, "right", "right", 2, 2], [0, 0, 0, 1, 1, 0, 2], 3),
+    ([1, 1, 1, "right", "right", 2, 2], [0, 0, 0, 1, 1, 2, 2], 3),
     # A tie in votes and confidence: the first seen.
     ([1, 1, 1, "right", 2, "right", 2], [0, 0, 0, 1, 2, 2, 1], 2),
     ([1, 1, 1, 2, "right", 2, "right"], [0, 0, 0, 1, 2, 2, 1], 3),
@@ -160,7 +160,7 @@ def test_tallies_are_kept_and_files_add_up(
     raise AssertionError("counted again")
 
   with monkeypatch.context() as patch:
-    patch.setattr(arc_vote, "_count", fail)
+    patch.setattr(arc_tally, "_count", fail)
     assert commands(arc_vote, *flags) == first
     write_predictions(data, tmp_path, lambda row, text, label: label * 0)
     with pytest.raises(AssertionError, match="counted again"):

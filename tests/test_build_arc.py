@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from configs import arc as config_of_arc
 from data_tools import arc_augment, arc_tasks, build_arc
 from hrm_jax import arc
 from hrm_jax.console import InputError
@@ -339,6 +340,16 @@ def test_impossible_requests_get_one_line(source, tmp_path):
   with pytest.raises(InputError, match="--num-aug: expected at least 0, got"):
     build(source, num_aug=-1)
   assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("variant", ["1", "2"])
+def test_the_configuration_names_this_builder(variant):
+  config = config_of_arc.get_config(variant)
+  assert f"--output-dir {config.data.path} " in config.data.build_command
+  assert (config.global_batch_size, config.epochs) == (768, 100_000)
+  assert config.epochs % config.eval_interval == 0
+  with pytest.raises(InputError, match="known are 1, 2"):
+    config_of_arc.get_config("3")
 
 
 def test_the_real_tasks_build(hrm_data_dir, tmp_path):

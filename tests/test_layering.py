@@ -14,7 +14,7 @@ ROWS = (
   ("evaluate", "solve"),
   ("checkpoint", "predictions", "reference_params", "arc_vote"),
   ("step",),
-  ("act", "flops"),
+  ("act", "flops", "arc_tally"),
   ("model", "losses", "data", "path_score", "sparse_embedding"),
   (
     "layers",
@@ -96,7 +96,15 @@ def test_data_tools_share_only_the_contract(path):
 
 
 @pytest.mark.parametrize(
-  "name", ["data", "predictions", "arc_vote", *sorted(CONTRACT)]
+  "name",
+  [
+    "data",
+    "dataset",
+    "predictions",
+    "arc_tally",
+    "arc_vote",
+    *sorted(CONTRACT),
+  ],
 )
 def test_what_reads_data_needs_no_jax(name):
   assert not packages(from_file(name)) & {"jax", "flax", "optax"}
