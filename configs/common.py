@@ -74,7 +74,7 @@ def base() -> ml_collections.ConfigDict:
   # "full": always halt_max_steps segments, as the reference reports;
   # "act": each puzzle stops when the network says so.
   config.eval.halt = "full"
-  # Write each evaluation's inputs and answers to WORKDIR/predictions/<step>.
+  # Write each evaluation's inputs and answers into WORKDIR/predictions.
   config.save_predictions = False
 
   # --- the run

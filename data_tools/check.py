@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import puzzle_kind, sudoku_solver
-from hrm_jax import console, maze, sudoku
+from data_tools import sudoku_solver
+from hrm_jax import arc, console, maze, puzzle_kind, sudoku
 from hrm_jax.console import InputError
 from hrm_jax.dataset import ExampleSet, Split, check_splits_agree, open_split
 
@@ -285,7 +285,7 @@ def _check_arc(
     ("inputs", inputs, False),
     ("labels", labels, unknown),
   ):
-    good = puzzle_kind.arc_grids_are_framed(tokens) | exempt
+    good = arc.are_framed(tokens) | exempt
     if not good.all():
       return int(good.argmin()), (
         f"{field}: expected one rectangle of colours with EOS just below and "

@@ -15,8 +15,7 @@ import sys
 
 import numpy as np
 
-from data_tools import puzzle_kind
-from hrm_jax import arc, console, maze, sudoku
+from hrm_jax import arc, console, maze, puzzle_kind, sudoku
 from hrm_jax.console import InputError
 from hrm_jax.dataset import Split, open_split
 

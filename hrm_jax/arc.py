@@ -126,3 +126,34 @@ def from_tokens(tokens: np.ndarray) -> np.ndarray:
   height, width = (int(n[0]) for n in crop_shapes(tokens[None]))
   board = tokens.reshape(SIDE, SIDE)[:height, :width]
   return (board - FIRST_COLOR_ID).astype(np.uint8)
+
+
+def are_framed(tokens: np.ndarray) -> np.ndarray:
+  """Tells which rows are one rectangle of colours with EOS below and right.
+
+  Args:
+    tokens: [N, 900] token ids, below VOCAB_SIZE.
+
+  Returns:
+    [N] bool.
+  """
+  grids = tokens.reshape(-1, SIDE, SIDE)
+  coloured = grids > EOS_ID
+  rows, columns = coloured.any(2), coloured.any(1)
+  below, beside = _just_after(rows), _just_after(columns)
+  inside = rows[:, :, None] & columns[:, None, :]
+  frame = below[:, :, None] & columns[:, None, :]
+  frame |= rows[:, :, None] & beside[:, None, :]
+  good = (coloured == inside) & ((grids == EOS_ID) == frame)
+  return good.all((1, 2)) & _is_one_run(rows) & _is_one_run(columns)
+
+
+def _just_after(lines: np.ndarray) -> np.ndarray:
+  after = np.zeros_like(lines)
+  after[:, 1:] = lines[:, :-1] & ~lines[:, 1:]
+  return after
+
+
+def _is_one_run(lines: np.ndarray) -> np.ndarray:
+  starts = (lines[:, 1:] & ~lines[:, :-1]).sum(1) + lines[:, 0]
+  return starts == 1

@@ -91,7 +91,7 @@ def tally_file(
   The tally is kept beside them, and used again while they stay as they are.
 
   Args:
-    directory: WORKDIR/predictions/<step>.
+    directory: WORKDIR/predictions/<step>/test.
     name: of the set; its files are <name>__<column>.npy.
     questions: of the data set that was evaluated.
 

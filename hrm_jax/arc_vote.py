@@ -105,7 +105,7 @@ def _predictions_directory(
       f"{root}: expected predictions{wanted}, got {got}; make them by python "
       f"-m hrm_jax.evaluate --workdir={workdir} --save-predictions."
     )
-  return root / str(max(steps) if step is None else step)
+  return root / str(max(steps) if step is None else step) / "test"
 
 
 def main() -> None:
@@ -159,7 +159,7 @@ def main() -> None:
       "test_inputs": asked.total(),
       "unanswered": asked[False],
       "votes": sum(a.votes for t in tally.values() for a in t.values()),
-      "step": int(directory.name),
+      "step": int(directory.parent.name),
       "submission": str(output),
     }
   )

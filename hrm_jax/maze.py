@@ -219,13 +219,6 @@ def is_shortest_path(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
   return right
 
 
-def looks_like_mazes(inputs: np.ndarray) -> bool:
-  """Whether all [N, G] inputs hold one S, one G, walls and free cells only."""
-  known = (inputs >= WALL_ID) & (inputs < PATH_ID)
-  ends = [(inputs == token).sum(-1) == 1 for token in (START_ID, GOAL_ID)]
-  return bool(known.all() and np.all(ends))
-
-
 def _keeps_cells(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
   """[..., G]: which cells an answer may hold beside its question."""
   path = (questions == FREE_ID) & (answers == PATH_ID)

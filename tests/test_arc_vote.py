@@ -28,7 +28,7 @@ def data(tmp_path):
 
 def write_predictions(data, workdir, answer, q=None, name="all", step=7):
   """Saves what `answer(row, text, label board)` returns, a board, per row."""
-  directory = workdir / "predictions" / str(step)
+  directory = workdir / "predictions" / str(step) / "test"
   directory.mkdir(parents=True, exist_ok=True)
   rows = examples(data, "test")
   names = json.loads((data / "identifiers.json").read_text())

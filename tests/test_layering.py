@@ -14,8 +14,8 @@ ROWS = (
   ("evaluate", "solve"),
   ("checkpoint", "predictions", "reference_params", "arc_vote"),
   ("step",),
-  ("act", "flops", "arc_tally"),
-  ("model", "losses", "data", "path_score", "sparse_embedding"),
+  ("act", "flops", "arc_tally", "path_score"),
+  ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
     "layers",
     "dataset",
@@ -32,7 +32,15 @@ ROWS = (
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
 
 # What `data_tools` shares with the network's side.
-CONTRACT = {"puzzle", "dataset", "sudoku", "maze", "arc", "console"}
+CONTRACT = {
+  "puzzle",
+  "puzzle_kind",
+  "dataset",
+  "sudoku",
+  "maze",
+  "arc",
+  "console",
+}
 
 
 def imports(source: str) -> set[str]:

@@ -130,10 +130,10 @@ def test_mazes_are_recognised_with_and_without_build_json(tmp_path):
   assert path_score.holds_mazes(split)
   (tmp_path / "out" / "build.json").unlink()
   assert path_score.holds_mazes(split)
-  (tmp_path / "out" / "build.json").write_text('{"puzzle": "sudoku"}')
+  (tmp_path / "out" / "build.json").write_text('{"puzzle": "grid"}')
   assert not path_score.holds_mazes(split)
   (tmp_path / "out" / "build.json").write_text("[")
-  with pytest.raises(InputError, match=r"build.json: not valid JSON"):
+  with pytest.raises(InputError, match=r"build.json: expected a JSON object"):
     path_score.holds_mazes(split)
 
 

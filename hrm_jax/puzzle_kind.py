@@ -1,4 +1,4 @@
-"""What kind of puzzles a data set holds, and which of them are right.
+"""What kind of puzzles a data set holds.
 
 `build.json` says the kind; sets of the reference have none and are recognised
 by vocabulary and length.
@@ -94,34 +94,3 @@ def _possible(vocab_size: int, seq_len: int) -> list[str]:
     if side == arc.SIDE and vocab_size == arc.VOCAB_SIZE:
       kinds.append(ARC)
   return kinds
-
-
-def arc_grids_are_framed(tokens: np.ndarray) -> np.ndarray:
-  """Tells which rows are one rectangle of colours with EOS below and right.
-
-  Args:
-    tokens: [N, 900] token ids, below arc.VOCAB_SIZE.
-
-  Returns:
-    [N] bool.
-  """
-  grids = tokens.reshape(-1, arc.SIDE, arc.SIDE)
-  coloured = grids > arc.EOS_ID
-  rows, columns = coloured.any(2), coloured.any(1)
-  below, beside = _just_after(rows), _just_after(columns)
-  inside = rows[:, :, None] & columns[:, None, :]
-  frame = below[:, :, None] & columns[:, None, :]
-  frame |= rows[:, :, None] & beside[:, None, :]
-  good = (coloured == inside) & ((grids == arc.EOS_ID) == frame)
-  return good.all((1, 2)) & _is_one_run(rows) & _is_one_run(columns)
-
-
-def _just_after(lines: np.ndarray) -> np.ndarray:
-  after = np.zeros_like(lines)
-  after[:, 1:] = lines[:, :-1] & ~lines[:, 1:]
-  return after
-
-
-def _is_one_run(lines: np.ndarray) -> np.ndarray:
-  starts = (lines[:, 1:] & ~lines[:, :-1]).sum(1) + lines[:, 0]
-  return starts == 1
