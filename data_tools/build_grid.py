@@ -10,46 +10,22 @@ padded at the right and at the bottom.
 """
 
 import argparse
-import csv
-import json
 import os
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from data_tools import writer
+from data_tools.grid_file import (
+  Example,
+  check_charset,
+  read_examples,
+)
+from data_tools.source import check_least
 from hrm_jax import console
 from hrm_jax.console import InputError
 
-KEYS = ("input", "output", "id", "split", "group")
-# Token ids are bytes, and 0 is PAD.
-MOST_SYMBOLS = 255
-
 _EXAMPLES_AT_ONCE = 8192
-
-
-class Example(NamedTuple):
-  """A line of the source, checked."""
-
-  line: int  # where it stands in the file, from 1
-  input: np.ndarray  # [rows, columns] uint8 symbols, 0 for the first
-  output: np.ndarray  # [rows, columns] uint8, of its own size
-  id: str | None
-  split: str | None  # one of writer.SPLITS
-  group: str | None
-
-  @property
-  def puzzle(self) -> tuple[str, str | int]:
-    """What the examples of one puzzle share."""
-    if self.group is not None:
-      return "group", self.group
-    return "line", self.line
-
-  @property
-  def name(self) -> str:
-    """What the puzzle is called in identifiers.json."""
-    return self.group or self.id or f"line {self.line}"
 
 
 def build(
@@ -73,20 +49,16 @@ def build(
     InputError: an argument or a line is not as it should be; nothing is left
       behind.
   """
-  for flag, value, least in (
-    ("--max-rows", max_rows, 1),
-    ("--max-columns", max_columns, 1),
-    ("--seed", seed, 0),
-  ):
-    if value is not None and value < least:
-      raise InputError(f"{flag}: expected at least {least}, got {value}.")
+  check_least("--max-rows", max_rows, 1)
+  check_least("--max-columns", max_columns, 1)
+  check_least("--seed", seed, 0)
   if test_fraction is not None and not 0 < test_fraction < 1:
     raise InputError(
       f"--test-fraction: expected a number between 0 and 1, got "
       f"{test_fraction}."
     )
   if charset is not None:
-    _check_charset(charset)
+    check_charset(charset)
   source = str(source)
   examples = read_examples(
     source, charset=charset, most=(max_rows, max_columns)
@@ -128,197 +100,6 @@ def build(
         },
       },
     )
-
-
-def read_examples(
-  path: str, *, charset: str | None, most: tuple[int | None, int | None]
-) -> list[Example]:
-  """Reads and checks a .jsonl or .csv file.
-
-  Args:
-    path: the file.
-    charset: the characters of grids that are strings; None: of integers.
-    most: rows and columns a grid may have; None: any number.
-
-  Raises:
-    InputError: names the file, the line (from 1, the header included) and
-      the key, what was expected and what came.
-  """
-  readers = {".jsonl": _read_jsonl, ".csv": _read_csv}
-  read = readers.get(os.path.splitext(path)[1].lower())
-  if read is None:
-    raise InputError(f"{path}: expected a name that ends in .jsonl or .csv.")
-  examples, ids = [], {}
-  try:
-    with (
-      # utf-8-sig drops a byte order mark.
-      open(path, encoding="utf-8-sig", newline="") as file,
-      console.Progress(f"reading {path}", None, unit="lines") as bar,
-    ):
-      for line, values in read(path, file):
-        where = f"{path}: line {line}"
-        example = _parse(where, line, values, charset, most)
-        if example.id is not None:
-          first = ids.setdefault(example.id, line)
-          if first != line:
-            raise InputError(
-              f"{where}: key 'id': expected one of its own, got "
-              f"{example.id!r:.60} as in line {first}."
-            )
-        examples.append(example)
-        bar.advance()
-  except UnicodeDecodeError as error:
-    raise InputError(
-      f"{path}: line {_line_of_bad_text(path)}: expected UTF-8 text, got byte "
-      f"0x{error.object[error.start]:02x}."
-    ) from None
-  except OSError as error:
-    raise InputError(f"{path}: cannot read: {error.strerror}.") from None
-  if not examples:
-    raise InputError(f"{path}: line 1: expected an example, got no more lines.")
-  return examples
-
-
-def _check_charset(charset: str) -> None:
-  if not 1 <= len(charset) <= MOST_SYMBOLS:
-    raise InputError(
-      f"--charset: expected 1 to {MOST_SYMBOLS} characters, got {len(charset)}."
-    )
-  for character in charset:
-    if charset.count(character) > 1 or character in "\r\n":
-      raise InputError(
-        f"--charset: expected different characters, none of them a line end, "
-        f"got {character!r}."
-      )
-
-
-def _read_jsonl(path: str, file: Any) -> Iterator[tuple[int, dict]]:
-  for line, text in enumerate(file, 1):
-    if not text.strip():
-      continue
-    try:
-      value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-      raise InputError(
-        f"{path}: line {line}: expected a JSON object, got text that is not "
-        f"JSON ({error})."
-      ) from None
-    if not isinstance(value, dict):
-      raise InputError(
-        f"{path}: line {line}: expected a JSON object, got {value!r:.40}."
-      )
-    yield line, value
-
-
-def _read_csv(path: str, file: Any) -> Iterator[tuple[int, dict]]:
-  reader = csv.reader(file, strict=True)
-  try:
-    header = next(reader, [])
-    for name in KEYS:
-      wanted = name in ("input", "output")
-      if header.count(name) > 1 or (wanted and name not in header):
-        raise InputError(
-          f"{path}: line 1: expected a header with one column '{name}', got "
-          f"{','.join(header) or 'an empty line'!r:.200}."
-        )
-    line = reader.line_num + 1
-    for row in reader:
-      if row and len(row) != len(header):
-        raise InputError(
-          f"{path}: line {line}: expected {len(header)} fields, got {len(row)}."
-        )
-      if row:
-        cells = zip(header, row, strict=True)
-        # An empty field is one that is not there.
-        yield line, {name: cell for name, cell in cells if cell}
-      line = reader.line_num + 1
-  except csv.Error as error:
-    raise InputError(
-      f"{path}: line {reader.line_num}: not valid CSV ({error})."
-    ) from None
-
-
-def _parse(
-  where: str,
-  line: int,
-  values: dict,
-  charset: str | None,
-  most: tuple[int | None, int | None],
-) -> Example:
-  """Checks the values of one line."""
-  grids = []
-  for key in ("input", "output"):
-    if key not in values:
-      raise InputError(f"{where}: key '{key}' is missing.")
-    grids.append(_parse_grid(f"{where}: key '{key}'", values[key], charset))
-    for size, limit, what in zip(
-      grids[-1].shape, most, ("rows", "columns"), strict=True
-    ):
-      if limit is not None and size > limit:
-        raise InputError(
-          f"{where}: key '{key}': expected at most {limit} {what} "
-          f"(--max-{what}), got {size}."
-        )
-  names = {}
-  for key in ("id", "split", "group"):
-    value = values.get(key)
-    number = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not number and not isinstance(value, str):
-      raise InputError(
-        f"{where}: key '{key}': expected a name, got {value!r:.40}."
-      )
-    names[key] = None if value is None else str(value)
-  if names["split"] not in (None, *writer.SPLITS):
-    raise InputError(
-      f"{where}: key 'split': expected 'train' or 'test', got "
-      f"{names['split']!r:.40}."
-    )
-  return Example(line, *grids, **names)
-
-
-def _parse_grid(where: str, value: Any, charset: str | None) -> np.ndarray:
-  """[rows, columns] uint8 symbols of a string or of lists of integers."""
-  if charset is None:
-    if isinstance(value, str):
-      raise InputError(
-        f"{where}: expected rows of integers, got a string; --charset lists "
-        "the characters of strings."
-      )
-    rows = value
-  else:
-    if not isinstance(value, str):
-      raise InputError(
-        f"{where}: expected a string, as --charset is given, got {value!r:.40}."
-      )
-    rows = value.replace("\r\n", "\n").removesuffix("\n").split("\n")
-  if not isinstance(rows, list) or not rows or not rows[0]:
-    raise InputError(
-      f"{where}: expected rows with at least one cell, got {value!r:.40}."
-    )
-  for i, row in enumerate(rows, 1):
-    if not isinstance(row, list | str):
-      raise InputError(f"{where}: row {i}: expected a list, got {row!r:.40}.")
-    if len(row) != len(rows[0]):
-      raise InputError(
-        f"{where}: row {i}: expected {len(rows[0])} cells as in row 1, got "
-        f"{len(row)}."
-      )
-    for j, cell in enumerate(row, 1):
-      if charset is None:
-        # A bool is an int to Python, but not to the one who wrote the file.
-        good = type(cell) is int and 0 <= cell < MOST_SYMBOLS
-        expected = f"an integer in 0..{MOST_SYMBOLS - 1}"
-      else:
-        good = cell in charset
-        expected = f"a character of --charset {charset!r:.60}"
-      if not good:
-        raise InputError(
-          f"{where}: row {i}, column {j}: expected {expected}, got "
-          f"{cell!r:.40}."
-        )
-  if charset is not None:
-    rows = [[charset.index(cell) for cell in row] for row in rows]
-  return np.array(rows, np.uint8)
 
 
 def _split(
@@ -425,17 +206,6 @@ def _write_split(
     examples_per_puzzle=np.array(list(map(len, puzzles.values()))),
     puzzles_per_group=np.ones(len(puzzles)),
   )
-
-
-def _line_of_bad_text(path: str) -> int:
-  """The first line, from 1, that is not UTF-8."""
-  with open(path, "rb") as file:
-    for line, data in enumerate(file, 1):
-      try:
-        data.decode("utf-8")
-      except UnicodeDecodeError:
-        return line
-  raise AssertionError("the file was not UTF-8 a moment ago")
 
 
 def main() -> None:

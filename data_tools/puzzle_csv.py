@@ -151,7 +151,7 @@ def _reader(path: str) -> Iterator[Any]:
       f"{path}: line {reader.line_num}: not valid CSV ({error})."
     ) from None
   except UnicodeDecodeError:
-    raise _not_utf8(path) from None
+    raise not_utf8(path) from None
   except OSError as error:
     raise InputError(f"{path}: cannot read: {error.strerror}.") from None
 
@@ -287,8 +287,8 @@ def _error(row: list[str], columns: list[int], width: int, form: Form) -> str:
   )
 
 
-def _not_utf8(path: str) -> InputError:
-  """Finds the first line of a file that is not UTF-8."""
+def not_utf8(path: str) -> InputError:
+  """Says which line of a file, the first such, is not UTF-8."""
   with open(path, "rb") as file:
     for line, data in enumerate(file, 1):
       try:
