@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_tools import (
+  source,
   sudoku_augment,
   sudoku_canonical,
   sudoku_solver,
@@ -77,8 +78,7 @@ def generate(
     ("--num-aug", num_aug, 0),
     ("--seed", seed, 0),
   ):
-    if value < minimum:
-      raise InputError(f"{flag}: expected at least {minimum}, got {value}.")
+    source.check_least(flag, value, minimum)
   side = SIDES[box]
   _check_blanks(side, least, most, num_train + num_test)
   rng = np.random.default_rng(seed)
