@@ -5,8 +5,7 @@
 The source is `sapientinc/maze-30x30-hard-1k` on the Hugging Face Hub, or the
 files train.csv and test.csv of a directory, with mazes of any one size. Every
 answer must be a shortest path of its question. Differs from the reference (HRM
-dataset/build_maze_dataset.py): seeded, checked, and the images of a maze form
-one group with it.
+dataset/build_maze_dataset.py) in being seeded and checked.
 """
 
 import argparse

@@ -8,6 +8,7 @@ one line about the first thing that is not.
 """
 
 import argparse
+import collections
 import json
 import math
 import pathlib
@@ -54,9 +55,9 @@ def check(
   names = _check_identifiers(root, splits[0])
   _check_build(root, splits)
   kind = puzzle_kind.kind_of(root, splits)
-  content = _content_check(kind, check_unique)
   result: dict[str, Any] = {"puzzle": kind, "identifiers": len(names)}
   for split in splits:
+    content = _content_check(kind, check_unique, split.path.name)
     for examples in split.sets:
       _check_examples(split, examples, content)
       console.log.info(_summary(split, examples))
@@ -124,7 +125,7 @@ def _check_identifiers(root: pathlib.Path, split: Split) -> list[str]:
     names = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     raise InputError(f"{path}: no such file.") from None
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise InputError(f"{path}: expected a JSON list ({error}).") from None
   if not isinstance(names, list):
     raise InputError(f"{path}: expected a JSON list, got {names!r:.40}.")
@@ -136,6 +137,11 @@ def _check_identifiers(root: pathlib.Path, split: Split) -> list[str]:
     raise InputError(
       f"{path}: expected {rows} names, the num_puzzle_identifiers of "
       f"{split.path / 'dataset.json'}, got {len(names)}."
+    )
+  name, times = collections.Counter(names).most_common(1)[0]
+  if times > 1:
+    raise InputError(
+      f"{path}: expected different names, got {name!r:.60} {times} times."
     )
   return names
 
@@ -206,7 +212,7 @@ def _check_tokens(
     )
 
 
-def _content_check(kind: str, unique: bool) -> ContentCheck | None:
+def _content_check(kind: str, unique: bool, split: str) -> ContentCheck | None:
   if unique and kind not in (puzzle_kind.SUDOKU, puzzle_kind.MAZE):
     raise InputError(
       f"--check-unique: expected Sudoku or mazes, got a set of kind '{kind}'."
@@ -214,7 +220,7 @@ def _content_check(kind: str, unique: bool) -> ContentCheck | None:
   checks = {
     puzzle_kind.SUDOKU: lambda i, x: _check_sudoku(i, x, unique),
     puzzle_kind.MAZE: lambda i, x: _check_mazes(i, x, unique),
-    puzzle_kind.ARC: _check_arc,
+    puzzle_kind.ARC: lambda i, x: _check_arc(i, x, split == "test"),
   }
   return checks.get(kind)
 
@@ -277,10 +283,10 @@ def _check_mazes(
 
 
 def _check_arc(
-  inputs: np.ndarray, labels: np.ndarray
+  inputs: np.ndarray, labels: np.ndarray, may_be_unknown: bool
 ) -> tuple[int, str] | None:
-  # A task whose answer is not known has labels that are ignored everywhere.
-  unknown = ~labels.any(1)
+  # Test answers that nobody knows have labels that are ignored everywhere.
+  unknown = ~labels.any(1) & may_be_unknown
   for field, tokens, exempt in (
     ("inputs", inputs, False),
     ("labels", labels, unknown),

@@ -114,10 +114,15 @@ def _read_jsonl(path: str, file: Any) -> Iterator[tuple[int, dict]]:
       continue
     try:
       value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
       raise InputError(
         f"{path}: line {line}: expected a JSON object, got text that is not "
-        f"JSON ({error})."
+        f"JSON ({error.msg} at character {error.colno})."
+      ) from None
+    except (ValueError, RecursionError) as error:  # Huge numbers, deep nesting.
+      raise InputError(
+        f"{path}: line {line}: expected a JSON object, got one that cannot be "
+        f"read ({error})."
       ) from None
     if not isinstance(value, dict):
       raise InputError(

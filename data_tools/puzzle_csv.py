@@ -85,8 +85,8 @@ def first_question(path: str | os.PathLike) -> tuple[str, int]:
   with _reader(path) as reader:
     columns, width = _find_columns(path, next(reader, []))
     line = reader.line_num + 1
-    row = next(reader, [])
-    if not row:
+    row = next(reader, None)
+    if row is None:
       raise _no_rows(path)
     if len(row) != width:
       raise InputError(

@@ -16,6 +16,16 @@ import numpy as np
 from hrm_jax import arc, console
 from hrm_jax.console import InputError, log
 
+# What reading JSON of another make can raise.
+_FOREIGN = (
+  ValueError,
+  TypeError,
+  KeyError,
+  AttributeError,
+  OverflowError,
+  RecursionError,
+)
+
 COLUMNS = ("inputs", "puzzle_identifiers", "predictions", "q_halt_logits")
 BLANK_IDENTIFIER_ID = 0
 
@@ -71,11 +81,13 @@ def read_questions(data: pathlib.Path) -> Questions:
   digest = hashlib.sha256(b"\0".join(contents)).hexdigest()
   try:
     identifiers, puzzles = map(json.loads, contents)
+    if not isinstance(identifiers, list):
+      raise TypeError("names that are not a list")
     inputs, outputs = {}, {}
     for task, pairs in puzzles.items():
       inputs[task] = [_json_digest(pair["input"]) for pair in pairs]
       outputs[task] = [_json_digest(pair["output"]) for pair in pairs]
-  except (ValueError, TypeError, KeyError, AttributeError) as error:
+  except _FOREIGN as error:
     raise InputError(
       f"{data}: expected identifiers.json and test_puzzles.json as "
       f"data_tools.build_arc writes them, got others ({error!r:.80})."

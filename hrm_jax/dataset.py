@@ -99,32 +99,40 @@ def _open_set(
   path = {f: puzzle.field_path(root, split, name, f) for f in puzzle.FIELDS}
   array = {f: _map_integers(path[f]) for f in puzzle.FIELDS}
 
-  def expect_shape(field: str, expected: tuple[int, ...]) -> None:
+  metadata_path = puzzle.metadata_path(root, split)
+
+  def expect_shape(
+    field: str, expected: tuple[int, ...], because: str = ""
+  ) -> None:
     if array[field].shape != expected:
       raise InputError(
-        f"{path[field]}: expected shape {expected}, got {array[field].shape}."
+        f"{path[field]}: expected shape {expected}{because}, got "
+        f"{array[field].shape}."
       )
 
   examples = len(array["inputs"])
-  expect_shape("inputs", (examples, metadata.seq_len))
-  expect_shape("labels", (examples, metadata.seq_len))
+  cells = (examples, metadata.seq_len)
+  expect_shape("inputs", cells, f" by key 'seq_len' of {metadata_path}")
+  expect_shape("labels", cells, f" as {path['inputs']}")
   puzzles = array["puzzle_identifiers"].size
   expect_shape("puzzle_identifiers", (puzzles,))
 
   small = {f: array[f].astype(np.int64) for f in puzzle.FIELDS[2:]}
-  expect_shape("puzzle_indices", (puzzles + 1,))
+  one_more = f", one more than {path['puzzle_identifiers']} has"
+  expect_shape("puzzle_indices", (puzzles + 1,), one_more)
   expect_shape("group_indices", (array["group_indices"].size,))
-  _check_boundaries(
-    path["puzzle_indices"], small["puzzle_indices"], examples, "examples"
-  )
-  _check_boundaries(
-    path["group_indices"], small["group_indices"], puzzles, "puzzles"
-  )
+  for field, stop, of in (
+    ("puzzle_indices", examples, f"the examples of {path['inputs']}"),
+    ("group_indices", puzzles, f"the puzzles of {path['puzzle_identifiers']}"),
+  ):
+    _check_boundaries(path[field], small[field], stop, of)
   ids, rows = small["puzzle_identifiers"], metadata.num_puzzle_identifiers
-  if ids.min() < 0 or ids.max() >= rows:
+  bad = np.flatnonzero((ids < 0) | (ids >= rows))
+  if bad.size:
     raise InputError(
-      f"{path['puzzle_identifiers']}: expected identifiers in 0..{rows - 1} "
-      f"(num_puzzle_identifiers {rows}), got {ids.min()}..{ids.max()}."
+      f"{path['puzzle_identifiers']}: row {bad[0]}: expected an identifier in "
+      f"0..{rows - 1} by key 'num_puzzle_identifiers' of {metadata_path}, got "
+      f"{ids[bad[0]]}."
     )
   return ExampleSet(name, array["inputs"], array["labels"], **small)
 
@@ -149,17 +157,20 @@ def _map_integers(path: pathlib.Path) -> np.ndarray:
     raise InputError(
       f"{path}: expected a list of something, got shape {mapped.shape}."
     )
+  size, expected = path.stat().st_size, mapped.offset + mapped.nbytes
+  if size != expected:
+    raise InputError(f"{path}: expected {expected} bytes, got {size}.")
   # A plain array over the same map: indexing np.memmap costs more.
   return np.asarray(mapped)
 
 
 def _check_boundaries(
-  path: pathlib.Path, indices: np.ndarray, stop: int, what: str
+  path: pathlib.Path, indices: np.ndarray, stop: int, of: str
 ) -> None:
   if indices[0] != 0 or indices[-1] != stop:
     raise InputError(
-      f"{path}: expected boundaries from 0 to {stop}, the {what} of the set, "
-      f"got {indices[0]} to {indices[-1]}."
+      f"{path}: expected boundaries from 0 to {stop}, {of}, got {indices[0]} "
+      f"to {indices[-1]}."
     )
   wrong = np.flatnonzero(np.diff(indices) <= 0)
   if wrong.size:

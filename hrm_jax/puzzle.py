@@ -115,7 +115,7 @@ def metadata_from_json(value: dict, source: str) -> DatasetMetadata:
       good = isinstance(item, list) and all(isinstance(s, str) for s in item)
       expected = "a list of names"
     elif field.name == "mean_puzzle_examples":
-      good = isinstance(item, int | float) and item > 0
+      good = isinstance(item, int | float) and item is not True and item > 0
       expected = "a positive number"
     else:
       good = (item is None and nullable) or (
@@ -144,10 +144,14 @@ def read_metadata(root: str | pathlib.Path, split: str) -> DatasetMetadata:
       f"{path}: no such file, so '{root}' is not a data set with a "
       f"'{split}' split."
     ) from None
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(f"{path}: cannot be read ({error}).") from None
   try:
     value = json.loads(text)
   except json.JSONDecodeError as error:
     raise InputError(
       f"{path}: line {error.lineno}: not valid JSON ({error.msg})."
     ) from None
+  except (ValueError, RecursionError) as error:  # Huge numbers, deep nesting.
+    raise InputError(f"{path}: not valid JSON ({error}).") from None
   return metadata_from_json(value, str(path))

@@ -30,7 +30,7 @@ def read_build(root: pathlib.Path) -> dict:
     build = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     return {}
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise InputError(f"{path}: expected a JSON object ({error}).") from None
   if not isinstance(build, dict):
     raise InputError(f"{path}: expected a JSON object, got {build!r:.40}.")

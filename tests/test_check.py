@@ -142,9 +142,9 @@ DAMAGED_FIELDS = {
   "identifier_large": (
     "puzzle_identifiers",
     entry(3, 1),
-    "identifiers in 0..0",
+    "identifier in 0..0",
   ),
-  "identifier_low": ("puzzle_identifiers", entry(3, -1), "identifiers in 0..0"),
+  "identifier_low": ("puzzle_identifiers", entry(3, -1), "identifier in 0..0"),
   "identifiers_short": (
     "puzzle_identifiers",
     lambda a: a[1:],
@@ -180,7 +180,7 @@ def test_damaged_fields_are_found(case, root, commands):
 
 METADATA = {
   "vocab_size": (7, "expected a kind with vocab_size 7 and seq_len 16"),
-  "seq_len": (15, "expected shape (18, 15), got (18, 16)"),
+  "seq_len": (15, "expected shape (18, 15) by key 'seq_len'"),
   "total_groups": (7, "expected 6, the groups in the sets' files, got 7"),
   "total_puzzles": (17, "expected 18, the puzzles in the sets' files, got 17"),
   "mean_puzzle_examples": (1.5, "expected 1, the 18 examples over the 18 puz"),
@@ -333,6 +333,22 @@ def test_arc_grids_are_framed_by_eos(arc_root):
   path = arc_root / "test" / "all__labels.npy"
   np.save(path, entry(1, 0)(np.load(path)))  # an answer that is not known
   check.check(arc_root)
+
+
+def test_a_training_answer_must_be_known(arc_root, commands):
+  path = arc_root / "train" / "all__labels.npy"
+  np.save(path, entry(1, 0)(np.load(path)))
+  assert f"{path}: row 1: expected one rectangle" in commands.error(
+    check, arc_root
+  )
+
+
+def test_a_name_that_stands_twice_is_found(arc_root, commands):
+  path = arc_root / "identifiers.json"
+  names = json.loads(path.read_text())
+  path.write_text(json.dumps([*names[:-1], names[0]]))
+  message = f"{path}: expected different names, got {names[0]!r} 2 times."
+  assert commands.error(check, arc_root) == message
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,41 @@ GROUPS = [[3, 1], [2]]
 @pytest.mark.parametrize(
   ("field", "change", "message"),
   [
-    ("inputs", lambda a: a[:, :3], r"expected shape \(9, 4\), got \(9, 3\)"),
-    ("inputs", lambda a: a.ravel(), r"expected shape \(36, 4\), got \(36,\)"),
-    ("labels", lambda a: a[1:], r"expected shape \(9, 4\), got \(8, 4\)"),
+    (
+      "inputs",
+      lambda a: a[:, :3],
+      r"shape \(9, 4\) by key 'seq_len' of .*json, got \(9, 3\)",
+    ),
+    (
+      "inputs",
+      lambda a: a.ravel(),
+      r"expected shape \(36, 4\) by .*, got \(36,\)",
+    ),
+    (
+      "labels",
+      lambda a: a[1:],
+      r"shape \(9, 4\) as .*inputs\.npy, got \(8, 4\)",
+    ),
     ("labels", lambda a: a + 0.5, r"expected integers, got dtype float64"),
     ("inputs", lambda a: a > 3, r"expected integers, got dtype bool"),
     ("inputs", lambda a: a[:0], r"got shape \(0, 4\)"),
     ("group_indices", lambda a: a[1], r"got shape \(\)"),
     ("puzzle_identifiers", lambda a: a[:, None], r"shape \(3,\), got \(3, 1\)"),
-    ("puzzle_identifiers", lambda a: a + 1, r"in 0\.\.3 .*, got 2\.\.4"),
-    ("puzzle_identifiers", lambda a: a - 2, r"in 0\.\.3 .*, got -1\.\.1"),
-    ("puzzle_indices", lambda a: a[:-1], r"shape \(4,\), got \(3,\)"),
+    (
+      "puzzle_identifiers",
+      lambda a: a + 1,
+      r"row 2: .* in 0\.\.3 by key .*json, got 4",
+    ),
+    (
+      "puzzle_identifiers",
+      lambda a: a - 2,
+      r"row 0: .* in 0\.\.3 by key .*json, got -1",
+    ),
+    (
+      "puzzle_indices",
+      lambda a: a[:-1],
+      r"shape \(4,\), one more than .*, got \(3,\)",
+    ),
     ("puzzle_indices", lambda a: a + 1, r"from 0 to 9, .* got 1 to 10"),
     ("puzzle_indices", lambda a: a + (a == 0), r"from 0 to 9, .* got 1 to 9"),
     ("puzzle_indices", lambda a: a[[0, 2, 1, 3]], r"got 5 then 4 at entry 2"),
@@ -62,6 +86,32 @@ def test_a_truncated_file_is_refused(tmp_path, size):
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(InputError, match=rf"{field}\.npy: .* complete"):
       open_split(root, "train")
+
+
+def test_bytes_after_the_end_are_refused(tmp_path):
+  file = write_split(tmp_path, groups=GROUPS) / "all__inputs.npy"
+  size = file.stat().st_size
+  file.write_bytes(file.read_bytes() + b"x")
+  message = rf"all__inputs\.npy: expected {size} bytes, got {size + 1}\."
+  with pytest.raises(InputError, match=message):
+    open_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+  "content",
+  [b'{"a": "\xff"}', b"[" * 100_000, b'{"pad_id": ' + b"1" * 5000 + b"}"],
+  ids=["not UTF-8", "deep", "huge number"],
+)
+def test_unreadable_metadata_is_refused(tmp_path, content):
+  (write_split(tmp_path, groups=GROUPS) / "dataset.json").write_bytes(content)
+  with pytest.raises(InputError, match=r"dataset\.json: (cannot|not valid)"):
+    open_split(tmp_path, "train")
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(InputError, match="cannot be read"):
+    open_split(tmp_path / "file", "train")
 
 
 def test_pickled_arrays_are_not_loaded(tmp_path):
