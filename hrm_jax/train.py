@@ -117,11 +117,23 @@ def train(
       state = jax.jit(init, out_shardings=shardings)()
     checkpoint.write_description(workdir, run)
     stop = min(config.num_steps or data.total_steps, data.total_steps)
+    stop = max(stop, done)  # A smaller num_steps than before: nothing to do.
     log.info(
       f"{count_parameters(state.weights.params):,} dense parameters, puzzle "
       f"table {metadata.num_puzzle_identifiers:,} x {model.puzzle_width}, "
       f"{jax.device_count()} x {jax.devices()[0].device_kind}, update "
       f"{done:,} to {stop:,} of {data.total_steps:,}"
+    )
+
+    meter = metrics.Meter(
+      metrics.Writer(workdir / "tensorboard", first_step=done + 1),
+      first_step=done,
+      last_step=stop,
+      global_batch_size=config.global_batch_size,
+      seq_len=metadata.seq_len,
+      flops_per_step=flops.per_update(model) * config.global_batch_size,
+      peak_flops=flops.measured_peak(model.dtype),
+      log_every=config.log_every,
     )
 
     def evaluate_now(state: step.TrainState) -> None:
@@ -141,20 +153,10 @@ def train(
     def ended_early() -> bool:
       return 0 < config.num_steps <= done
 
-    # --- train
-    meter = metrics.Meter(
-      metrics.Writer(workdir / "tensorboard", first_step=done + 1),
-      first_step=done,
-      last_step=stop,
-      global_batch_size=config.global_batch_size,
-      seq_len=metadata.seq_len,
-      flops_per_step=flops.per_update(model) * config.global_batch_size,
-      peak_flops=flops.measured_peak(model.dtype),
-      log_every=config.log_every,
-    )
+    # --- train; evaluations stand at the end of each iteration and of the run,
+    # and where num_steps left one out, the run that goes on makes up for it
     with meter:
       meter.write_config(run["config"])
-      # A run that num_steps ended here owes the evaluation that stands here.
       if ends_iteration(data, done) and done < stop and not is_evaluated():
         evaluate_now(state)
       batches = sharding.prefetch(batches_from(data, done, stop), mesh)
