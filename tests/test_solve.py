@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools import sudoku_solver
-from hrm_jax import solve, sudoku
+from hrm_jax import checkpoint, solve, sudoku
 from tests.commands import Commands
 
 PUZZLE = "1....2.3..4.2..."
@@ -36,6 +36,18 @@ def test_json_says_what_is_known_of_each_answer(tiny_run, command):
     answer = np.array(tokens)
     assert entry["obeys_rules"] == sudoku.obeys_rules(answer)
     assert entry["keeps_clues"] == sudoku.keeps_clues(puzzle, answer)
+
+
+def test_the_trace_ends_where_the_network_halted(tiny_run):
+  trained = checkpoint.load(tiny_run)
+  bias = np.float32([100.0, -100.0])  # Halting is worth more, whatever comes.
+  q_head = {**trained.weights.params["q_head"], "bias": bias}
+  params = {**trained.weights.params, "q_head": q_head}
+  at_once = trained._replace(weights=trained.weights._replace(params=params))
+  puzzles = sudoku.parse(PUZZLE)[None]
+  for halt, segments in (("act", 1), ("full", 3)):
+    found = next(solve.solve(at_once, puzzles, halt=halt, batch_size=1))
+    assert len(found.trace) == segments
 
 
 def test_a_puzzle_is_answered_alike_alone_and_in_company(tiny_run, command):
