@@ -14,7 +14,7 @@ generator; here everything follows from the seed.
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -260,11 +260,26 @@ def _draw_examples(
   return examples[np.argsort(visit + rng.random(len(visit)))], puzzles[visit]
 
 
+class EvaluationBatch(NamedTuple):
+  """Some rows of one batch of an evaluation.
+
+  Attributes:
+    set_name: of the set that they belong to.
+    batch: the examples, and after them padding.
+    rows: [n] int64, places of the n examples in their set.
+  """
+
+  set_name: str
+  batch: Batch
+  rows: np.ndarray
+
+
 class EvaluationData:
   """Every example of a split once, in order, in batches of one size.
 
   Attributes:
     split: what it reads.
+    batch_size: rows of every batch, over all processes.
     num_batches: over all sets.
     num_examples: over all sets; the rows that are not padding.
     examples_by_set: the same by the set's name.
@@ -287,7 +302,7 @@ class EvaluationData:
       raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
     if limit is not None and limit < 0:
       raise InputError(f"limit: expected at least 0, got {limit}.")
-    self.split, self._size = split, batch_size
+    self.split, self.batch_size = split, batch_size
     self._examples = [
       min(len(s.inputs), limit or len(s.inputs)) for s in split.sets
     ]
@@ -297,36 +312,38 @@ class EvaluationData:
     self.num_examples = sum(self._examples)
     self.num_batches = sum(self._batches)
 
-  def batch(
-    self, number: int, rows: slice = _ALL_ROWS
-  ) -> tuple[str, Batch, int]:
+  def examples_in(self, rows: slice) -> dict[str, int]:
+    """Examples that stand in some rows of the batches, by the set's name."""
+    first, stop, _ = rows.indices(self.batch_size)
+    counts = {}
+    for name, examples in self.examples_by_set.items():
+      whole, rest = divmod(examples, self.batch_size)
+      counts[name] = whole * (stop - first) + max(min(rest, stop) - first, 0)
+    return counts
+
+  def batch(self, number: int, rows: slice = _ALL_ROWS) -> EvaluationBatch:
     """One batch, reached by its number.
 
     Args:
       number: from 0, below `num_batches`.
       rows: which rows of the batch to read.
-
-    Returns:
-      The set's name, the rows asked for, and how many of those are examples;
-      padding comes after them.
     """
     set_number = 0
     while number >= self._batches[set_number]:
       number -= self._batches[set_number]
       set_number += 1
     example_set = self.split.sets[set_number]
-    wanted = np.arange(number * self._size, (number + 1) * self._size)[rows]
+    first = number * self.batch_size
+    wanted = np.arange(first, first + self.batch_size)[rows]
     examples = wanted[wanted < self._examples[set_number]]
     puzzles = (
       np.searchsorted(example_set.puzzle_indices, examples, side="right") - 1
     )
     batch = _collate(self.split, example_set, examples, puzzles)
     padded = _pad(batch, len(wanted), self.split.metadata)
-    return example_set.name, padded, len(examples)
+    return EvaluationBatch(example_set.name, padded, examples)
 
-  def batches(
-    self, rows: slice = _ALL_ROWS
-  ) -> Iterator[tuple[str, Batch, int]]:
+  def batches(self, rows: slice = _ALL_ROWS) -> Iterator[EvaluationBatch]:
     """Yields every batch in order, as `batch` returns it, reading ahead."""
     read = functools.partial(self.batch, rows=rows)
     return _read_ahead(read, 0, self.num_batches)

@@ -8,6 +8,7 @@ last line of stdout is one JSON object.
 """
 
 import argparse
+import contextlib
 import functools
 import pathlib
 import time
@@ -21,6 +22,7 @@ from jax.sharding import Mesh
 from hrm_jax import (
   act,
   checkpoint,
+  cluster,
   console,
   losses,
   metrics,
@@ -28,7 +30,7 @@ from hrm_jax import (
   sharding,
 )
 from hrm_jax.console import InputError, log
-from hrm_jax.data import EvaluationData
+from hrm_jax.data import EvaluationBatch, EvaluationData
 from hrm_jax.dataset import open_split
 from hrm_jax.model import HRM
 from hrm_jax.predictions import PredictionFiles
@@ -97,8 +99,10 @@ class Evaluator:
         f"'{halt}'."
       )
     self._mesh, self._halt = mesh, halt
+    everywhere, by_row = sharding.replicated(mesh), sharding.by_row(mesh)
     self._step = jax.jit(
-      functools.partial(eval_step, model=model, loss=loss, halt=halt)
+      functools.partial(eval_step, model=model, loss=loss, halt=halt),
+      out_shardings=(everywhere, everywhere, by_row),
     )
 
   def __call__(
@@ -110,6 +114,8 @@ class Evaluator:
     predictions: PredictionFiles | None = None,
   ) -> dict[str, Any]:
     """Evaluates every example of `data` once.
+
+    Each process reads its rows of every batch; the result is the same in all.
 
     Args:
       weights: on the devices.
@@ -126,23 +132,29 @@ class Evaluator:
     totals: dict[str, dict[str, Any]] = {}
     by_segment = 0
     mazes = path_score.holds_mazes(data.split)
-    self._compile(weights, data)
+    right_paths = dict.fromkeys(data.examples_by_set, 0) if mazes else {}
+    mine = sharding.local_rows(self._mesh, data.batch_size)
+    todo = sum(data.examples_in(mine).values())
+    self._compile(weights, data, mine)
     began = time.perf_counter()
-    with console.Progress("evaluate", data.num_examples, unit="puzzles") as bar:
-      for (name, host_batch, rows), result in self._results(weights, data):
+    with console.Progress("evaluate", todo, unit="puzzles") as bar:
+      for asked, result in self._results(weights, data, mine):
+        name, n = asked.set_name, len(asked.rows)
         sums, right, answers = result
-        sums = jax.device_get(sums)
-        if mazes:
-          sums["path_accuracy"] = path_score.right_paths(
-            host_batch["inputs"][:rows],
-            jax.device_get(answers["predictions"])[:rows],
-          )
-        totals[name] = _add(totals.get(name), sums)
+        totals[name] = _add(totals.get(name), jax.device_get(sums))
         by_segment = by_segment + np.asarray(right, np.int64)
+        if mazes:
+          right_paths[name] += path_score.right_paths(
+            asked.batch["inputs"][:n],
+            sharding.take_rows(answers["predictions"])[:n],
+          )
         if predictions is not None:
-          columns = {**host_batch, **jax.device_get(answers)}
-          predictions.write(name, {k: v[:rows] for k, v in columns.items()})
-        bar.advance(rows)
+          answers = {k: sharding.take_rows(v) for k, v in answers.items()}
+          columns = {k: v[:n] for k, v in {**asked.batch, **answers}.items()}
+          predictions.write(name, {"rows": asked.rows, **columns})
+        bar.advance(n)
+    for name, right in cluster.sum_over_processes(right_paths).items():
+      totals[name]["path_accuracy"] = right
     seconds = time.perf_counter() - began
     count = sum(int(sums["count"]) for sums in totals.values())
     return {
@@ -154,24 +166,26 @@ class Evaluator:
       "halt": self._halt,
     }
 
-  def _compile(self, weights: Weights, data: EvaluationData) -> None:
-    _, batch, _ = data.batch(0)
-    batch = jax.device_put(batch, sharding.by_row(self._mesh))
+  def _compile(
+    self, weights: Weights, data: EvaluationData, mine: slice
+  ) -> None:
+    batch = self._put(data.batch(0, mine), data)
     self._step.lower(weights, batch).compile()
 
-  def _results(self, weights: Weights, data: EvaluationData):
+  def _put(self, asked: EvaluationBatch, data: EvaluationData):
+    return sharding.put_rows(asked.batch, self._mesh, data.batch_size)
+
+  def _results(self, weights: Weights, data: EvaluationData, mine: slice):
     """Yields batches with their results, one step late.
 
     The device works on the next batch while the host reads the last.
     """
     pending = None
-    rows = sharding.by_row(self._mesh)
-    for entry in data.batches():
-      batch = jax.device_put(entry[1], rows)
-      result = self._step(weights, batch)
+    for asked in data.batches(mine):
+      result = self._step(weights, self._put(asked, data))
       if pending is not None:
         yield pending
-      pending = entry, result
+      pending = asked, result
     if pending is not None:
       yield pending
 
@@ -180,6 +194,27 @@ def _add(total: dict | None, sums: dict) -> dict:
   # float64 on the host: a long split must not lose its last batches.
   sums = {k: v.astype(np.float64) for k, v in sums.items()}
   return sums if total is None else {k: total[k] + v for k, v in sums.items()}
+
+
+def save_predictions(
+  wanted: bool,
+  workdir: pathlib.Path,
+  step: int,
+  split: str,
+  data: EvaluationData,
+  mesh: Mesh,
+) -> contextlib.AbstractContextManager[PredictionFiles | None]:
+  """`PredictionFiles.maybe` for the rows of this process."""
+  mine = sharding.local_rows(mesh, data.batch_size)
+  return PredictionFiles.maybe(
+    wanted,
+    workdir,
+    step,
+    split,
+    data.examples_in(mine),
+    part=(jax.process_index(), jax.process_count()),
+    wait_for_all=cluster.wait_for_all,
+  )
 
 
 def log_by_segment(result: dict[str, Any]) -> None:
@@ -210,9 +245,15 @@ def main() -> None:
     action="store_true",
     help="write inputs, labels and answers to WORKDIR/predictions/STEP/SPLIT",
   )
+  cluster.add_arguments(parser)
   args = parser.parse_args()
 
-  trained = checkpoint.load(args.workdir, args.step)
+  cluster.join(args.coordinator, args.num_processes, args.process_id)
+  console.quiet_unless(cluster.is_first())
+  mesh = sharding.make_mesh()
+  trained = checkpoint.load(
+    args.workdir, args.step, functools.partial(sharding.of_weights, mesh)
+  )
   config = trained.config
   root = args.data or checkpoint.data_directory(config, args.workdir)
   split = open_split(root, args.split)
@@ -220,7 +261,6 @@ def main() -> None:
   batch_size = args.batch_size
   if batch_size is None:
     batch_size = config.global_batch_size
-  mesh = sharding.make_mesh()
   sharding.check_batch_size(batch_size, mesh, "batch size")
   data = EvaluationData(split, batch_size=batch_size, limit=args.limit)
   evaluator = Evaluator(
@@ -229,18 +269,18 @@ def main() -> None:
     mesh,
     halt=args.halt or config.eval.halt,
   )
-  weights = jax.device_put(trained.weights, sharding.replicated(mesh))
   log.info(
     f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
   )
-  with PredictionFiles.maybe(
-    args.save_predictions, args.workdir, trained.step, args.split, data
+  with save_predictions(
+    args.save_predictions, args.workdir, trained.step, args.split, data, mesh
   ) as predictions:
     result = evaluator(
-      weights, data, step=trained.step, predictions=predictions
+      trained.weights, data, step=trained.step, predictions=predictions
     )
   log_by_segment(result)
-  console.print_json(result)
+  if cluster.is_first():
+    console.print_json(result)
 
 
 if __name__ == "__main__":

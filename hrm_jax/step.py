@@ -18,6 +18,10 @@ from hrm_jax.model import HRM, SegmentOutput
 from hrm_jax.puzzle import Batch
 from hrm_jax.sparse_embedding import SparseRows
 
+# Of the rows of a run's puzzle table. A constant, so that it says nothing of
+# the mesh; 1024 rows of 512 are 2 MB.
+TABLE_ROW_MULTIPLE = 1024
+
 
 class Weights(NamedTuple):
   """All that inference needs.
@@ -25,8 +29,8 @@ class Weights(NamedTuple):
   Attributes:
     params: the trained dense parameters.
     initial_states: H_init and L_init, fixed.
-    puzzle_table: [N, W] float32, a row per puzzle identifier; None when the
-      model has no puzzle embedding.
+    puzzle_table: [N, W] float32, a row per puzzle identifier, and in a run
+      some more; None when the model has no puzzle embedding.
   """
 
   params: Any
@@ -103,15 +107,22 @@ class SegmentResult(NamedTuple):
   sums: dict[str, jax.Array]
 
 
-def init_weights(
-  model: HRM, key: jax.Array, num_puzzle_identifiers: int
-) -> Weights:
+def num_table_rows(num_puzzle_identifiers: int) -> int:
+  """Rows of the puzzle table of a run: rounded up, whatever the mesh.
+
+  So any mesh can split them, and checkpoints move between meshes. No batch
+  names the rows added, hence they stay zero.
+  """
+  return -(-num_puzzle_identifiers // TABLE_ROW_MULTIPLE) * TABLE_ROW_MULTIPLE
+
+
+def init_weights(model: HRM, key: jax.Array, num_rows: int) -> Weights:
   """Draws the initial weights; the puzzle table starts at zero.
 
   Args:
     model: the network.
     key: typed PRNG key.
-    num_puzzle_identifiers: N.
+    num_rows: N, rows of the puzzle table, see `num_table_rows`.
   """
   z = jnp.zeros((1, model.num_positions, model.hidden_size), model.dtype)
   inputs = jnp.zeros((1, model.seq_len), jnp.int32)
@@ -119,7 +130,7 @@ def init_weights(
   variables = model.init(key, z, z, inputs, rows)
   table = None
   if model.puzzle_width:
-    table = jnp.zeros((num_puzzle_identifiers, model.puzzle_width))
+    table = jnp.zeros((num_rows, model.puzzle_width))
   return Weights(variables["params"], variables["initial_states"], table)
 
 
@@ -129,11 +140,11 @@ def init_state(
   *,
   seed: int,
   batch_size: int,
-  num_puzzle_identifiers: int,
+  num_rows: int,
 ) -> TrainState:
   """The state before the first update; every row waits for its puzzle."""
   init_key, key = jax.random.split(jax.random.key(seed))
-  weights = init_weights(model, init_key, num_puzzle_identifiers)
+  weights = init_weights(model, init_key, num_rows)
   table_opt_state = None
   if weights.puzzle_table is not None:
     table_opt_state = optimizers.table.init(weights.puzzle_table)

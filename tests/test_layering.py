@@ -10,9 +10,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # Top to bottom.
 ROWS = (
-  ("train",),
+  ("train", "benchmark"),
   ("evaluate", "solve"),
-  ("checkpoint", "predictions", "reference_params", "arc_vote"),
+  ("checkpoint", "predictions", "reference_params", "arc_vote", "recipe"),
   ("step",),
   ("act", "flops", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
@@ -22,6 +22,9 @@ ROWS = (
     "optim",
     "metrics",
     "sharding",
+    "cluster",
+    "collectives",
+    "command_line",
     "sudoku",
     "maze",
     "arc",

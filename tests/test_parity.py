@@ -132,7 +132,7 @@ class Reference:
       self.optimizers,
       seed=0,
       batch_size=self.batch_size,
-      num_puzzle_identifiers=self.rows,
+      num_rows=self.rows,
     )
     return state._replace(weights=jax.tree.map(jnp.asarray, self.weights()))
 

@@ -25,7 +25,7 @@ def test_accepts_a_batch_that_divides():
 
 
 def test_state_is_everywhere_and_its_carry_split_by_row():
-  trainer = Trainer(toy_model(), num_devices=8)
+  trainer = Trainer(toy_model(), mesh_of(8))
   shardings = sharding.of_state(trainer.mesh, trainer.shapes)
   by_row = sharding.by_row(trainer.mesh)
   assert set(jax.tree.leaves(shardings.carry)) == {by_row}
@@ -38,7 +38,7 @@ def test_state_is_everywhere_and_its_carry_split_by_row():
 def test_prefetch_yields_every_batch_in_order(num_batches):
   batches = [{"inputs": np.full((8, 2), i)} for i in range(num_batches)]
   mesh = mesh_of(8)
-  got = list(sharding.prefetch(iter(batches), mesh))
+  got = list(sharding.prefetch(iter(batches), mesh, 8))
   assert len(got) == num_batches
   for one, want in zip(got, batches, strict=True):
     np.testing.assert_array_equal(one["inputs"], want["inputs"])
@@ -53,7 +53,7 @@ def test_prefetch_asks_for_one_batch_ahead():
       asked.append(i)
       yield np.full((8,), i)
 
-  stream = sharding.prefetch(batches(), mesh_of(1))
+  stream = sharding.prefetch(batches(), mesh_of(1), 8)
   next(stream)
   assert asked == [0, 1]
   next(stream)
