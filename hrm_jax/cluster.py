@@ -15,8 +15,9 @@ from jax.experimental import multihost_utils
 
 from hrm_jax.console import InputError
 
-# What JAX says when it was told nothing and found no cluster.
-_ALONE = "coordinator_address should be defined"
+# What JAX says when it was told nothing and found no cluster, and when it was
+# in use before: in a notebook, say, which is a process by itself.
+_ALONE = "coordinator_address should be defined", "must be called before"
 
 
 def join(
@@ -51,8 +52,8 @@ def join(
       process_id,
       heartbeat_timeout_seconds=heartbeat_timeout,
     )
-  except ValueError as error:
-    if coordinator is not None or _ALONE not in str(error):
+  except (ValueError, RuntimeError) as error:
+    if coordinator or not any(text in str(error) for text in _ALONE):
       raise
 
 

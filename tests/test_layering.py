@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Top to bottom.
 ROWS = (
   ("train", "benchmark"),
-  ("evaluate", "solve"),
+  ("evaluate", "solve", "measure"),
   ("checkpoint", "predictions", "reference_params", "arc_vote", "recipe"),
   ("step",),
   ("act", "flops", "arc_tally", "path_score"),

@@ -1,0 +1,85 @@
+"""Measures speed, on the devices at hand.
+
+example: python -m hrm_jax.benchmark train --config=configs/sudoku.py \\
+             --config.global_batch_size=8 --steps=5 --json
+
+  train    one training update, over and over
+  compile  how long the update takes to compile, and what it needs
+  comm     bytes that each device sends per update, on 8 CPU devices made up
+           for it; reads the compiled program, runs nothing
+
+They run on generated batches; any key of the configuration can be overridden.
+With --json the last line of stdout is one JSON object.
+"""
+
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from configs import sudoku
+from hrm_jax import command_line, console, measure
+from hrm_jax.console import InputError
+
+CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  sudoku.__file__,
+  "Configuration, FILE or FILE:VARIANT.",
+  lock_config=True,
+)
+JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
+STEPS = flags.DEFINE_integer("steps", 10, "Updates that are timed.", 1)
+PROFILE = flags.DEFINE_string(
+  "profile", None, "Directory for a device trace of three more updates."
+)
+DEVICES = flags.DEFINE_integer("devices", 8, "comm: CPU devices to make.", 1)
+SEQ_LEN = flags.DEFINE_integer("seq-len", 81, "Of generated puzzles.", 1)
+VOCAB_SIZE = flags.DEFINE_integer("vocab-size", 11, "Of their tokens.", 2)
+IDENTIFIERS = flags.DEFINE_integer(
+  "num-identifiers", 1, "Of puzzles: rows of the puzzle table.", 1
+)
+
+COMMANDS = ("train", "compile", "comm")
+
+
+def _show(result: dict[str, Any]) -> None:
+  for key, value in result.items():
+    if isinstance(value, list):
+      print(f"{key}:")
+      for row in value:
+        print("  " + "  ".join(str(v)[:60] for v in row.values()))
+    else:
+      print(f"{key:20} {value}")
+
+
+def main(argv: list[str]) -> None:
+  """The command line."""
+  command = " ".join(argv[1:])
+  if command not in COMMANDS:
+    raise InputError(
+      f"expected one of {', '.join(COMMANDS)}, got '{command}'; see --help."
+    )
+  if command == "comm":
+    # A program for eight devices can be read without having any of them.
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", DEVICES.value)
+  puzzles = measure.generated_puzzles(
+    SEQ_LEN.value, VOCAB_SIZE.value, IDENTIFIERS.value
+  )
+  program = measure.make_program(CONFIG.value, puzzles)
+  if command == "train":
+    result = measure.train(program, steps=STEPS.value, profile=PROFILE.value)
+  elif command == "compile":
+    result = measure.compilation(program)
+  else:
+    result = measure.communication(program)
+  result = {"benchmark": command, **result}
+  if JSON.value:
+    console.print_json(result)
+  else:
+    _show(result)
+
+
+if __name__ == "__main__":
+  console.run(lambda: command_line.run(main, __doc__, CONFIG))
