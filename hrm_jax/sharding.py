@@ -122,6 +122,12 @@ def local_rows(mesh: Mesh, batch_size: int) -> slice:
   return slice(min(r[0] for r in ranges), max(r[1] for r in ranges))
 
 
+def num_local_rows(mesh: Mesh) -> int:
+  """Devices of this process: rows it has of a batch with one per device."""
+  rows = local_rows(mesh, mesh.size)
+  return rows.stop - rows.start
+
+
 def put_rows(batch: Any, mesh: Mesh, batch_size: int) -> Any:
   """Assembles global arrays on the devices; returns at once.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hrm_jax import act, losses, sparse_embedding
+from hrm_jax import act, finite, losses, sparse_embedding
 from hrm_jax.act import Carry, Draws
 from hrm_jax.model import HRM, SegmentOutput
 from hrm_jax.puzzle import Batch
@@ -255,9 +255,25 @@ def forward_backward(
 
 
 def apply_gradients(
-  state: TrainState, gradients: Gradients, optimizers: Optimizers
-) -> tuple[TrainState, dict[str, jax.Array]]:
-  """Moves the weights; returns the new state and the norms of the move."""
+  state: TrainState,
+  gradients: Gradients,
+  optimizers: Optimizers,
+  *,
+  loss: jax.Array | float = 0.0,
+) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+  """Moves the weights, unless something is not finite.
+
+  Args:
+    state: before the update.
+    gradients: of this update.
+    optimizers: of the dense parameters and of the puzzle table.
+    loss: of this update; if it is not finite, weights and moments stay as
+      they are, as with gradients or moves that are not.
+
+  Returns:
+    The state with the weights moved; the norms of the move; and whether it
+    was made, [] bool.
+  """
   weights = state.weights
   updates, opt_state = optimizers.dense.update(
     gradients.params, state.opt_state, weights.params
@@ -271,17 +287,47 @@ def apply_gradients(
     row_updates, table_opt_state = optimizers.table.update(
       gradients.puzzle_rows, table_opt_state, table
     )
-    table = sparse_embedding.apply_sparse_updates(table, row_updates)
     norms["puzzle_emb_grad_norm"] = optax.tree.norm(gradients.puzzle_rows.rows)
     norms["puzzle_emb_update_norm"] = optax.tree.norm(row_updates.rows)
+  # A norm is finite only if all that it sums up is.
+  is_good = jnp.all(jnp.isfinite(jnp.stack([loss, *norms.values()])))
+  if table is not None:
+    ids = jnp.where(is_good, row_updates.ids, len(table))  # None of them.
+    table = sparse_embedding.apply_sparse_updates(
+      table, row_updates._replace(ids=ids)
+    )
   params = optax.apply_updates(weights.params, updates)
+  params, opt_state, table_opt_state = jax.tree.map(
+    lambda new, old: jnp.where(is_good, new, old),
+    (params, opt_state, table_opt_state),
+    (weights.params, state.opt_state, state.table_opt_state),
+  )
   state = state._replace(
     step=state.step + 1,
     weights=weights._replace(params=params, puzzle_table=table),
     opt_state=opt_state,
     table_opt_state=table_opt_state,
   )
-  return state, norms
+  return state, norms, is_good
+
+
+class Examined(NamedTuple):
+  """All that must be finite in an update, what comes first first.
+
+  But for the weights and moments: those an update that fails leaves alone, so
+  they can be looked at later.
+
+  Attributes:
+    carry: before the update.
+    output: of the segment.
+    loss: [] float32.
+    gradients: of the loss.
+  """
+
+  carry: Carry
+  output: SegmentOutput
+  loss: jax.Array
+  gradients: Gradients
 
 
 def train_step(
@@ -294,6 +340,9 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One update: a segment for every row, then both optimisers.
 
+  An update in which something is not finite leaves the weights as they were;
+  rows whose states are lost take new puzzles.
+
   Args:
     state: donate it.
     batch: B new puzzles; B is the *global* batch size.
@@ -302,8 +351,38 @@ def train_step(
     loss: which loss.
 
   Returns:
-    The new state; this update's metric sums, norms and learning rate.
+    The new state; this update's metric sums, norms and learning rate; also
+    `is_good`, [] bool: whether all was finite, and `nonfinite`, [] int32: which
+    of `examined_names` is not, first of all, or -1.
   """
+  state, sums, examined, is_good = _update(
+    state, batch, model=model, optimizers=optimizers, loss=loss
+  )
+  sums["is_good"] = is_good
+  # Looked for only where there is something to find.
+  sums["nonfinite"] = lax.cond(
+    is_good, lambda _: jnp.int32(-1), finite.first_nonfinite, examined
+  )
+  return state, sums
+
+
+def examined_names(
+  state: TrainState, batch: Batch, **settings: Any
+) -> list[str]:
+  """What `nonfinite` of `train_step` counts; the arguments are the same."""
+  update = functools.partial(_update, **settings)
+  _, _, examined, _ = jax.eval_shape(update, state, batch)
+  return finite.names(examined)
+
+
+def _update(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: HRM,
+  optimizers: Optimizers,
+  loss: Loss,
+) -> tuple[TrainState, dict[str, jax.Array], Examined, jax.Array]:
   draws = act.exploration_draws(
     jax.random.fold_in(state.key, state.step),
     batch["inputs"].shape[0],
@@ -312,9 +391,26 @@ def train_step(
   carry, gradients, segment = forward_backward(
     model, state.weights, state.carry, batch, draws, loss
   )
-  state, norms = apply_gradients(state, gradients, optimizers)
-  lr = optimizers.learning_rate(state.step)
-  return state._replace(carry=carry), {**segment.sums, **norms, "lr": lr}
+  new_state, norms, is_good = apply_gradients(
+    state, gradients, optimizers, loss=segment.loss
+  )
+  sums = {
+    **segment.sums,
+    **norms,
+    "lr": optimizers.learning_rate(new_state.step),
+  }
+  examined = Examined(
+    state.carry,
+    segment.output,
+    segment.loss,
+    gradients,
+  )
+  return (
+    new_state._replace(carry=act.halt_broken(carry)),
+    sums,
+    examined,
+    is_good,
+  )
 
 
 def solve(

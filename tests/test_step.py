@@ -77,10 +77,12 @@ def test_update_is_a_pass_then_both_optimisers():
     state.weights, state.carry, toy_batch(), draws
   )
   apply = functools.partial(step.apply_gradients, optimizers=ours.optimizers)
-  want, norms = jax.jit(apply)(state, gradients)
+  want, norms, _ = jax.jit(apply)(state, gradients)
   want = jax.device_get(want.weights)
   got, sums = ours.step(state, ours.put(toy_batch()))
-  assert sums.keys() == segment.sums.keys() | norms.keys() | {"lr"}
+  assert sums.keys() == (
+    segment.sums.keys() | norms.keys() | {"lr", "nonfinite", "is_good"}
+  )
   assert int(got.step) == int(got.opt_state[0].count) == 1
   for one, other in zip(
     *map(jax.tree.leaves, (got.weights, want)), strict=True
@@ -280,3 +282,80 @@ def test_fresh_weights_have_a_table_of_zeros_and_a_modest_q_head():
   assert not np.any(weights.puzzle_table)
   assert not np.any(weights.params["q_head"]["kernel"])
   assert weights.params["q_head"]["bias"].tolist() == [-5.0, -5.0]
+
+
+# What is not finite.
+
+
+def poisoned(state, what):
+  """A state with one NaN in it."""
+  if what == "table":
+    table = state.weights.puzzle_table
+    id_ = toy_batch()["puzzle_identifiers"][3]
+    table = table.at[id_, 2].set(jnp.nan)
+    return state._replace(weights=state.weights._replace(puzzle_table=table))
+  if what == "carry":
+    carry = state.carry
+    carry = carry._replace(
+      z_L=carry.z_L.at[3, 1, 2].set(jnp.inf),
+      halted=carry.halted.at[3].set(False),
+    )
+    return state._replace(carry=carry)
+  if what == "moments":
+    first, *rest = state.opt_state
+    nu = {
+      **first.nu,
+      "lm_head": {"kernel": first.nu["lm_head"]["kernel"] * jnp.nan},
+    }
+    return state._replace(opt_state=(first._replace(nu=nu), *rest))
+  kernel = state.weights.params["lm_head"]["kernel"].at[1, 1].set(jnp.nan)
+  params = {**state.weights.params, "lm_head": {"kernel": kernel}}
+  return state._replace(weights=state.weights._replace(params=params))
+
+
+@pytest.mark.parametrize(
+  ("what", "named"),
+  [
+    ("params", "output.logits"),
+    ("table", "output.z_H"),
+    ("carry", "carry.z_L"),
+    # Only the move itself is not finite then.
+    ("moments", None),
+  ],
+)
+def test_an_update_that_is_not_finite_moves_nothing_and_says_why(what, named):
+  ours = trainer()
+  state = poisoned(ours.state(), what)
+  before = jax.device_get((state.weights, state.opt_state))
+  batch = ours.put(toy_batch())
+  names = step.examined_names(
+    state,
+    batch,
+    model=ours.model,
+    optimizers=ours.optimizers,
+    loss=step.Loss(),
+  )
+  after, sums = ours.step(state, batch)
+  assert not sums["is_good"]
+  number = int(sums["nonfinite"])
+  assert (names[number] if number >= 0 else None) == named
+  assert_trees_equal((after.weights, after.opt_state), before)
+  assert int(after.step) == 1
+
+
+def test_rows_that_are_not_finite_take_a_new_puzzle_and_training_goes_on():
+  ours = trainer()
+  state, sums = ours.step(
+    poisoned(ours.state(), "carry"), ours.put(toy_batch())
+  )
+  assert not sums["is_good"]
+  assert state.carry.halted[3]
+  before = jax.device_get(state.weights)
+  state, sums = ours.step(state, ours.put(toy_batch(1)))
+  assert sums["is_good"]
+  assert int(sums["nonfinite"]) == -1
+  assert int(state.carry.steps[3]) == 1
+  moved = jax.tree.map(
+    lambda a, b: np.any(a != b), state.weights.params, before.params
+  )
+  assert all(jax.tree.leaves(moved))
