@@ -84,8 +84,10 @@ def base() -> ml_collections.ConfigDict:
   config.log_every = 10  # updates
   config.checkpoint_every_eval = True
   config.checkpoint_interval = 0  # also every so many updates; 0: do not
-  # Newest checkpoints that are kept; None: all.
+  # Newest checkpoints that are kept, besides the one with the best
+  # exact_accuracy (the mean over the sets); None: all.
   config.max_to_keep = config_dict.placeholder(int)
+  config.keep_period = 0  # multiples of it are kept too; 0: none are
   return config
 
 

@@ -26,6 +26,25 @@ class InputError(Exception):
   """
 
 
+def printable(text: str) -> str:
+  """Escapes what would move the cursor or command the terminal.
+
+  For names that come from data: a line that shows one stays one line, and
+  says what it holds.
+  """
+  return "".join(
+    c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+  )
+
+
+class _OneLine(logging.Formatter):
+  """Whatever a message quotes, it cannot pass for several."""
+
+  def formatMessage(self, record: logging.LogRecord) -> str:
+    record.message = printable(record.message)
+    return super().formatMessage(record)
+
+
 class _LinesAboveTheBars(logging.StreamHandler):
   """Writes lines to stderr without tearing the progress bars there."""
 
@@ -36,7 +55,7 @@ class _LinesAboveTheBars(logging.StreamHandler):
 def set_up_logging() -> None:
   """Sends the project's own log lines to stderr, and mutes chatty ones."""
   handler = _LinesAboveTheBars(sys.stderr)
-  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  handler.setFormatter(_OneLine("%(asctime)s %(message)s", "%H:%M:%S"))
   log.handlers[:] = [handler]
   log.setLevel(logging.INFO)
   log.propagate = False
@@ -54,7 +73,7 @@ def run(main: Callable[[], Any]) -> None:
   try:
     main()
   except InputError as error:
-    line = " ".join(str(error).split())
+    line = printable(" ".join(str(error).split()))
     print(f"error: {line}", file=sys.stderr)
     sys.exit(2)
   except KeyboardInterrupt:

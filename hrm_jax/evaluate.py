@@ -25,6 +25,7 @@ from hrm_jax import (
   losses,
   metrics,
   path_score,
+  saved_steps,
   sharding,
 )
 from hrm_jax.console import InputError, log
@@ -199,7 +200,11 @@ def main() -> None:
   )
   add = parser.add_argument
   add("--workdir", type=pathlib.Path, required=True, help="of the run")
-  add("--step", type=int, help="which checkpoint; default: the newest")
+  add(
+    "--step",
+    type=saved_steps.step_argument,
+    help="which checkpoint, or 'best'; default: the newest",
+  )
   add("--data", type=pathlib.Path, help="default: what it was trained on")
   add("--split", default="test", help="default: test")
   add("--halt", choices=act.HALT_MODES, help="default: the config's eval.halt")

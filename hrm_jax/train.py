@@ -51,16 +51,31 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory of the run: checkpoints, logs, results."
 )
+STRICT_RESTORE = flags.DEFINE_bool(
+  "strict_restore",
+  False,
+  "Refuse to resume from an older checkpoint when the newest is damaged.",
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def train(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  strict_restore: bool = False,
 ) -> dict[str, Any]:
   """Trains, or goes on training, until the end or `config.num_steps`.
 
+  Args:
+    config: all keys of configs/common.py.
+    workdir: of the run.
+    strict_restore: refuse to go on from an older checkpoint when the newest
+      is damaged.
+
   Returns:
-    `step` and `total_steps`; `train`, the metrics logged last; `evaluation`,
+    `step` and `total_steps`; `saved_step`, the newest that is on disk, or
+    None; `train`, the metrics logged last; `evaluation`,
     the newest one, or None; `seconds` of this call.
   """
   began = time.perf_counter()
@@ -100,21 +115,27 @@ def train(
   evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
 
   run = checkpoint.describe_run(config, metadata)
-  with Checkpoints(workdir, config.max_to_keep) as checkpoints:
+
+  def check_fits(earlier: dict[str, Any]) -> None:
+    checkpoint.check_same_contract(earlier, metadata, str(split.path))
+    changed = checkpoint.changed_keys(earlier, run)
+    checkpoint.check_same_shapes(changed, workdir)
+
+  with Checkpoints(
+    workdir, config.max_to_keep, config.keep_period
+  ) as checkpoints:
     # --- resume, or start
-    done = checkpoints.latest_step() or 0
-    if done:
-      earlier = checkpoint.read_run(workdir, done)
-      checkpoint.check_same_contract(earlier, metadata, str(split.path))
-      changed = checkpoint.changed_keys(earlier, run)
-      checkpoint.check_same_shapes(changed, workdir)
-      for key, values in changed.items():
+    resumed = checkpoints.resume(
+      shapes, shardings, fits=check_fits, strict=strict_restore
+    )
+    if resumed:
+      done, earlier, state = resumed
+      for key, values in checkpoint.changed_keys(earlier, run).items():
         log.info(f"changed since: {key} ({values})")
       run["evaluation"] = earlier["evaluation"]
-      state = checkpoints.restore(done, shapes, shardings)
       log.info(f"resumed {workdir} at update {done:,}")
     else:
-      state = jax.jit(init, out_shardings=shardings)()
+      done, state = 0, jax.jit(init, out_shardings=shardings)()
     checkpoint.write_description(workdir, run)
     stop = min(config.num_steps or data.total_steps, data.total_steps)
     stop = max(stop, done)  # A smaller num_steps than before: nothing to do.
@@ -178,6 +199,7 @@ def train(
   return {
     "step": done,
     "total_steps": data.total_steps,
+    "saved_step": checkpoints.saved_step,
     "train": meter.latest,
     "evaluation": run["evaluation"],
     "seconds": time.perf_counter() - began,
@@ -236,12 +258,20 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   """
   at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
   at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
-  at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
+  at_least |= {
+    "keep_period": 0,
+    "weight_decay": 0,
+    "puzzle_emb_weight_decay": 0,
+  }
   for key, least in at_least.items():
     if config[key] < least:
       raise InputError(
         f"config.{key}: expected at least {least}, got {config[key]}."
       )
+  if config.max_to_keep is not None and config.max_to_keep < 1:
+    raise InputError(
+      f"config.max_to_keep: expected at least 1, got {config.max_to_keep}."
+    )
   for key in ("beta1", "beta2"):
     if not 0 <= config[key] < 1:
       raise InputError(
@@ -365,7 +395,18 @@ def main(argv: list[str]) -> None:
   console.set_up_logging()  # Again: absl's own set-up undid some of it.
   if len(argv) > 1:
     raise InputError(f"unexpected argument '{argv[1]}'.")
-  console.print_json(train(CONFIG.value, pathlib.Path(WORKDIR.value)))
+  result = train(
+    CONFIG.value,
+    pathlib.Path(WORKDIR.value),
+    strict_restore=STRICT_RESTORE.value,
+  )
+  console.print_json(result)
+  if result["saved_step"] != result["step"]:
+    log.error(
+      f"error: update {result['step']} is not saved; the newest checkpoint is "
+      f"of update {result['saved_step'] or 0}"
+    )
+    sys.exit(1)
 
 
 if __name__ == "__main__":

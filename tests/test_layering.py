@@ -13,7 +13,7 @@ ROWS = (
   ("train",),
   ("evaluate", "solve"),
   ("checkpoint", "predictions", "reference_params", "arc_vote"),
-  ("step",),
+  ("step", "checkpoint_cli"),
   ("act", "flops", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
@@ -22,11 +22,12 @@ ROWS = (
     "optim",
     "metrics",
     "sharding",
+    "saved_steps",
     "sudoku",
     "maze",
     "arc",
   ),
-  ("puzzle",),
+  ("puzzle", "manifest"),
   ("console",),
 )
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
@@ -111,6 +112,9 @@ def test_data_tools_share_only_the_contract(path):
     "predictions",
     "arc_tally",
     "arc_vote",
+    "manifest",
+    "saved_steps",
+    "checkpoint_cli",
     *sorted(CONTRACT),
   ],
 )
