@@ -83,9 +83,9 @@ class Checkpoints:
     self._finishing: threading.Thread | None = None
     if jax.process_index() == 0:
       self._directory.mkdir(parents=True, exist_ok=True)
-      for name in saved_steps.remove_leftovers(self._directory):
-        log.info(f"{self._directory / name}: deleted, it was half-written")
-    logging.getLogger("absl").addFilter(_not_of_a_failed_save)
+      self._remove_leftovers()
+    for name in ("absl", "asyncio"):
+      logging.getLogger(name).addFilter(_not_of_a_failed_save)
     self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
 
   def __enter__(self) -> "Checkpoints":
@@ -94,6 +94,8 @@ class Checkpoints:
   def __exit__(self, *exc_info: object) -> None:
     self.wait()
     self._writer.close()
+    if jax.process_index() == 0:
+      self._remove_leftovers()
 
   def wait(self) -> None:
     """Waits for the save that is under way, its manifest included."""
@@ -193,9 +195,10 @@ class Checkpoints:
 
   def _prepare(self, step: int, state: TrainState) -> bool:
     """Whether to save a step now; clears the way for it."""
-    path = self._directory / str(step)
     if step == self.saved_step:
       return False
+    self._remove_leftovers()
+    path = self._directory / str(step)
     if path.exists() or path.is_symlink():
       bad = saved_steps.problems(self._directory, step)
       if not bad:
@@ -209,7 +212,7 @@ class Checkpoints:
     if free < needed:
       log.warning(
         f"warning: {self._directory}: step {step} is not saved: it needs "
-        f"{needed / _MIB:,.0f} MiB, and {free / _MIB:,.0f} MiB are free"
+        f"{needed / _MIB:,.1f} MiB, and {free / _MIB:,.1f} MiB are free"
       )
     return free >= needed
 
@@ -233,6 +236,13 @@ class Checkpoints:
     scores = saved_steps.scores(self._directory)
     for step in saved_steps.expendable(scores, **self._policy):
       saved_steps.remove(self._directory, str(step))
+
+  def _remove_leftovers(self) -> None:
+    try:
+      for name in saved_steps.remove_leftovers(self._directory):
+        log.info(f"{self._directory / name}: deleted, it was half-written")
+    except OSError as error:
+      log.warning(f"warning: {self._directory}: {_line(error)}")
 
   def _failed(self, step: int, error: Exception) -> None:
     log.error(
@@ -425,9 +435,11 @@ def _explained(path: str | pathlib.Path) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-  """The error in one line of moderate length."""
-  text = " ".join(str(error).split())
-  return f"{type(error).__name__}: {console.printable(text):.300}"
+  """The error in one line: its beginning, and its end, which says why."""
+  text = console.printable(" ".join(str(error).split()))
+  if len(text) > 200:
+    text = f"{text[:70]} ... {text[-120:]}"
+  return f"{type(error).__name__}: {text}"
 
 
 def _decided_by_first_process(decide: Callable[[], bool]) -> bool:
@@ -446,8 +458,9 @@ def _num_bytes(state: TrainState) -> int:
 
 
 def _not_of_a_failed_save(record: logging.LogRecord) -> bool:
-  # `Checkpoints` says the same in one line, without the traceback.
-  return not ("orbax" in record.pathname and record.exc_info)
+  # `Checkpoints` says the same in one line, without the tracebacks.
+  source = record.pathname + record.getMessage()
+  return not (record.exc_info and "orbax" in source)
 
 
 def _version(package: str) -> str | None:

@@ -52,7 +52,7 @@ WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory of the run: checkpoints, logs, results."
 )
 STRICT_RESTORE = flags.DEFINE_bool(
-  "strict_restore",
+  "strict-restore",
   False,
   "Refuse to resume from an older checkpoint when the newest is damaged.",
 )
