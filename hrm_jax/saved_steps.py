@@ -214,12 +214,10 @@ def expendable(
 def remove(directory: pathlib.Path, name: str) -> None:
   """Deletes an entry of the directory; a deletion cut short is no half step."""
   removed = directory / f".{name}{_REMOVED}"
-  shutil.rmtree(removed, ignore_errors=True)
+  if removed.exists():
+    _delete(removed)
   (directory / name).rename(removed)
-  if removed.is_symlink() or not removed.is_dir():
-    removed.unlink()
-  else:
-    shutil.rmtree(removed)
+  _delete(removed)
 
 
 def discard(directory: pathlib.Path, step: int) -> None:
@@ -239,8 +237,15 @@ def remove_leftovers(directory: pathlib.Path) -> list[str]:
   """Deletes them; no run may be saving there. Returns their names."""
   names = leftovers(directory)
   for name in names:
-    shutil.rmtree(directory / name)
+    _delete(directory / name)
   return names
+
+
+def _delete(path: pathlib.Path) -> None:
+  if path.is_symlink() or not path.is_dir():
+    path.unlink()
+  else:
+    shutil.rmtree(path)
 
 
 def _summary(problems: list[str]) -> str:
