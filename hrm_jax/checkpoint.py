@@ -49,6 +49,10 @@ PACKAGES = (
 _MIB = 2**20
 
 
+class _UnreadableError(InputError):
+  """A checkpoint that Orbax cannot read, though its digests are right."""
+
+
 class Resumed(NamedTuple):
   """What a run goes on from: a step, its `run` item and its state."""
 
@@ -154,12 +158,15 @@ class Checkpoints:
       )
       if step is None:
         return None
-      run = saved_steps.read_run(self._directory, step)
-      fits(run)
+      path = self._directory / str(step)
       try:
-        with _explained(self._directory / str(step)):
+        with _explained(path):
+          run = saved_steps.read_run(self._directory, step)
+        fits(run)
+        with _explained(path):
           state = self.restore(step, shapes, shardings)
-      except InputError as error:
+      except _UnreadableError as error:
+        # Other processes may have read it: then all must stop.
         if strict or jax.process_count() > 1:
           raise
         log.warning(f"warning: {error} passing over step {step}")
@@ -429,7 +436,7 @@ def _explained(path: str | pathlib.Path) -> Iterator[None]:
   try:
     yield
   except Exception as error:  # Of many kinds: Orbax, TensorStore, JAX.
-    raise InputError(
+    raise _UnreadableError(
       f"{path}: its digests are right, yet it cannot be read: {_line(error)}."
     ) from error
 

@@ -100,6 +100,9 @@ def _describe(path: pathlib.Path) -> dict[str, int | str]:
 
 def _to_text(step: int, files: dict) -> str:
   value = {"version": 1, "step": step, "files": files}
+  # Of itself too: else a flip in here would put the blame on another file.
+  digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode())
+  value["sha256"] = digest.hexdigest()
   return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 

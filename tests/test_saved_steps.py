@@ -36,7 +36,14 @@ def warnings(monkeypatch):
 
 def test_only_plain_numbers_are_steps(tmp_path, directory):
   make_step(tmp_path, 10)
-  for name in ("007", "9.orbax-checkpoint-tmp", "٥", "-3", ".8.removed", "x"):
+  for name in (
+    "007",
+    "9.orbax-checkpoint-tmp",
+    "\u0665",
+    "-3",
+    ".8.removed",
+    "x",
+  ):
     (directory / name).mkdir()
   assert saved_steps.all_steps(directory) == [10]
 
