@@ -95,17 +95,19 @@ class Writer:
     broken = False  # Half a record: what follows it could not be read.
 
     def forgiving(write: Callable) -> Callable:
-      def call(*args: Any) -> None:
+      def call(*event: Any) -> None:
         nonlocal broken
+        if event and broken:
+          return
         try:
-          if not broken:
-            write(*args)
+          write(*event)
         except OSError as error:
+          if not broken:
+            console.log.error(
+              f"error: {directory}: no curves from here on "
+              f"({error.strerror}); training goes on"
+            )
           broken = True
-          console.log.error(
-            f"error: {directory}: no curves from here on "
-            f"({error.strerror}); training goes on"
-          )
 
       return call
 

@@ -21,7 +21,6 @@ from hrm_jax.console import InputError
 from tests import runs
 from tests.commands import Commands, files_of
 
-
 # Where a read fails half-way.
 ORBAX_LEAVES_COROUTINES = pytest.mark.filterwarnings(
   "ignore::pytest.PytestUnraisableExceptionWarning"
