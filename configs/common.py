@@ -93,8 +93,22 @@ def base() -> ml_collections.ConfigDict:
   config.log_every = 10  # updates
   config.checkpoint_every_eval = True
   config.checkpoint_interval = 0  # also every so many updates; 0: do not
-  # Newest checkpoints that are kept; None: all.
+  # Newest checkpoints that are kept, besides the one with the best
+  # exact_accuracy (the mean over the sets); None: all.
   config.max_to_keep = config_dict.placeholder(int)
+  config.keep_period = 0  # multiples of it are kept too; 0: none are
+  # What to do when a loss, gradient or weight is not finite. The update is
+  # left out in any case. "stop": say what it was, and end with an error;
+  # "rollback": go on from the newest checkpoint, and leave the update out if
+  # it fails again; "skip": go on.
+  config.on_nonfinite = "stop"
+  # Ends the run after an evaluation if the last update before it had this
+  # share of right answers among the rows that halted (late training on 1,000
+  # Sudokus can turn unstable, says the reference). 0: never.
+  config.early_stop_train_accuracy = 0.0
+  # Without a finished update for so long, the stacks of all threads are
+  # shown. 0: never.
+  config.watchdog_seconds = 600
   return config
 
 

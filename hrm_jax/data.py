@@ -152,7 +152,20 @@ class TrainData:
     read = functools.partial(self._read, iteration, rows)
     return _read_ahead(read, start, self.batches_in(iteration))
 
+  def examples(self, step: int) -> tuple[str, np.ndarray]:
+    """Which examples batch `step` is made of: the set's name, and [B] int64."""
+    iteration, index = self.locate(step)
+    example_set, examples, _ = self._choose(iteration, index)
+    return example_set.name, examples
+
   def _read(self, iteration: int, rows: slice, index: int) -> Batch:
+    example_set, examples, puzzles = self._choose(iteration, index)
+    return _collate(self._split, example_set, examples[rows], puzzles[rows])
+
+  def _choose(
+    self, iteration: int, index: int
+  ) -> tuple[ExampleSet, np.ndarray, np.ndarray]:
+    """The set, the examples and their puzzles of a batch of an iteration."""
     number, place = 0, index
     while place >= self._visits[number].batches_in(iteration):
       place -= self._visits[number].batches_in(iteration)
@@ -166,7 +179,7 @@ class TrainData:
       examples, puzzles = _draw_examples(rng, example_set, puzzles)
       # Only the last puzzle can be cut: that leaves a random part of it.
       examples, puzzles = examples[: self._size], puzzles[: self._size]
-    return _collate(self._split, example_set, examples[rows], puzzles[rows])
+    return example_set, examples, puzzles
 
 
 class _Visits:

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ from hrm_jax import (
   losses,
   metrics,
   path_score,
+  saved_steps,
   sharding,
 )
 from hrm_jax.console import InputError, log
@@ -112,6 +114,7 @@ class Evaluator:
     *,
     step: int,
     predictions: PredictionFiles | None = None,
+    after_batch: Callable[[], None] = lambda: None,
   ) -> dict[str, Any]:
     """Evaluates every example of `data` once.
 
@@ -122,6 +125,7 @@ class Evaluator:
       data: the batches; their size divides over the devices.
       step: of the weights, for the record.
       predictions: where to write the answers, if anywhere.
+      after_batch: called after each; may raise to end the evaluation.
 
     Returns:
       `sets`: metrics by set name, for mazes with `path_accuracy`, the share of
@@ -153,6 +157,7 @@ class Evaluator:
           columns = {k: v[:n] for k, v in {**asked.batch, **answers}.items()}
           predictions.write(name, {"rows": asked.rows, **columns})
         bar.advance(n)
+        after_batch()
     for name, right in cluster.sum_over_processes(right_paths).items():
       totals[name]["path_accuracy"] = right
     seconds = time.perf_counter() - began
@@ -234,7 +239,11 @@ def main() -> None:
   )
   add = parser.add_argument
   add("--workdir", type=pathlib.Path, required=True, help="of the run")
-  add("--step", type=int, help="which checkpoint; default: the newest")
+  add(
+    "--step",
+    type=saved_steps.step_argument,
+    help="which checkpoint, or 'best'; default: the newest",
+  )
   add("--data", type=pathlib.Path, help="default: what it was trained on")
   add("--split", default="test", help="default: test")
   add("--halt", choices=act.HALT_MODES, help="default: the config's eval.halt")

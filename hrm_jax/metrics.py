@@ -7,7 +7,7 @@ are `eval/<set>/<metric>` and `perf/<quantity>`.
 import json
 import pathlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -69,6 +69,7 @@ class Writer:
       filename_suffix=f".{first_step}.{time.time_ns()}",
     )
     self._writer.add_custom_scalars(_DASHBOARD)
+    self._survive_a_full_disk(directory)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Writes each named value at `step`."""
@@ -83,6 +84,35 @@ class Writer:
   def close(self) -> None:
     """Flushes and closes the event file."""
     self._writer.close()
+
+  def _survive_a_full_disk(self, directory: pathlib.Path) -> None:
+    """Drops what cannot be written any more.
+
+    tensorboardX writes in a thread of its own. An error would end the thread,
+    and the training would then wait for it forever.
+    """
+    file = self._writer.file_writer.event_writer._ev_writer
+    broken = False  # Half a record: what follows it could not be read.
+
+    def forgiving(write: Callable) -> Callable:
+      def call(*event: Any) -> None:
+        nonlocal broken
+        if event and broken:
+          return
+        try:
+          write(*event)
+        except OSError as error:
+          if not broken:
+            console.log.error(
+              f"error: {directory}: no curves from here on "
+              f"({error.strerror}); training goes on"
+            )
+          broken = True
+
+      return call
+
+    for name in ("write_event", "flush", "close"):
+      setattr(file, name, forgiving(getattr(file, name)))
 
 
 class NoWriter(Writer):

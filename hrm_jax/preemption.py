@@ -8,9 +8,12 @@ SIGINT (Ctrl-C) does the same. A second signal ends the process at once.
 
 import os
 import signal
+import threading
 from types import FrameType
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -26,6 +29,9 @@ class PreemptedError(Exception):
   """Ends what can be done again later, in the middle."""
 
 
+_any = jax.jit(jnp.any)
+
+
 class Preemption:
   """Listens for the signals while it is entered.
 
@@ -34,43 +40,40 @@ class Preemption:
   reduction of that travels with the updates; its result is read two calls
   late, when it is there without waiting.
 
-  Args:
-    mesh: of all devices.
+  In a thread other than the main one Python hears no signals; then none do.
   """
 
-  def __init__(self, mesh: Mesh):
-    self._heard = False
+  def __init__(self):
+    self._heard = self._stops = False
     self._alone = jax.process_count() == 1
-    self._mesh = mesh
-    self._any = jax.jit(jax.numpy.any, out_shardings=sharding.replicated(mesh))
     self._under_way: list[jax.Array] = []
-    self._stops = False
-    self._before: dict[int, object] = {}
+    self._before: dict[int, Any] = {}
 
   def __enter__(self) -> "Preemption":
-    for number in _SIGNALS:
-      self._before[number] = signal.signal(number, self._hear)
+    if threading.current_thread() is threading.main_thread():
+      for number in _SIGNALS:
+        self._before[number] = signal.signal(number, self._hear)
     return self
 
   def __exit__(self, *exc_info: object) -> None:
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
-  def is_due(self) -> bool:
-    """Whether to stop now. All processes call it equally often."""
-    if self._alone or self._stops:
-      return self._heard
-    heard = np.full(sharding.num_local_rows(self._mesh), self._heard)
-    flags = sharding.put_rows(heard, self._mesh, self._mesh.size)
-    self._under_way.append(self._any(flags))
-    if len(self._under_way) > 2:
-      self._stops = bool(self._under_way.pop(0))
-    self._heard |= self._stops
-    return self._stops
+  def check(self, mesh: Mesh) -> None:
+    """Raises a `PreemptedError` if it is time to stop.
 
-  def check(self) -> None:
-    """Raises a `PreemptedError` if it is due."""
-    if self.is_due():
+    Args:
+      mesh: of all devices. All processes call this equally often.
+    """
+    if self._alone:
+      self._stops = self._heard
+    else:
+      heard = np.full(sharding.num_local_rows(mesh), self._heard)
+      flags = sharding.put_rows(heard, mesh, mesh.size)
+      self._under_way.append(_any(flags))
+      if len(self._under_way) > 2:
+        self._stops |= bool(self._under_way.pop(0))
+    if self._stops:
       raise PreemptedError
 
   def _hear(self, number: int, frame: FrameType | None) -> None:

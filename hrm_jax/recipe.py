@@ -12,6 +12,8 @@ from hrm_jax import losses, optim, puzzle, sharding, sparse_embedding, step
 from hrm_jax.console import InputError
 from hrm_jax.model import HRM
 
+ON_NONFINITE = ("stop", "rollback", "skip")
+
 
 def check_config(config: ml_collections.ConfigDict) -> None:
   """Refuses numbers that make no sense, before any work is done.
@@ -22,11 +24,21 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
   at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
   at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
+  at_least |= {"keep_period": 0, "watchdog_seconds": 0}
   for key, least in at_least.items():
     if config[key] < least:
       raise InputError(
         f"config.{key}: expected at least {least}, got {config[key]}."
       )
+  if config.max_to_keep is not None and config.max_to_keep < 1:
+    raise InputError(
+      f"config.max_to_keep: expected at least 1, got {config.max_to_keep}."
+    )
+  if config.on_nonfinite not in ON_NONFINITE:
+    raise InputError(
+      f"config.on_nonfinite: expected one of {', '.join(ON_NONFINITE)}, got "
+      f"'{config.on_nonfinite}'."
+    )
   for key in ("beta1", "beta2"):
     if not 0 <= config[key] < 1:
       raise InputError(

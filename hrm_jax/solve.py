@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrm_jax import act, checkpoint, console, step, sudoku
+from hrm_jax import act, checkpoint, console, saved_steps, step, sudoku
 from hrm_jax.checkpoint import Trained
 from hrm_jax.console import InputError
 from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch
@@ -174,7 +174,11 @@ def main() -> None:
   add = parser.add_argument
   add("puzzles", nargs="*", help="cells row by row, '.' or '0' for a blank")
   add("--workdir", type=pathlib.Path, required=True, help="of the run")
-  add("--step", type=int, help="which checkpoint; default: the newest")
+  add(
+    "--step",
+    type=saved_steps.step_argument,
+    help="which checkpoint, or 'best'; default: the newest",
+  )
   add("--file", type=pathlib.Path, help="a puzzle a line; default: stdin")
   add("--halt", choices=act.HALT_MODES, default="act", help="default: act")
   add(

@@ -375,6 +375,21 @@ def examined_names(
   return finite.names(examined)
 
 
+def name_nonfinite(state: TrainState, names: list[str], number: int) -> str:
+  """The name of what was not finite first in an update.
+
+  Args:
+    state: after the update, or a few later ones that failed as well.
+    names: from `examined_names`.
+    number: `nonfinite` of the update.
+  """
+  kept = {"weights": state.weights, "opt_state": state.opt_state}
+  found = int(jax.jit(finite.first_nonfinite)(kept))
+  if found >= 0:
+    return finite.names(kept)[found]
+  return names[number] if number >= 0 else "the move of the weights"
+
+
 def _update(
   state: TrainState,
   batch: Batch,

@@ -19,8 +19,9 @@ ROWS = (
     "arc_vote",
     "recipe",
     "preemption",
+    "divergence",
   ),
-  ("step",),
+  ("step", "checkpoint_cli"),
   ("act", "flops", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
@@ -34,11 +35,12 @@ ROWS = (
     "command_line",
     "finite",
     "watchdog",
+    "saved_steps",
     "sudoku",
     "maze",
     "arc",
   ),
-  ("puzzle",),
+  ("puzzle", "manifest"),
   ("console",),
 )
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
@@ -123,6 +125,9 @@ def test_data_tools_share_only_the_contract(path):
     "predictions",
     "arc_tally",
     "arc_vote",
+    "manifest",
+    "saved_steps",
+    "checkpoint_cli",
     *sorted(CONTRACT),
   ],
 )

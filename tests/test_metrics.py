@@ -1,12 +1,14 @@
 """Means from sums, and what the training loop logs when."""
 
+import errno
 import types
 
 import numpy as np
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
-from hrm_jax import metrics
+from hrm_jax import console, metrics
 from tests.runs import read_scalars
 
 SUMS = {
@@ -217,3 +219,26 @@ def test_resumed_writer_hides_what_it_repeats(tmp_path):
   mark = event_pb2.Event(step=5, session_log=start).SerializeToString()
   files = sorted((tmp_path / "tensorboard").iterdir())
   assert [mark in file.read_bytes() for file in files] == [False, True]
+
+
+def test_a_full_disk_ends_the_curves_and_not_the_training(
+  tmp_path, monkeypatch
+):
+  errors = []
+  monkeypatch.setattr(console.log, "error", errors.append)
+  write = EventsWriter.write_event
+
+  def full_disk(self, event):
+    if event.HasField("summary") and event.step == 3:
+      raise OSError(errno.ENOSPC, "No space left on device")
+    return write(self, event)
+
+  monkeypatch.setattr(EventsWriter, "write_event", full_disk)
+  writer = metrics.Writer(tmp_path / "tensorboard", first_step=1)
+  for step in range(1, 100):  # More than tensorboardX's queue holds.
+    writer.scalars(step, {"train/lm_loss": 1.0})
+  writer.close()
+  steps = [step for _, step, _ in read_scalars(tmp_path)]
+  assert steps == [1, 2]  # What follows half a record could not be read.
+  assert len(errors) == 1
+  assert f"{tmp_path / 'tensorboard'}: no curves from here on (No" in errors[0]
