@@ -21,11 +21,6 @@ from hrm_jax.console import InputError, RunError
 from tests import runs
 from tests.commands import Commands, files_of
 
-# Where a read fails half-way.
-ORBAX_LEAVES_COROUTINES = pytest.mark.filterwarnings(
-  "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 
 def toy_state(step):
   return {"a": jnp.arange(6.0) + step, "key": jax.random.key(step)}
@@ -132,7 +127,6 @@ def test_a_half_written_directory_is_no_checkpoint(tmp_path, lines):
   assert any("3/manifest.json: is missing" in line for line in lines)
 
 
-@ORBAX_LEAVES_COROUTINES
 def test_what_orbax_cannot_read_is_named_and_passed_over(tmp_path, lines):
   save(tmp_path, 1, 2)
   path = tmp_path / "checkpoints" / "2"
@@ -145,7 +139,6 @@ def test_what_orbax_cannot_read_is_named_and_passed_over(tmp_path, lines):
     resume(tmp_path, strict=True)
 
 
-@ORBAX_LEAVES_COROUTINES
 def test_a_missing_array_is_reported_not_invented(tmp_path, lines):
   save(tmp_path, 1)
   with Checkpoints(tmp_path) as checkpoints:
@@ -179,7 +172,6 @@ def test_a_whole_step_is_not_written_again(tmp_path):
   assert files_of(tmp_path) == before
 
 
-@ORBAX_LEAVES_COROUTINES
 def test_a_pickle_inside_a_checkpoint_does_not_run(tmp_path, lines):
   class Bomb:
     def __reduce__(self):
@@ -193,8 +185,8 @@ def test_a_pickle_inside_a_checkpoint_does_not_run(tmp_path, lines):
     if name != "manifest.json":
       (path / name).write_bytes(bomb)
       assert resume(workdir).step == 1, name
-      if b"{" in content[:1]:  # JSON, even with right digests.
-        manifest.write(path, 2)
+      if name in ("run/metadata", "state/_METADATA", "_CHECKPOINT_METADATA"):
+        manifest.write(path, 2)  # Even with right digests.
         assert resume(workdir).step in (1, 2), name
       (path / name).write_bytes(content)
       manifest.write(path, 2)
