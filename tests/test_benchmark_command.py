@@ -14,8 +14,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 TINY = (
   "--config.model.hidden_size=16",
   "--config.model.num_heads=2",
-  "--config.model.H_layers=1",
-  "--config.model.L_layers=1",
+  "--config.model.H_layers=2",
+  "--config.model.L_layers=2",
   "--config.model.expansion=1.0",  # An MLP width of 256.
   "--config.model.forward_dtype=float32",
   "--config.global_batch_size=16",
@@ -52,11 +52,12 @@ def test_comm_counts_the_bytes_of_eight_devices(benchmark):
   assert result["puzzle_emb_ndim"] == 16
   block = 16 * 3 * 16 + 16 * 16 + 16 * 2 * 256 + 256 * 16
   heads = 2 * 11 * 16 + 16 * 2 + 2
-  assert result["dense_parameters"] == 2 * block + heads
+  assert result["dense_parameters"] == 4 * block + heads
   # The gradient, and for each row of the batch that of 16 floats and an id.
-  minimum = 4 * (2 * block + heads) + 16 * (4 * 16 + 4)
+  minimum = 4 * (4 * block + heads) + 16 * (4 * 16 + 4)
   assert result["minimum_bytes"] == minimum
   by_collective = [c["bytes"] * c["times"] for c in result["collectives"]]
+  assert max(c["times"] for c in result["collectives"]) == 2  # layers
   assert sum(by_collective) == result["bytes_per_device"]
   assert by_collective == sorted(by_collective, reverse=True)
   assert minimum <= result["bytes_per_device"] <= 1.1 * minimum
@@ -73,8 +74,8 @@ def test_train_reports_rates_that_agree_with_its_step_time(benchmark):
   # By hand: a block and the head of one puzzle, 9 cells behind one slot.
   block = 10 * (2 * (4 * 16 * 16 + 3 * 16 * 256) + 4 * 10 * 16)
   head = 2 * 9 * 16 * 11
-  segment = 6 * block + head
-  update = 2 * segment + 2 * (2 * block + head)
+  segment = 12 * block + head
+  update = 2 * segment + 2 * (4 * block + head)
   assert result["flops_per_step"] == 16 * update
   achieved = result["flops_per_step"] / step_s
   assert result["mfu"] == pytest.approx(achieved / result["peak_flops"])
