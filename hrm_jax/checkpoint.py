@@ -87,7 +87,6 @@ class Checkpoints:
     self._finishing: threading.Thread | None = None
     if jax.process_index() == 0:
       self._directory.mkdir(parents=True, exist_ok=True)
-      self._remove_leftovers()
     for name in ("absl", "asyncio"):
       logging.getLogger(name).addFilter(_not_of_a_failed_save)
     self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())

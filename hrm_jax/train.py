@@ -3,7 +3,8 @@
 example: python -m hrm_jax.train --config=configs/sudoku.py:mini \\
              --workdir=runs/sudoku-mini
 
-A run resumes from its workdir by default. Any key of the configuration can be
+A run resumes from its workdir by default: from the newest checkpoint whose
+digests are right, and it names the bad file of each newer one. Any key of the configuration can be
 overridden: --config.lr=1e-4 --config.model.hidden_size=256; configs/common.py
 explains them all. TensorBoard reads WORKDIR/tensorboard. The last line of
 stdout is one JSON object.
@@ -75,8 +76,8 @@ def train(
 
   Returns:
     `step` and `total_steps`; `saved_step`, the newest that is on disk, or
-    None; `train`, the metrics logged last; `evaluation`,
-    the newest one, or None; `seconds` of this call.
+    None; `train`, the metrics logged last; `evaluation`, the newest one, or
+    None; `seconds` of this call.
   """
   began = time.perf_counter()
 
