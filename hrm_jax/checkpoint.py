@@ -99,7 +99,6 @@ class Checkpoints:
     self._finishing: threading.Thread | None = None
     if jax.process_index() == 0:
       self._directory.mkdir(parents=True, exist_ok=True)
-      self._remove_leftovers()
     for name in ("absl", "asyncio"):
       logging.getLogger(name).addFilter(_not_of_a_failed_save)
     self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
@@ -165,8 +164,10 @@ class Checkpoints:
     """
     passed_over: set[int] = set()
     while True:
-      step = saved_steps.choose_step(
-        self._directory, strict=strict, passed_over=passed_over
+      step = _decided_by_first_process(
+        lambda: saved_steps.choose_step(
+          self._directory, strict=strict, passed_over=passed_over
+        )
       )
       if step is None:
         return None
@@ -308,7 +309,10 @@ def load(
   Raises:
     InputError: there is no such checkpoint, or it is damaged.
   """
-  step = saved_steps.find_step(workdir, step)
+  asked = step
+  step = _decided_by_first_process(
+    lambda: saved_steps.find_step(workdir, asked)
+  )
   run = read_run(workdir, step)
   source = str(_directory(workdir) / str(step))
   config = ml_collections.ConfigDict(run["config"])
@@ -500,12 +504,17 @@ def _line(error: Exception) -> str:
   return f"{type(error).__name__}: {text}"
 
 
-def _decided_by_first_process(decide: Callable[[], bool]) -> bool:
-  """What process 0 decides, in all processes: a save needs all or none."""
+def _decided_by_first_process(decide: Callable[[], int | None]) -> int | None:
+  """What process 0 decides, in all processes: they must do the same.
+
+  Digests are also computed once only. A number from 0, a bool or None.
+  """
   if jax.process_count() == 1:
     return decide()
-  decided = decide() if jax.process_index() == 0 else False
-  return bool(multihost_utils.broadcast_one_to_all(np.int32(decided)))
+  decided = decide() if jax.process_index() == 0 else None
+  known = np.int32(-1 if decided is None else decided)
+  known = int(multihost_utils.broadcast_one_to_all(known))
+  return None if known < 0 else known
 
 
 def _num_bytes(state: TrainState) -> int:

@@ -3,10 +3,12 @@
 example: python -m hrm_jax.train --config=configs/sudoku.py:mini \\
              --workdir=runs/sudoku-mini
 
-A run resumes from its workdir by default. Any key of the configuration can be
-overridden: --config.lr=1e-4 --config.model.hidden_size=256; configs/common.py
-explains them all. TensorBoard reads WORKDIR/tensorboard. The last line of
-stdout is one JSON object.
+A run resumes from its workdir by default: from the newest checkpoint whose
+digests are right, and it names the bad file of each newer one. Any key of the
+configuration can be overridden: --config.lr=1e-4
+--config.model.hidden_size=256; configs/common.py explains them all.
+TensorBoard reads WORKDIR/tensorboard. The last line of stdout is one JSON
+object.
 """
 
 import functools
@@ -264,14 +266,15 @@ def _train(
           done += 1
           guard.watch(done, sums)
           meter.update(done, sums)
-          if ends_iteration(data, done) and not ended_early():
+          is_last = ends_iteration(data, done) and not ended_early()
+          if is_last:
             evaluate_now()
             if knows_enough():
               run["ended"] = "early_stop"
               break
-            if config.checkpoint_every_eval:
-              save()
-          elif is_due(done, config.checkpoint_interval):
+          if (is_last and config.checkpoint_every_eval) or is_due(
+            done, config.checkpoint_interval
+          ):
             save()
           still_here()
         if not ended_early() and not is_evaluated():
