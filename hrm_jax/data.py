@@ -27,6 +27,8 @@ from hrm_jax.puzzle import Batch
 # One thread keeps ahead of any device; more only contend for the interpreter
 # lock. A batch of ARC is 5.5 MB, so a short queue.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
+# Evaluation takes long over a batch, and its batches may be large.
+_READ_FEW_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
 # Visits drawn at once: small groups share the cost of making a generator.
 _VISITS_PER_BLOCK = 8192
@@ -265,6 +267,7 @@ class EvaluationData:
 
   Attributes:
     split: what it reads.
+    batch_size: rows of every batch.
     num_batches: over all sets.
     num_examples: over all sets; the rows that are not padding.
     examples_by_set: the same by the set's name.
@@ -287,15 +290,26 @@ class EvaluationData:
       raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
     if limit is not None and limit < 0:
       raise InputError(f"limit: expected at least 0, got {limit}.")
-    self.split, self._size = split, batch_size
+    self.split, self.batch_size = split, batch_size
     self._examples = [
       min(len(s.inputs), limit or len(s.inputs)) for s in split.sets
     ]
+    self._limit = limit
     names = [s.name for s in split.sets]
     self.examples_by_set = dict(zip(names, self._examples, strict=True))
     self._batches = [-(-n // batch_size) for n in self._examples]
     self.num_examples = sum(self._examples)
     self.num_batches = sum(self._batches)
+
+  def chunked(self, batches: int) -> "EvaluationData":
+    """The same examples in larger batches, of about the same size each.
+
+    Args:
+      batches: at most so many batches of this size become one.
+    """
+    largest = max(self._batches)  # At least 1: a split has no empty set.
+    size = -(-largest // -(-largest // batches)) * self.batch_size
+    return EvaluationData(self.split, batch_size=size, limit=self._limit)
 
   def batch(
     self, number: int, rows: slice = _ALL_ROWS
@@ -315,7 +329,8 @@ class EvaluationData:
       number -= self._batches[set_number]
       set_number += 1
     example_set = self.split.sets[set_number]
-    wanted = np.arange(number * self._size, (number + 1) * self._size)[rows]
+    first = number * self.batch_size
+    wanted = np.arange(first, first + self.batch_size)[rows]
     examples = wanted[wanted < self._examples[set_number]]
     puzzles = (
       np.searchsorted(example_set.puzzle_indices, examples, side="right") - 1
@@ -329,7 +344,7 @@ class EvaluationData:
   ) -> Iterator[tuple[str, Batch, int]]:
     """Yields every batch in order, as `batch` returns it, reading ahead."""
     read = functools.partial(self.batch, rows=rows)
-    return _read_ahead(read, 0, self.num_batches)
+    return _read_ahead(read, 0, self.num_batches, _READ_FEW_AHEAD)
 
 
 def _collate(
@@ -393,11 +408,14 @@ def _generator(seed: int, stream: int, *place: int) -> np.random.Generator:
 
 
 def _read_ahead(
-  read: Callable[[int], Any], start: int, stop: int
+  read: Callable[[int], Any],
+  start: int,
+  stop: int,
+  options: grain.ReadOptions = _READ_AHEAD,
 ) -> Iterator[Any]:
   """Yields read(start) .. read(stop - 1) while a thread prepares the next."""
   numbers = grain.MapDataset.range(start, stop)
-  items = iter(numbers.map(read).to_iter_dataset(_READ_AHEAD))
+  items = iter(numbers.map(read).to_iter_dataset(options))
   try:
     yield from items
   finally:

@@ -3,8 +3,9 @@
   python -m hrm_jax.evaluate --workdir=runs/sudoku-mini
 
 Every example counts once; the last batch is padded and the padding masked, but
-for `q_halt_loss`, which sums over padding rows too, as in the reference. The
-last line of stdout is one JSON object.
+for `q_halt_loss`, which with `halt="full"` sums over padding rows too, as in
+the reference. With `halt="act"` padding is not thought about, and counts
+nowhere. The last line of stdout is one JSON object.
 """
 
 import argparse
@@ -32,7 +33,14 @@ from hrm_jax.data import EvaluationData
 from hrm_jax.dataset import open_split
 from hrm_jax.model import HRM
 from hrm_jax.predictions import PredictionFiles
-from hrm_jax.step import Loss, Weights, solve
+from hrm_jax.refill import PUZZLES_PER_ROW
+from hrm_jax.step import (
+  Loss,
+  Weights,
+  gather_puzzle_rows,
+  solve,
+  solve_queue,
+)
 
 
 def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
@@ -57,27 +65,105 @@ def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
     halt=halt,
     observe=lambda output: losses.sequence_correct(output.logits, labels),
   )
-  output = answer.output
+  sums = _score(answer.output, answer.steps, labels, loss)
+  counted = _counted(labels)[None]
+  by_segment = (answer.trace & counted).sum(-1, dtype=jnp.int32)
+  return sums, by_segment, _to_save(answer.output, with_logits=True)
+
+
+def eval_chunk(
+  weights: Weights,
+  chunk,
+  waiting: jax.Array,
+  *,
+  model: HRM,
+  loss: Loss,
+  mesh: Mesh,
+  batches: int,
+  with_logits: bool,
+):
+  """Thinks about several batches, each row halting by itself, and scores them.
+
+  Each device works through its share of the chunk as a queue, see `refill`.
+
+  Args:
+    weights: trained weights.
+    chunk: `batches` times B puzzles, padding included.
+    waiting: [batches * B] bool, which of them are puzzles; padding, which
+      comes last, is not thought about and counts nowhere.
+    model: the network.
+    loss: which loss.
+    mesh: the devices.
+    batches: so many times more puzzles than rows to think about them.
+    with_logits: whether the answers hold the logits, V numbers a cell.
+
+  Returns:
+    As `eval_step`, over the chunk.
+  """
+
+  def keep(output, steps, now):
+    def of_row(*row):
+      return _score(*jax.tree.map(lambda leaf: leaf[None], row), loss)
+
+    sums = jax.vmap(of_row)(output, steps, now["labels"])
+    return sums, _to_save(output, with_logits=with_logits)
+
+  def work_through(weights, puzzles, waiting):
+    return solve_queue(
+      model,
+      weights,
+      puzzles,
+      waiting.sum(dtype=jnp.int32),
+      num_rows=len(waiting) // batches,
+      keep=keep,
+      observe=lambda output, now: losses.sequence_correct(
+        output.logits, now["labels"]
+      ),
+    )
+
+  # The table may be large, and lie in parts: devices get the rows they need.
+  rows = gather_puzzle_rows(model, weights, chunk["puzzle_identifiers"])
+  answers = sharding.on_each_device(work_through, mesh)(
+    weights._replace(puzzle_table=None),
+    {**chunk, "puzzle_rows": rows},
+    waiting,
+  )
+  per_puzzle, to_save = answers.kept
+  sums = jax.tree.map(lambda leaf: leaf.sum(0), per_puzzle)
+  counted = _counted(chunk["labels"])[:, None]
+  by_segment = (answers.trace & counted).sum(0, dtype=jnp.int32)
+  return sums, by_segment, to_save
+
+
+def _score(output, steps, labels, loss: Loss) -> dict[str, jax.Array]:
+  """Metric sums over rows that have all come to their end."""
   _, sums = losses.loss_and_metrics(
     output.logits,
     output.q_halt_logits,
     output.q_continue_logits,
     None,
     labels=labels,
-    halted=jnp.ones_like(answer.steps, bool),
-    steps=answer.steps,
+    halted=jnp.ones_like(steps, bool),
+    steps=steps,
     loss_type=loss.loss_type,
     q_weight=loss.q_weight,
   )
-  counted = jnp.any(labels >= 0, axis=-1)[None]
-  by_segment = (answer.trace & counted).sum(-1, dtype=jnp.int32)
+  return sums
+
+
+def _counted(labels: jax.Array) -> jax.Array:
+  return jnp.any(labels >= 0, axis=-1)
+
+
+def _to_save(output, *, with_logits: bool) -> dict[str, jax.Array]:
   answers = {
     "predictions": jnp.argmax(output.logits, -1).astype(jnp.int32),
-    "logits": output.logits.astype(jnp.float32),
     "q_halt_logits": output.q_halt_logits,
     "q_continue_logits": output.q_continue_logits,
   }
-  return sums, by_segment, answers
+  if with_logits:
+    answers["logits"] = output.logits.astype(jnp.float32)
+  return answers
 
 
 class Evaluator:
@@ -88,18 +174,34 @@ class Evaluator:
     loss: which loss.
     mesh: the devices.
     halt: "full" or "act", see `act.run_segments`.
+    refill: with "act", whether a row that halts takes the next puzzle;
+      otherwise it waits for the slowest row of its batch, for the same answer.
   """
 
-  def __init__(self, model: HRM, loss: Loss, mesh: Mesh, *, halt: str):
+  def __init__(
+    self,
+    model: HRM,
+    loss: Loss,
+    mesh: Mesh,
+    *,
+    halt: str,
+    refill: bool = True,
+  ):
     if halt not in act.HALT_MODES:
       raise InputError(
         f"config.eval.halt: expected one of {', '.join(act.HALT_MODES)}, got "
         f"'{halt}'."
       )
     self._mesh, self._halt = mesh, halt
-    self._step = jax.jit(
-      functools.partial(eval_step, model=model, loss=loss, halt=halt)
-    )
+    self._refills = refill and halt == "act"
+    settings = {"model": model, "loss": loss}
+    if self._refills:
+      self._step = jax.jit(
+        functools.partial(eval_chunk, **settings, mesh=mesh),
+        static_argnames=("batches", "with_logits"),
+      )
+    else:
+      self._step = jax.jit(functools.partial(eval_step, **settings, halt=halt))
 
   def __call__(
     self,
@@ -126,10 +228,13 @@ class Evaluator:
     totals: dict[str, dict[str, Any]] = {}
     by_segment = 0
     mazes = path_score.holds_mazes(data.split)
-    self._compile(weights, data)
+    saves = predictions is not None
+    self._compile(weights, data, saves)
     began = time.perf_counter()
     with console.Progress("evaluate", data.num_examples, unit="puzzles") as bar:
-      for (name, host_batch, rows), result in self._results(weights, data):
+      for (name, host_batch, rows), result in self._results(
+        weights, data, saves
+      ):
         sums, right, answers = result
         sums = jax.device_get(sums)
         if mazes:
@@ -154,26 +259,42 @@ class Evaluator:
       "halt": self._halt,
     }
 
-  def _compile(self, weights: Weights, data: EvaluationData) -> None:
-    _, batch, _ = data.batch(0)
-    batch = jax.device_put(batch, sharding.by_row(self._mesh))
-    self._step.lower(weights, batch).compile()
+  def _compile(
+    self, weights: Weights, data: EvaluationData, saves: bool
+  ) -> None:
+    chunks, settings = self._chunks(data, saves)
+    arguments = self._put(chunks.batch(0))
+    self._step.lower(weights, *arguments, **settings).compile()
 
-  def _results(self, weights: Weights, data: EvaluationData):
+  def _results(self, weights: Weights, data: EvaluationData, saves: bool):
     """Yields batches with their results, one step late.
 
     The device works on the next batch while the host reads the last.
     """
     pending = None
-    rows = sharding.by_row(self._mesh)
-    for entry in data.batches():
-      batch = jax.device_put(entry[1], rows)
-      result = self._step(weights, batch)
+    chunks, settings = self._chunks(data, saves)
+    for entry in chunks.batches():
+      result = self._step(weights, *self._put(entry), **settings)
       if pending is not None:
         yield pending
       pending = entry, result
     if pending is not None:
       yield pending
+
+  def _chunks(self, data: EvaluationData, saves: bool):
+    """What goes to the devices at once, and how `_step` shall take it."""
+    if not self._refills:
+      return data, {}
+    chunks = data.chunked(PUZZLES_PER_ROW)
+    batches = chunks.batch_size // data.batch_size
+    return chunks, {"batches": batches, "with_logits": saves}
+
+  def _put(self, entry):
+    """One of `EvaluationData.batches` as arguments of `_step`."""
+    _, batch, rows = entry
+    waiting = np.arange(len(batch["inputs"])) < rows
+    arguments = (batch, waiting) if self._refills else (batch,)
+    return jax.device_put(arguments, sharding.by_row(self._mesh))
 
 
 def _add(total: dict | None, sums: dict) -> dict:

@@ -5,7 +5,7 @@ rows over the axis `data`; everything else is on every device.
 """
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -51,6 +51,34 @@ def of_state(mesh: Mesh, state: Any) -> Any:
   shardings = jax.tree.map(lambda _: replicated(mesh), state)
   carry = jax.tree.map(lambda _: by_row(mesh), state.carry)
   return shardings._replace(carry=carry)
+
+
+def on_each_device(function: Callable[..., Any], mesh: Mesh):
+  """The function, run by every device for its own rows alone.
+
+  No device waits for another inside, so loops may run longer on some.
+
+  Args:
+    function: from what is the same everywhere, and arrays split by row, to
+      arrays split by row; it sees the rows of one device.
+    mesh: the devices.
+
+  Returns:
+    A function of the same arguments, for all rows together.
+  """
+  rows = by_row(mesh).spec
+
+  def run(shared: Any, *by_row: Any) -> Any:
+    return jax.shard_map(
+      function,
+      mesh=mesh,
+      in_specs=(PartitionSpec(), *[rows] * len(by_row)),
+      out_specs=rows,
+      # The check wants loop states marked as differing from device to device.
+      check_vma=False,
+    )(shared, *by_row)
+
+  return run
 
 
 def prefetch(batches: Iterable[Any], mesh: Mesh) -> Iterator[Any]:

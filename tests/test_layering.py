@@ -14,6 +14,7 @@ ROWS = (
   ("evaluate", "solve"),
   ("checkpoint", "predictions", "reference_params", "arc_vote"),
   ("step",),
+  ("refill",),
   ("act", "flops", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
@@ -118,7 +119,9 @@ def test_what_reads_data_needs_no_jax(name):
   assert not packages(from_file(name)) & {"jax", "flax", "optax"}
 
 
-@pytest.mark.parametrize("name", ["model", "layers", "losses", "act", "step"])
+@pytest.mark.parametrize(
+  "name", ["model", "layers", "losses", "act", "refill", "step"]
+)
 def test_the_mathematics_knows_no_devices(name):
   path = from_file(name)
   words = {
