@@ -26,6 +26,7 @@ from hrm_jax import (
   losses,
   metrics,
   path_score,
+  refill,
   sharding,
 )
 from hrm_jax.console import InputError, log
@@ -33,7 +34,6 @@ from hrm_jax.data import EvaluationData
 from hrm_jax.dataset import open_split
 from hrm_jax.model import HRM
 from hrm_jax.predictions import PredictionFiles
-from hrm_jax.refill import PUZZLES_PER_ROW
 from hrm_jax.step import (
   Loss,
   Weights,
@@ -174,7 +174,7 @@ class Evaluator:
     loss: which loss.
     mesh: the devices.
     halt: "full" or "act", see `act.run_segments`.
-    refill: with "act", whether a row that halts takes the next puzzle;
+    refills: with "act", whether a row that halts takes the next puzzle;
       otherwise it waits for the slowest row of its batch, for the same answer.
   """
 
@@ -185,7 +185,7 @@ class Evaluator:
     mesh: Mesh,
     *,
     halt: str,
-    refill: bool = True,
+    refills: bool = True,
   ):
     if halt not in act.HALT_MODES:
       raise InputError(
@@ -193,7 +193,7 @@ class Evaluator:
         f"'{halt}'."
       )
     self._mesh, self._halt = mesh, halt
-    self._refills = refill and halt == "act"
+    self._refills = refills and halt == "act"
     settings = {"model": model, "loss": loss}
     if self._refills:
       self._step = jax.jit(
@@ -285,7 +285,7 @@ class Evaluator:
     """What goes to the devices at once, and how `_step` shall take it."""
     if not self._refills:
       return data, {}
-    chunks = data.chunked(PUZZLES_PER_ROW)
+    chunks = data.chunked(refill.PUZZLES_PER_ROW)
     batches = chunks.batch_size // data.batch_size
     return chunks, {"batches": batches, "with_logits": saves}
 

@@ -34,6 +34,22 @@ def test_state_is_everywhere_and_its_carry_split_by_row():
   assert set(jax.tree.leaves(rest)) == {everywhere}
 
 
+def test_each_device_sees_its_own_rows():
+  mesh = mesh_of(8)
+
+  def number_and_sum(offset, rows):
+    return {
+      "number": rows[:1] * 0 + len(rows),
+      "sum": offset + rows.sum()[None],
+    }
+
+  run = jax.jit(sharding.on_each_device(number_and_sum, mesh))
+  got = run(np.int32(100), np.arange(16))
+  assert got["number"].tolist() == [2] * 8
+  assert got["sum"].tolist() == [100 + 4 * i + 1 for i in range(8)]
+  assert got["sum"].sharding == sharding.by_row(mesh)
+
+
 @pytest.mark.parametrize("num_batches", [0, 1, 2, 5])
 def test_prefetch_yields_every_batch_in_order(num_batches):
   batches = [{"inputs": np.full((8, 2), i)} for i in range(num_batches)]

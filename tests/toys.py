@@ -94,6 +94,13 @@ def without_halting(weights: step.Weights) -> step.Weights:
   return weights._replace(params={**weights.params, "q_head": sure})
 
 
+def with_mixed_halting(weights: step.Weights) -> step.Weights:
+  """Weights whose rows halt at different segments."""
+  kernel = weights.params["q_head"]["kernel"]
+  drawn = {"kernel": normal(*kernel.shape), "bias": jnp.zeros(2)}
+  return weights._replace(params={**weights.params, "q_head": drawn})
+
+
 def toy_optimizers(lr: float = 1e-2, decay: float = 0.1) -> step.Optimizers:
   """Both transforms at a constant rate."""
   schedule = optim.warmup_cosine(
