@@ -13,7 +13,7 @@ from hrm_jax.dataset import open_split
 from hrm_jax.predictions import PredictionFiles
 from tests.commands import Commands
 from tests.datasets import write_split
-from tests.toys import mesh_of, with_mixed_halting
+from tests.toys import mesh_of, random_like
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def evaluate_halting(tiny_run, directory, *, refills, devices, batch_size):
   trained = checkpoint.load(tiny_run)
   mesh = mesh_of(devices)
   weights = jax.device_put(
-    with_mixed_halting(trained.weights), sharding.replicated(mesh)
+    random_like(trained.weights, seed=3), sharding.replicated(mesh)
   )
   data = EvaluationData(
     open_split(tiny_run / "data", "test"), batch_size=batch_size

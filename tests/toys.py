@@ -65,13 +65,18 @@ def toy_batch(
 
 def toy_weights(model: HRM, seed: int = 0) -> step.Weights:
   """Random weights everywhere: fresh ones never halt, their table is zero."""
+  return random_like(weight_shapes(model), seed)
+
+
+def random_like(weights: step.Weights, seed: int = 0) -> step.Weights:
+  """Random weights of the same shapes."""
   rng = np.random.default_rng(seed)
 
   def draw(leaf):
     std = leaf.shape[-2] ** -0.5 if leaf.ndim > 1 else 1.0
     return jnp.asarray(rng.normal(0, std, leaf.shape), leaf.dtype)
 
-  return jax.tree.map(draw, weight_shapes(model))
+  return jax.tree.map(draw, weights)
 
 
 def weight_shapes(model: HRM) -> step.Weights:
@@ -92,13 +97,6 @@ def without_halting(weights: step.Weights) -> step.Weights:
   q_head = weights.params["q_head"]
   sure = {**q_head, "bias": jnp.asarray([-100.0, 100.0])}
   return weights._replace(params={**weights.params, "q_head": sure})
-
-
-def with_mixed_halting(weights: step.Weights) -> step.Weights:
-  """Weights whose rows halt at different segments."""
-  kernel = weights.params["q_head"]["kernel"]
-  drawn = {"kernel": normal(*kernel.shape), "bias": jnp.zeros(2)}
-  return weights._replace(params={**weights.params, "q_head": drawn})
 
 
 def toy_optimizers(lr: float = 1e-2, decay: float = 0.1) -> step.Optimizers:
