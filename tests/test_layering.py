@@ -10,7 +10,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # Top to bottom.
 ROWS = (
-  ("train",),
+  ("train", "benchmark"),
+  ("benchmark_eval",),
   ("evaluate", "solve"),
   ("checkpoint", "predictions", "reference_params", "arc_vote"),
   ("step",),
