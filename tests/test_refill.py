@@ -13,6 +13,7 @@ import pytest
 
 from hrm_jax import act, evaluate, refill, sharding, step
 from hrm_jax.model import SegmentOutput
+from hrm_jax.puzzle import IGNORE_LABEL_ID
 from tests.toys import (
   BATCH_SIZE,
   mesh_of,
@@ -240,6 +241,7 @@ def answered_queue():
   output, _, _ = solve_batches(weights)
   even = np.arange(BATCHES * BATCH_SIZE)[:, None] % 2 == 0
   labels = np.where(even, output.logits.argmax(-1), queue["labels"])
+  labels[6] = IGNORE_LABEL_ID  # Asks for nothing: no padding, yet uncounted.
   return {**queue, "labels": labels.astype(np.int32)}
 
 
@@ -247,7 +249,7 @@ def arguments(devices, padding=0):
   mesh = mesh_of(devices)
   queue = dict(answered_queue())
   waiting = np.arange(BATCHES * BATCH_SIZE) < BATCHES * BATCH_SIZE - padding
-  queue["labels"] = np.where(waiting[:, None], queue["labels"], -100)
+  queue["labels"] = np.where(waiting[:, None], queue["labels"], IGNORE_LABEL_ID)
   return (
     jax.device_put(toy()[1], sharding.replicated(mesh)),
     *jax.device_put((queue, waiting), sharding.by_row(mesh)),
@@ -278,7 +280,7 @@ def test_queues_score_like_batches(devices, padding):
   weights, queue, waiting = arguments(devices, padding)
   sums, right, _ = eval_chunk(devices)(weights, queue, waiting)
   want_sums, want_right = score_batches(jax.device_get(queue))
-  assert sums["count"] == BATCHES * BATCH_SIZE - padding
+  assert sums["count"] == BATCHES * BATCH_SIZE - padding - 1
   # Right answers come with thinking, and not all at once.
   assert 0 < want_right[0] < want_right[-1] == want_sums["exact_accuracy"]
   np.testing.assert_array_equal(right, want_right)
