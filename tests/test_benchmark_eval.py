@@ -2,8 +2,9 @@
 
 import pytest
 
-from hrm_jax import benchmark, benchmark_eval
+from hrm_jax import benchmark, benchmark_eval, checkpoint
 from tests.commands import Commands
+from tests.toys import random_like
 
 WAYS = {"full", "act", "refilled"}
 
@@ -13,18 +14,23 @@ def command(monkeypatch, capsys):
   return Commands(monkeypatch, capsys)
 
 
-def test_evaluation_is_timed_in_every_way(tiny_run, command):
+def test_evaluation_is_timed_in_every_way(tiny_run, command, monkeypatch):
+  trained = checkpoint.load(tiny_run)
+  trained = trained._replace(weights=random_like(trained.weights, seed=3))
+  monkeypatch.setattr(checkpoint, "load", lambda *_: trained)
   flags = [f"--workdir={tiny_run}", "--limit=10", "--rounds=1"]
   result = command(benchmark, "eval", *flags)
   assert result["puzzles"] == 10
   assert result["halt_max_steps"] == 3
   assert result["batch_size"] == 16
+  assert 1 < result["trained"]["mean_segments"] < 3
   assert result["never_halting"]["mean_segments"] == 3
   for case in ("trained", "never_halting"):
     rate = result[case]["puzzles_per_s"]
     assert set(rate) == set(result[case]["exact_accuracy"]) == WAYS
-    ratio = rate["refilled"] / rate["full"]
-    assert result[case]["refilled_over_full"] == pytest.approx(ratio)
+    for way in ("full", "act"):
+      ratio = rate["refilled"] / rate[way]
+      assert result[case][f"refilled_over_{way}"] == pytest.approx(ratio)
 
 
 def test_solving_is_timed(tiny_run, command):
