@@ -69,6 +69,15 @@ def base() -> ml_collections.ConfigDict:
   config.puzzle_emb_lr = 1e-2
   config.puzzle_emb_weight_decay = 0.1
 
+  # --- devices: a mesh of data x table of them, all with rows of the batch
+  config.mesh = ml_collections.ConfigDict()
+  config.mesh.data = -1  # -1: as many as there are
+  # Parts that the puzzle table is split into; 1: every device has all of it.
+  config.mesh.table = 1
+  # Whether Adam's moments are split over `data` too. Saves memory, costs
+  # communication.
+  config.mesh.split_moments = False
+
   # --- evaluation
   config.eval = ml_collections.ConfigDict()
   # "full": always halt_max_steps segments, as the reference reports;

@@ -105,6 +105,12 @@ def refill(
   )
 
 
+def halt_broken(carry: Carry) -> Carry:
+  """Halts the rows whose states are not finite: they take a new puzzle."""
+  broken = ~jnp.all(jnp.isfinite(carry.z_H) & jnp.isfinite(carry.z_L), (1, 2))
+  return carry._replace(halted=carry.halted | broken)
+
+
 def exploration_draws(
   key: jax.Array, batch_size: int, halt_max_steps: int
 ) -> Draws:

@@ -1,42 +1,110 @@
-"""Measures how fast things are: one JSON object on the last line of stdout.
+"""Measures speed, on the devices at hand.
 
-python -m hrm_jax.benchmark eval --workdir=runs/sudoku-mini
+example: python -m hrm_jax.benchmark train --config=configs/sudoku.py \\
+             --config.global_batch_size=8 --steps=5 --json
+
+  train    one training update, over and over
+  compile  how long the update takes to compile, and what it needs
+  comm     bytes that each device sends per update, on 8 CPU devices made up
+           for it; reads the compiled program, runs nothing
+  eval     puzzles per second of evaluating the run in --workdir: all segments,
+           halting, and halting with rows that take the next puzzle
+  solve    the same of solving its test puzzles as a file
+
+The first three run on generated batches; any key of the configuration can be
+overridden. With --json the last line of stdout is one JSON object.
 """
 
-import argparse
 import pathlib
+from typing import Any
 
-from hrm_jax import benchmark_eval, console
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from configs import sudoku
+from hrm_jax import benchmark_eval, command_line, console, measure
+from hrm_jax.console import InputError
+
+CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  sudoku.__file__,
+  "Configuration, FILE or FILE:VARIANT.",
+  lock_config=True,
+)
+JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
+STEPS = flags.DEFINE_integer("steps", 10, "Updates that are timed.", 1)
+PROFILE = flags.DEFINE_string(
+  "profile", None, "Directory for a device trace of three more updates."
+)
+DEVICES = flags.DEFINE_integer("devices", 8, "comm: CPU devices to make.", 1)
+SEQ_LEN = flags.DEFINE_integer("seq-len", 81, "Of generated puzzles.", 1)
+VOCAB_SIZE = flags.DEFINE_integer("vocab-size", 11, "Of their tokens.", 2)
+IDENTIFIERS = flags.DEFINE_integer(
+  "num-identifiers", 1, "Of puzzles: rows of the puzzle table.", 1
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "eval, solve: of the run.")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "eval, solve: that are timed.", 1)
+LIMIT = flags.DEFINE_integer("limit", 0, "eval, solve: puzzles; 0: all.", 0)
+
+ON_A_RUN = {
+  "eval": benchmark_eval.benchmark_eval,
+  "solve": benchmark_eval.benchmark_solve,
+}
+COMMANDS = ("train", "compile", "comm", *ON_A_RUN)
 
 
-def main() -> None:
+def _show(result: dict[str, Any]) -> None:
+  for key, value in result.items():
+    if isinstance(value, list):
+      print(f"{key}:")
+      for row in value:
+        print("  " + "  ".join(str(v)[:60] for v in row.values()))
+    else:
+      print(f"{key:20} {value}")
+
+
+def main(argv: list[str]) -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(
-    prog="python -m hrm_jax.benchmark",
-    description="Measures how fast things are.",
-    epilog="example: python -m hrm_jax.benchmark eval "
-    "--workdir=runs/sudoku-mini --rounds=3",
+  command = " ".join(argv[1:])
+  if command not in COMMANDS:
+    raise InputError(
+      f"expected one of {', '.join(COMMANDS)}, got '{command}'; see --help."
+    )
+  if command in ON_A_RUN:
+    result = _on_a_run(command)
+  else:
+    result = _on_generated_batches(command)
+  result = {"benchmark": command, **result}
+  if JSON.value:
+    console.print_json(result)
+  else:
+    _show(result)
+
+
+def _on_a_run(command: str) -> dict[str, Any]:
+  if WORKDIR.value is None:
+    raise InputError(f"{command}: expected --workdir=DIR of a trained run.")
+  return ON_A_RUN[command](
+    pathlib.Path(WORKDIR.value), rounds=ROUNDS.value, limit=LIMIT.value
   )
-  what = parser.add_subparsers(dest="what", required=True)
-  for name, function, does in (
-    ("eval", benchmark_eval.benchmark_eval, "evaluation by its ways to halt"),
-    ("solve", benchmark_eval.benchmark_solve, "solving a file of puzzles"),
-  ):
-    one = what.add_parser(name, help=does, description=f"Times {does}.")
-    one.set_defaults(function=function)
-    one.add_argument("--workdir", type=pathlib.Path, required=True)
-    one.add_argument("--step", type=int, help="default: the newest checkpoint")
-    one.add_argument("--batch-size", type=int, help="default: the run's")
-    one.add_argument("--limit", type=int, help="puzzles; default and 0: all")
-    one.add_argument("--rounds", type=int, default=5, help="default: 5")
-  arguments = vars(parser.parse_args())
-  del arguments["what"]
-  function = arguments.pop("function")
-  if arguments["rounds"] < 1:
-    got = arguments["rounds"]
-    raise console.InputError(f"--rounds: expected at least 1, got {got}.")
-  console.print_json(function(**arguments))
+
+
+def _on_generated_batches(command: str) -> dict[str, Any]:
+  if command == "comm":
+    # A program for eight devices can be read without having any of them.
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", DEVICES.value)
+  puzzles = measure.generated_puzzles(
+    SEQ_LEN.value, VOCAB_SIZE.value, IDENTIFIERS.value
+  )
+  program = measure.make_program(CONFIG.value, puzzles)
+  if command == "train":
+    return measure.train(program, steps=STEPS.value, profile=PROFILE.value)
+  if command == "compile":
+    return measure.compilation(program)
+  return measure.communication(program)
 
 
 if __name__ == "__main__":
-  console.run(main)
+  console.run(lambda: command_line.run(main, __doc__, CONFIG))

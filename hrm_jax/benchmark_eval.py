@@ -4,6 +4,7 @@ Each number is a median over rounds, ratios too: a round times every way once,
 one after the other, so that what else the machine does falls on all alike.
 """
 
+import functools
 import pathlib
 import statistics
 import time
@@ -58,11 +59,13 @@ def benchmark_eval(
   Raises:
     InputError: no such checkpoint, or a batch that does not divide.
   """
-  trained = checkpoint.load(workdir, step)
+  mesh = sharding.make_mesh()
+  trained = checkpoint.load(
+    workdir, step, functools.partial(sharding.of_weights, mesh)
+  )
   root = checkpoint.data_directory(trained.config, workdir)
   split = open_split(root, "test")
   checkpoint.check_same_contract(trained.run, split.metadata, str(split.path))
-  mesh = sharding.make_mesh()
   size = batch_size or trained.config.global_batch_size
   sharding.check_batch_size(size, mesh, "batch size")
   data = EvaluationData(split, batch_size=size, limit=limit)
@@ -73,7 +76,6 @@ def benchmark_eval(
   }
 
   def measure(weights: Weights) -> dict[str, Any]:
-    weights = jax.device_put(weights, sharding.replicated(mesh))
     runs = _in_rounds(
       {
         name: lambda evaluator=evaluator: evaluator(

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import pathlib
 import subprocess
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from flax import traverse_util
 from hrm_jax.console import InputError
 from hrm_jax.model import HRM, make_model
 from hrm_jax.puzzle import DatasetMetadata, metadata_from_json
-from hrm_jax.step import TrainState, Weights, init_weights
+from hrm_jax.step import TrainState, Weights, init_weights, num_table_rows
 
 PACKAGES = (
   "hrm_jax",
@@ -95,7 +96,7 @@ class Trained(NamedTuple):
     config: of the run.
     metadata: of the data it was trained on.
     model: the network.
-    weights: on the first device.
+    weights: placed as asked.
   """
 
   step: int
@@ -106,12 +107,18 @@ class Trained(NamedTuple):
   weights: Weights
 
 
-def load(workdir: pathlib.Path, step: int | None = None) -> Trained:
+def load(
+  workdir: pathlib.Path,
+  step: int | None = None,
+  place: Callable[[Weights], Weights] | None = None,
+) -> Trained:
   """Reads what inference needs of a checkpoint; no optimiser is built.
 
   Args:
     workdir: of the run.
     step: which checkpoint; None takes the newest.
+    place: from the weights' shapes to their shardings; None: this process's
+      first device has all.
 
   Raises:
     InputError: there is no such checkpoint.
@@ -123,12 +130,17 @@ def load(workdir: pathlib.Path, step: int | None = None) -> Trained:
   metadata = metadata_from_json(run["dataset"], source)
   model = make_model(config.model, metadata)
   shapes = jax.eval_shape(
-    lambda key: init_weights(model, key, metadata.num_puzzle_identifiers),
+    lambda key: init_weights(
+      model, key, num_table_rows(metadata.num_puzzle_identifiers)
+    ),
     jax.random.key(0),
   )
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  everywhere = jax.tree.map(lambda _: device, shapes)
   item = jax.tree.map(
-    lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes
+    lambda s, sharding: s.update(sharding=sharding),
+    shapes,
+    place(shapes) if place else everywhere,
   )
   with ocp.PyTreeCheckpointer() as reader:
     restored = reader.restore(

@@ -46,6 +46,12 @@ def set_up_logging() -> None:
     logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def quiet_unless(talks: bool) -> None:
+  """Mutes log lines and progress, but for warnings, of a process."""
+  if not talks:
+    log.setLevel(logging.WARNING)
+
+
 def run(main: Callable[[], Any]) -> None:
   """Runs a command's `main` and exits: 0, or 2 after a one-line error."""
   set_up_logging()
@@ -93,7 +99,7 @@ class Progress:
     self._every = seconds_between_lines
     self._began = self._last_line = time.monotonic()
     self._bar = None
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and log.level <= logging.INFO:
       self._bar = tqdm.tqdm(
         desc=what, total=total, unit=unit, initial=start, dynamic_ncols=True
       )

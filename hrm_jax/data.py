@@ -14,7 +14,7 @@ generator; here everything follows from the seed.
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -262,12 +262,26 @@ def _draw_examples(
   return examples[np.argsort(visit + rng.random(len(visit)))], puzzles[visit]
 
 
+class EvaluationBatch(NamedTuple):
+  """Some rows of one batch of an evaluation.
+
+  Attributes:
+    set_name: of the set that they belong to.
+    batch: the examples, and after them padding.
+    rows: [n] int64, places of the n examples in their set.
+  """
+
+  set_name: str
+  batch: Batch
+  rows: np.ndarray
+
+
 class EvaluationData:
   """Every example of a split once, in order, in batches of one size.
 
   Attributes:
     split: what it reads.
-    batch_size: rows of every batch.
+    batch_size: rows of every batch, over all processes.
     num_batches: over all sets.
     num_examples: over all sets; the rows that are not padding.
     examples_by_set: the same by the set's name.
@@ -311,18 +325,21 @@ class EvaluationData:
     size = -(-largest // -(-largest // batches)) * self.batch_size
     return EvaluationData(self.split, batch_size=size, limit=self._limit)
 
-  def batch(
-    self, number: int, rows: slice = _ALL_ROWS
-  ) -> tuple[str, Batch, int]:
+  def examples_in(self, rows: slice) -> dict[str, int]:
+    """Examples that stand in some rows of the batches, by the set's name."""
+    first, stop, _ = rows.indices(self.batch_size)
+    counts = {}
+    for name, examples in self.examples_by_set.items():
+      whole, rest = divmod(examples, self.batch_size)
+      counts[name] = whole * (stop - first) + max(min(rest, stop) - first, 0)
+    return counts
+
+  def batch(self, number: int, rows: slice = _ALL_ROWS) -> EvaluationBatch:
     """One batch, reached by its number.
 
     Args:
       number: from 0, below `num_batches`.
       rows: which rows of the batch to read.
-
-    Returns:
-      The set's name, the rows asked for, and how many of those are examples;
-      padding comes after them.
     """
     set_number = 0
     while number >= self._batches[set_number]:
@@ -337,11 +354,9 @@ class EvaluationData:
     )
     batch = _collate(self.split, example_set, examples, puzzles)
     padded = _pad(batch, len(wanted), self.split.metadata)
-    return example_set.name, padded, len(examples)
+    return EvaluationBatch(example_set.name, padded, examples)
 
-  def batches(
-    self, rows: slice = _ALL_ROWS
-  ) -> Iterator[tuple[str, Batch, int]]:
+  def batches(self, rows: slice = _ALL_ROWS) -> Iterator[EvaluationBatch]:
     """Yields every batch in order, as `batch` returns it, reading ahead."""
     read = functools.partial(self.batch, rows=rows)
     return _read_ahead(read, 0, self.num_batches, _READ_FEW_AHEAD)

@@ -9,6 +9,7 @@ nowhere. The last line of stdout is one JSON object.
 """
 
 import argparse
+import contextlib
 import functools
 import pathlib
 import time
@@ -22,6 +23,7 @@ from jax.sharding import Mesh
 from hrm_jax import (
   act,
   checkpoint,
+  cluster,
   console,
   losses,
   metrics,
@@ -30,7 +32,7 @@ from hrm_jax import (
   sharding,
 )
 from hrm_jax.console import InputError, log
-from hrm_jax.data import EvaluationData
+from hrm_jax.data import EvaluationBatch, EvaluationData
 from hrm_jax.dataset import open_split
 from hrm_jax.model import HRM
 from hrm_jax.predictions import PredictionFiles
@@ -195,13 +197,23 @@ class Evaluator:
     self._mesh, self._halt = mesh, halt
     self._refills = refills and halt == "act"
     settings = {"model": model, "loss": loss}
+    everywhere, by_row = sharding.replicated(mesh), sharding.by_row(mesh)
+    out_shardings = (everywhere, everywhere, by_row)
     if self._refills:
       self._step = jax.jit(
         functools.partial(eval_chunk, **settings, mesh=mesh),
         static_argnames=("batches", "with_logits"),
+        out_shardings=out_shardings,
       )
     else:
-      self._step = jax.jit(functools.partial(eval_step, **settings, halt=halt))
+      self._step = jax.jit(
+        functools.partial(eval_step, **settings, halt=halt),
+        out_shardings=out_shardings,
+      )
+
+  def in_chunks(self, data: EvaluationData) -> EvaluationData:
+    """The same examples in the batches in which they go to the devices."""
+    return data.chunked(refill.PUZZLES_PER_ROW) if self._refills else data
 
   def __call__(
     self,
@@ -212,6 +224,8 @@ class Evaluator:
     predictions: PredictionFiles | None = None,
   ) -> dict[str, Any]:
     """Evaluates every example of `data` once.
+
+    Each process reads its rows of every batch; the result is the same in all.
 
     Args:
       weights: on the devices.
@@ -228,26 +242,33 @@ class Evaluator:
     totals: dict[str, dict[str, Any]] = {}
     by_segment = 0
     mazes = path_score.holds_mazes(data.split)
-    saves = predictions is not None
-    self._compile(weights, data, saves)
+    right_paths = dict.fromkeys(data.examples_by_set, 0) if mazes else {}
+    chunks = self.in_chunks(data)
+    mine = sharding.local_rows(self._mesh, chunks.batch_size)
+    todo = sum(chunks.examples_in(mine).values())
+    settings = self._settings(
+      chunks.batch_size // data.batch_size, predictions is not None
+    )
+    self._compile(weights, chunks, mine, settings)
     began = time.perf_counter()
-    with console.Progress("evaluate", data.num_examples, unit="puzzles") as bar:
-      for (name, host_batch, rows), result in self._results(
-        weights, data, saves
-      ):
+    with console.Progress("evaluate", todo, unit="puzzles") as bar:
+      for asked, result in self._results(weights, chunks, mine, settings):
+        name, n = asked.set_name, len(asked.rows)
         sums, right, answers = result
-        sums = jax.device_get(sums)
-        if mazes:
-          sums["path_accuracy"] = path_score.right_paths(
-            host_batch["inputs"][:rows],
-            jax.device_get(answers["predictions"])[:rows],
-          )
-        totals[name] = _add(totals.get(name), sums)
+        totals[name] = _add(totals.get(name), jax.device_get(sums))
         by_segment = by_segment + np.asarray(right, np.int64)
+        if mazes:
+          right_paths[name] += path_score.right_paths(
+            asked.batch["inputs"][:n],
+            sharding.take_rows(answers["predictions"])[:n],
+          )
         if predictions is not None:
-          columns = {**host_batch, **jax.device_get(answers)}
-          predictions.write(name, {k: v[:rows] for k, v in columns.items()})
-        bar.advance(rows)
+          answers = {k: sharding.take_rows(v) for k, v in answers.items()}
+          columns = {k: v[:n] for k, v in {**asked.batch, **answers}.items()}
+          predictions.write(name, {"rows": asked.rows, **columns})
+        bar.advance(n)
+    for name, right in cluster.sum_over_processes(right_paths).items():
+      totals[name]["path_accuracy"] = right
     seconds = time.perf_counter() - began
     count = sum(int(sums["count"]) for sums in totals.values())
     return {
@@ -260,47 +281,85 @@ class Evaluator:
     }
 
   def _compile(
-    self, weights: Weights, data: EvaluationData, saves: bool
+    self,
+    weights: Weights,
+    chunks: EvaluationData,
+    mine: slice,
+    settings: dict[str, Any],
   ) -> None:
-    chunks, settings = self._chunks(data, saves)
-    arguments = self._put(chunks.batch(0))
+    arguments = self._put(chunks.batch(0, mine), chunks)
     self._step.lower(weights, *arguments, **settings).compile()
 
-  def _results(self, weights: Weights, data: EvaluationData, saves: bool):
+  def _settings(self, batches: int, with_logits: bool) -> dict[str, Any]:
+    """What `_step` must know before it is compiled."""
+    if not self._refills:
+      return {}
+    return {"batches": batches, "with_logits": with_logits}
+
+  def _put(self, asked: EvaluationBatch, chunks: EvaluationData):
+    """A batch on the devices, as the arguments of `_step`."""
+    arguments = (asked.batch,)
+    if self._refills:
+      waiting = np.arange(len(asked.batch["inputs"])) < len(asked.rows)
+      arguments = (asked.batch, waiting)
+    return sharding.put_rows(arguments, self._mesh, chunks.batch_size)
+
+  def _results(
+    self,
+    weights: Weights,
+    chunks: EvaluationData,
+    mine: slice,
+    settings: dict[str, Any],
+  ):
     """Yields batches with their results, one step late.
 
     The device works on the next batch while the host reads the last.
     """
     pending = None
-    chunks, settings = self._chunks(data, saves)
-    for entry in chunks.batches():
-      result = self._step(weights, *self._put(entry), **settings)
+    for asked in chunks.batches(mine):
+      result = self._step(weights, *self._put(asked, chunks), **settings)
       if pending is not None:
         yield pending
-      pending = entry, result
+      pending = asked, result
     if pending is not None:
       yield pending
-
-  def _chunks(self, data: EvaluationData, saves: bool):
-    """What goes to the devices at once, and how `_step` shall take it."""
-    if not self._refills:
-      return data, {}
-    chunks = data.chunked(refill.PUZZLES_PER_ROW)
-    batches = chunks.batch_size // data.batch_size
-    return chunks, {"batches": batches, "with_logits": saves}
-
-  def _put(self, entry):
-    """One of `EvaluationData.batches` as arguments of `_step`."""
-    _, batch, rows = entry
-    waiting = np.arange(len(batch["inputs"])) < rows
-    arguments = (batch, waiting) if self._refills else (batch,)
-    return jax.device_put(arguments, sharding.by_row(self._mesh))
 
 
 def _add(total: dict | None, sums: dict) -> dict:
   # float64 on the host: a long split must not lose its last batches.
   sums = {k: v.astype(np.float64) for k, v in sums.items()}
   return sums if total is None else {k: total[k] + v for k, v in sums.items()}
+
+
+def save_predictions(
+  wanted: bool,
+  workdir: pathlib.Path,
+  step: int,
+  split: str,
+  data: EvaluationData,
+  mesh: Mesh,
+) -> contextlib.AbstractContextManager[PredictionFiles | None]:
+  """`PredictionFiles.maybe` for the rows of this process.
+
+  Args:
+    wanted: whether to write at all; else yields None.
+    workdir: of the run.
+    step: of the weights.
+    split: name of what will be evaluated.
+    data: as `Evaluator.in_chunks` returns it: its batches say which rows are
+      this process's.
+    mesh: the devices.
+  """
+  mine = sharding.local_rows(mesh, data.batch_size)
+  return PredictionFiles.maybe(
+    wanted,
+    workdir,
+    step,
+    split,
+    data.examples_in(mine),
+    part=(jax.process_index(), jax.process_count()),
+    wait_for_all=cluster.wait_for_all,
+  )
 
 
 def log_by_segment(result: dict[str, Any]) -> None:
@@ -331,9 +390,15 @@ def main() -> None:
     action="store_true",
     help="write inputs, labels and answers to WORKDIR/predictions/STEP/SPLIT",
   )
+  cluster.add_arguments(parser)
   args = parser.parse_args()
 
-  trained = checkpoint.load(args.workdir, args.step)
+  cluster.join(args.coordinator, args.num_processes, args.process_id)
+  console.quiet_unless(cluster.is_first())
+  mesh = sharding.make_mesh()
+  trained = checkpoint.load(
+    args.workdir, args.step, functools.partial(sharding.of_weights, mesh)
+  )
   config = trained.config
   root = args.data or checkpoint.data_directory(config, args.workdir)
   split = open_split(root, args.split)
@@ -341,7 +406,6 @@ def main() -> None:
   batch_size = args.batch_size
   if batch_size is None:
     batch_size = config.global_batch_size
-  mesh = sharding.make_mesh()
   sharding.check_batch_size(batch_size, mesh, "batch size")
   data = EvaluationData(split, batch_size=batch_size, limit=args.limit)
   evaluator = Evaluator(
@@ -350,18 +414,23 @@ def main() -> None:
     mesh,
     halt=args.halt or config.eval.halt,
   )
-  weights = jax.device_put(trained.weights, sharding.replicated(mesh))
   log.info(
     f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
   )
-  with PredictionFiles.maybe(
-    args.save_predictions, args.workdir, trained.step, args.split, data
+  with save_predictions(
+    args.save_predictions,
+    args.workdir,
+    trained.step,
+    args.split,
+    evaluator.in_chunks(data),
+    mesh,
   ) as predictions:
     result = evaluator(
-      weights, data, step=trained.step, predictions=predictions
+      trained.weights, data, step=trained.step, predictions=predictions
     )
   log_by_segment(result)
-  console.print_json(result)
+  if cluster.is_first():
+    console.print_json(result)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,22 @@ class Writer:
     self._writer.close()
 
 
+class NoWriter(Writer):
+  """Writes nothing: for all processes but the first."""
+
+  def __init__(self):
+    pass
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Nothing."""
+
+  def json(self, name: str, value: Mapping[str, Any]) -> None:
+    """Nothing."""
+
+  def close(self) -> None:
+    """Nothing."""
+
+
 _DASHBOARD = {
   "learning": {
     "loss": ["Multiline", ["train/lm_loss"]],

@@ -15,6 +15,6 @@ def holds_mazes(split: Split) -> bool:
   return kind == puzzle_kind.MAZE
 
 
-def right_paths(inputs: np.ndarray, predictions: np.ndarray) -> np.float64:
+def right_paths(inputs: np.ndarray, predictions: np.ndarray) -> int:
   """How many of [B, G] predictions are a shortest path of their maze."""
-  return np.float64(maze.is_shortest_path(inputs, predictions).sum())
+  return int(maze.is_shortest_path(inputs, predictions).sum())

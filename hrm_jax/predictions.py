@@ -2,26 +2,38 @@
 
   WORKDIR/predictions/<step>/<split>/<set>__<column>.npy, a row per example
 
-Columns: inputs, labels, puzzle_identifiers as in the batch (padding rows are
-left out), predictions [rows, G] int32, logits [rows, G, V] float32,
-q_halt_logits and q_continue_logits [rows] float32.
+Columns: rows [n] int64, the examples' places in their set; inputs, labels,
+puzzle_identifiers as in the batch (padding rows are left out), predictions
+[n, G] int32, logits [n, G, V] float32, q_halt_logits and q_continue_logits [n]
+float32. Of several processes each writes the rows it has, as if they were a
+set of their own: <set>.<i>of<n>__<column>.npy.
 """
 
 import contextlib
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from hrm_jax.data import EvaluationData
-
 
 class PredictionFiles:
-  """Files of known length, filled batch by batch; nothing stays in memory."""
+  """Files of known length, filled batch by batch; nothing stays in memory.
 
-  def __init__(self, directory: pathlib.Path, rows_by_set: Mapping[str, int]):
+  Args:
+    directory: where they go.
+    rows_by_set: their lengths.
+    suffix: of the sets' names.
+  """
+
+  def __init__(
+    self,
+    directory: pathlib.Path,
+    rows_by_set: Mapping[str, int],
+    suffix: str = "",
+  ):
     self._directory, self._rows = directory, rows_by_set
+    self._suffix = suffix
     self._files: dict[tuple[str, str], np.memmap] = {}
     self._done = dict.fromkeys(rows_by_set, 0)
 
@@ -33,7 +45,10 @@ class PredictionFiles:
     workdir: pathlib.Path,
     step: int,
     split: str,
-    data: EvaluationData,
+    rows_by_set: Mapping[str, int],
+    *,
+    part: tuple[int, int] = (0, 1),
+    wait_for_all: Callable[[str], None] = lambda what: None,
   ) -> Iterator["PredictionFiles | None"]:
     """Files that appear under their name when they are complete.
 
@@ -42,24 +57,33 @@ class PredictionFiles:
       workdir: of the run.
       step: of the weights.
       split: name of what will be evaluated.
-      data: its batches.
+      rows_by_set: how many rows this process is going to write.
+      part: number of this process, and of how many.
+      wait_for_all: returns when all processes have called it.
     """
     if not wanted:
       yield None
       return
     final = pathlib.Path(workdir) / "predictions" / str(step) / split
     partial = final.with_name(f".{split}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    index, count = part
+    if index == 0:
+      shutil.rmtree(partial, ignore_errors=True)
+      partial.mkdir(parents=True)
+    wait_for_all("a folder for predictions")
     try:
-      files = cls(partial, data.examples_by_set)
+      files = cls(
+        partial, rows_by_set, f".{index}of{count}" if count > 1 else ""
+      )
       yield files
       files.flush()
     except BaseException:
       shutil.rmtree(partial, ignore_errors=True)
       raise
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    wait_for_all("predictions written")
+    if index == 0:
+      shutil.rmtree(final, ignore_errors=True)
+      partial.rename(final)
 
   def write(self, set_name: str, columns: Mapping[str, np.ndarray]) -> None:
     """Appends rows to each column of a set."""
@@ -68,7 +92,7 @@ class PredictionFiles:
       file = self._files.get((set_name, name))
       if file is None:
         file = np.lib.format.open_memmap(
-          self._directory / f"{set_name}__{name}.npy",
+          self._directory / f"{set_name}{self._suffix}__{name}.npy",
           mode="w+",
           dtype=values.dtype,
           shape=(self._rows[set_name], *values.shape[1:]),

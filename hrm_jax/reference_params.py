@@ -52,20 +52,20 @@ def params_to_reference(params) -> dict[str, np.ndarray]:
 
 
 def from_reference(
-  named: Mapping[str, np.ndarray], model: HRM, num_puzzle_identifiers: int
+  named: Mapping[str, np.ndarray], model: HRM, num_rows: int
 ) -> Weights:
   """Builds our weights from the reference's tensors.
 
   Args:
     named: the reference's state-dict names to arrays.
     model: the network that they belong to.
-    num_puzzle_identifiers: rows of the puzzle table.
+    num_rows: of the puzzle table.
 
   Raises:
     InputError: a tensor is missing, left over, or of the wrong shape.
   """
   expected = jax.eval_shape(
-    lambda key: init_weights(model, key, num_puzzle_identifiers),
+    lambda key: init_weights(model, key, num_rows),
     jax.random.key(0),
   )
   left = {name: np.asarray(value) for name, value in named.items()}

@@ -1,7 +1,9 @@
 """The mesh of devices, and where state and batches lie on it.
 
-The only file that speaks of devices. The batch and the carry are split by
-rows over the axis `data`; everything else is on every device.
+The only file that speaks of devices. The mesh has two axes, `data` and
+`table`. The batch and the carry are split by rows over both, so that every
+device works on rows of its own; the rows of the puzzle table are split over
+`table`; everything else is on every device.
 """
 
 import collections
@@ -9,23 +11,52 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hrm_jax.console import InputError
 
+AXES = ("data", "table")
 
-def make_mesh() -> Mesh:
-  """A mesh of all devices along one axis, `data`."""
-  return jax.make_mesh(
-    (jax.device_count(),), ("data",), axis_types=(AxisType.Auto,)
+
+def make_mesh(
+  data: int = -1, table: int = 1, devices: Iterable[jax.Device] | None = None
+) -> Mesh:
+  """A mesh of `data` x `table` devices.
+
+  Args:
+    data: parts of the batch; times `table`. -1: as many as there are devices.
+    table: parts of the puzzle table.
+    devices: default: all of all processes.
+
+  Raises:
+    InputError: the product is not the number of devices.
+  """
+  # By process: the rows of a process are then neighbours in the batch.
+  devices = sorted(
+    devices or jax.devices(), key=lambda d: (d.process_index, d.id)
   )
+  n = len(devices)
+  if table < 1 or n % table:
+    divisors = [str(i) for i in range(1, n + 1) if n % i == 0]
+    raise InputError(
+      f"mesh.table: expected a divisor of the {n} devices "
+      f"({', '.join(divisors)}), got {table}."
+    )
+  if data not in (-1, n // table):
+    raise InputError(
+      f"mesh.data: expected -1 or {n // table}, so that data x table = {n} "
+      f"devices, got {data}."
+    )
+  grid = np.array(devices).reshape(n // table, table)
+  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def check_batch_size(
   size: int, mesh: Mesh, name: str = "global_batch_size"
 ) -> None:
   """Raises an InputError if the batch does not divide over the devices."""
-  n = mesh.shape["data"]
+  n = mesh.size
   below = max(size, 0) // n * n
   if below == size and below > 0:
     return
@@ -37,8 +68,8 @@ def check_batch_size(
 
 
 def by_row(mesh: Mesh) -> NamedSharding:
-  """The leading axis split over the devices."""
-  return NamedSharding(mesh, PartitionSpec("data"))
+  """The leading axis split over all devices."""
+  return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -46,11 +77,78 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def of_state(mesh: Mesh, state: Any) -> Any:
-  """Shardings laid out like a `TrainState`: its carry by row."""
+def of_weights(mesh: Mesh, weights: Any) -> Any:
+  """Shardings laid out like `Weights`: the table's rows over `table`."""
+  shardings = jax.tree.map(lambda _: replicated(mesh), weights)
+  if weights.puzzle_table is None:
+    return shardings
+  rows = NamedSharding(mesh, PartitionSpec("table"))
+  return shardings._replace(puzzle_table=rows)
+
+
+def of_state(mesh: Mesh, state: Any, *, split_moments: bool = False) -> Any:
+  """Shardings laid out like a `TrainState`: its carry by row.
+
+  Args:
+    mesh: the devices.
+    state: arrays or their shapes.
+    split_moments: whether each device keeps only its share of the optimiser's
+      moments (ZeRO stage 1, arXiv 1910.02054), at the price of an all-gather
+      of the updates.
+  """
   shardings = jax.tree.map(lambda _: replicated(mesh), state)
-  carry = jax.tree.map(lambda _: by_row(mesh), state.carry)
-  return shardings._replace(carry=carry)
+  if split_moments:
+    moments = jax.tree.map(lambda m: _split_over_data(mesh, m), state.opt_state)
+    shardings = shardings._replace(opt_state=moments)
+  return shardings._replace(
+    weights=of_weights(mesh, state.weights),
+    carry=jax.tree.map(lambda _: by_row(mesh), state.carry),
+  )
+
+
+def _split_over_data(mesh: Mesh, leaf: Any) -> NamedSharding:
+  """The last axis that divides over `data` is split; none: replicated."""
+  n = mesh.shape["data"]
+  for axis in reversed(range(leaf.ndim)):
+    if leaf.shape[axis] % n == 0:
+      return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+  return replicated(mesh)
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> slice:
+  """Which rows of a global batch the devices of this process work on."""
+  indices = by_row(mesh).addressable_devices_indices_map((batch_size,))
+  ranges = [rows.indices(batch_size) for (rows,) in indices.values()]
+  return slice(min(r[0] for r in ranges), max(r[1] for r in ranges))
+
+
+def num_local_rows(mesh: Mesh) -> int:
+  """Devices of this process: rows it has of a batch with one per device."""
+  rows = local_rows(mesh, mesh.size)
+  return rows.stop - rows.start
+
+
+def put_rows(batch: Any, mesh: Mesh, batch_size: int) -> Any:
+  """Assembles global arrays on the devices; returns at once.
+
+  Args:
+    batch: a pytree of host arrays, the `local_rows` of a batch.
+    mesh: where they go.
+    batch_size: rows of the global batch.
+  """
+  sharding = by_row(mesh)
+  return jax.tree.map(
+    lambda rows: jax.make_array_from_process_local_data(
+      sharding, rows, (batch_size, *rows.shape[1:])
+    ),
+    batch,
+  )
+
+
+def take_rows(array: jax.Array) -> np.ndarray:
+  """The reverse: the rows of a `by_row` array that this process holds."""
+  parts = {s.index[0].start or 0: s.data for s in array.addressable_shards}
+  return np.concatenate(jax.device_get([parts[i] for i in sorted(parts)]))
 
 
 def on_each_device(function: Callable[..., Any], mesh: Mesh):
@@ -81,17 +179,19 @@ def on_each_device(function: Callable[..., Any], mesh: Mesh):
   return run
 
 
-def prefetch(batches: Iterable[Any], mesh: Mesh) -> Iterator[Any]:
+def prefetch(
+  batches: Iterable[Any], mesh: Mesh, batch_size: int
+) -> Iterator[Any]:
   """Yields batches on the devices, the next one already under way.
 
   Args:
-    batches: pytrees of host arrays whose leading axis is the batch.
+    batches: as `put_rows` takes them.
     mesh: where they go.
+    batch_size: rows of the global batch.
   """
-  sharding = by_row(mesh)
   ahead = collections.deque()
   for batch in batches:
-    ahead.append(jax.device_put(batch, sharding))  # Returns at once.
+    ahead.append(put_rows(batch, mesh, batch_size))
     if len(ahead) == 2:
       yield ahead.popleft()
   yield from ahead

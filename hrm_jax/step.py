@@ -13,11 +13,15 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hrm_jax import act, losses, refill, sparse_embedding
+from hrm_jax import act, finite, losses, refill, sparse_embedding
 from hrm_jax.act import Carry, Draws
 from hrm_jax.model import HRM, SegmentOutput
 from hrm_jax.puzzle import Batch
 from hrm_jax.sparse_embedding import SparseRows
+
+# Of the rows of a run's puzzle table. A constant, so that it says nothing of
+# the mesh; 1024 rows of 512 are 2 MB.
+TABLE_ROW_MULTIPLE = 1024
 
 
 class Weights(NamedTuple):
@@ -26,8 +30,8 @@ class Weights(NamedTuple):
   Attributes:
     params: the trained dense parameters.
     initial_states: H_init and L_init, fixed.
-    puzzle_table: [N, W] float32, a row per puzzle identifier; None when the
-      model has no puzzle embedding.
+    puzzle_table: [N, W] float32, a row per puzzle identifier, and in a run
+      some more; None when the model has no puzzle embedding.
   """
 
   params: Any
@@ -104,15 +108,22 @@ class SegmentResult(NamedTuple):
   sums: dict[str, jax.Array]
 
 
-def init_weights(
-  model: HRM, key: jax.Array, num_puzzle_identifiers: int
-) -> Weights:
+def num_table_rows(num_puzzle_identifiers: int) -> int:
+  """Rows of the puzzle table of a run: rounded up, whatever the mesh.
+
+  So any mesh can split them, and checkpoints move between meshes. No batch
+  names the rows added, hence they stay zero.
+  """
+  return -(-num_puzzle_identifiers // TABLE_ROW_MULTIPLE) * TABLE_ROW_MULTIPLE
+
+
+def init_weights(model: HRM, key: jax.Array, num_rows: int) -> Weights:
   """Draws the initial weights; the puzzle table starts at zero.
 
   Args:
     model: the network.
     key: typed PRNG key.
-    num_puzzle_identifiers: N.
+    num_rows: N, rows of the puzzle table, see `num_table_rows`.
   """
   z = jnp.zeros((1, model.num_positions, model.hidden_size), model.dtype)
   inputs = jnp.zeros((1, model.seq_len), jnp.int32)
@@ -120,7 +131,7 @@ def init_weights(
   variables = model.init(key, z, z, inputs, rows)
   table = None
   if model.puzzle_width:
-    table = jnp.zeros((num_puzzle_identifiers, model.puzzle_width))
+    table = jnp.zeros((num_rows, model.puzzle_width))
   return Weights(variables["params"], variables["initial_states"], table)
 
 
@@ -130,11 +141,11 @@ def init_state(
   *,
   seed: int,
   batch_size: int,
-  num_puzzle_identifiers: int,
+  num_rows: int,
 ) -> TrainState:
   """The state before the first update; every row waits for its puzzle."""
   init_key, key = jax.random.split(jax.random.key(seed))
-  weights = init_weights(model, init_key, num_puzzle_identifiers)
+  weights = init_weights(model, init_key, num_rows)
   table_opt_state = None
   if weights.puzzle_table is not None:
     table_opt_state = optimizers.table.init(weights.puzzle_table)
@@ -245,9 +256,25 @@ def forward_backward(
 
 
 def apply_gradients(
-  state: TrainState, gradients: Gradients, optimizers: Optimizers
-) -> tuple[TrainState, dict[str, jax.Array]]:
-  """Moves the weights; returns the new state and the norms of the move."""
+  state: TrainState,
+  gradients: Gradients,
+  optimizers: Optimizers,
+  *,
+  loss: jax.Array | float = 0.0,
+) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+  """Moves the weights, unless something is not finite.
+
+  Args:
+    state: before the update.
+    gradients: of this update.
+    optimizers: of the dense parameters and of the puzzle table.
+    loss: of this update; if it is not finite, weights and moments stay as
+      they are, as with gradients or moves that are not.
+
+  Returns:
+    The state with the weights moved; the norms of the move; and whether it
+    was made, [] bool.
+  """
   weights = state.weights
   updates, opt_state = optimizers.dense.update(
     gradients.params, state.opt_state, weights.params
@@ -261,17 +288,47 @@ def apply_gradients(
     row_updates, table_opt_state = optimizers.table.update(
       gradients.puzzle_rows, table_opt_state, table
     )
-    table = sparse_embedding.apply_sparse_updates(table, row_updates)
     norms["puzzle_emb_grad_norm"] = optax.tree.norm(gradients.puzzle_rows.rows)
     norms["puzzle_emb_update_norm"] = optax.tree.norm(row_updates.rows)
+  # A norm is finite only if all that it sums up is.
+  is_good = jnp.all(jnp.isfinite(jnp.stack([loss, *norms.values()])))
+  if table is not None:
+    ids = jnp.where(is_good, row_updates.ids, len(table))  # None of them.
+    table = sparse_embedding.apply_sparse_updates(
+      table, row_updates._replace(ids=ids)
+    )
   params = optax.apply_updates(weights.params, updates)
+  params, opt_state, table_opt_state = jax.tree.map(
+    lambda new, old: jnp.where(is_good, new, old),
+    (params, opt_state, table_opt_state),
+    (weights.params, state.opt_state, state.table_opt_state),
+  )
   state = state._replace(
     step=state.step + 1,
     weights=weights._replace(params=params, puzzle_table=table),
     opt_state=opt_state,
     table_opt_state=table_opt_state,
   )
-  return state, norms
+  return state, norms, is_good
+
+
+class Examined(NamedTuple):
+  """All that must be finite in an update, what comes first first.
+
+  But for the weights and moments: those an update that fails leaves alone, so
+  they can be looked at later.
+
+  Attributes:
+    carry: before the update.
+    output: of the segment.
+    loss: [] float32.
+    gradients: of the loss.
+  """
+
+  carry: Carry
+  output: SegmentOutput
+  loss: jax.Array
+  gradients: Gradients
 
 
 def train_step(
@@ -284,6 +341,9 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One update: a segment for every row, then both optimisers.
 
+  An update in which something is not finite leaves the weights as they were;
+  rows whose states are lost take new puzzles.
+
   Args:
     state: donate it.
     batch: B new puzzles; B is the *global* batch size.
@@ -292,8 +352,38 @@ def train_step(
     loss: which loss.
 
   Returns:
-    The new state; this update's metric sums, norms and learning rate.
+    The new state; this update's metric sums, norms and learning rate; also
+    `is_good`, [] bool: whether all was finite, and `nonfinite`, [] int32: which
+    of `examined_names` is not, first of all, or -1.
   """
+  state, sums, examined, is_good = _update(
+    state, batch, model=model, optimizers=optimizers, loss=loss
+  )
+  sums["is_good"] = is_good
+  # Looked for only where there is something to find.
+  sums["nonfinite"] = lax.cond(
+    is_good, lambda _: jnp.int32(-1), finite.first_nonfinite, examined
+  )
+  return state, sums
+
+
+def examined_names(
+  state: TrainState, batch: Batch, **settings: Any
+) -> list[str]:
+  """What `nonfinite` of `train_step` counts; the arguments are the same."""
+  update = functools.partial(_update, **settings)
+  _, _, examined, _ = jax.eval_shape(update, state, batch)
+  return finite.names(examined)
+
+
+def _update(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: HRM,
+  optimizers: Optimizers,
+  loss: Loss,
+) -> tuple[TrainState, dict[str, jax.Array], Examined, jax.Array]:
   draws = act.exploration_draws(
     jax.random.fold_in(state.key, state.step),
     batch["inputs"].shape[0],
@@ -302,9 +392,26 @@ def train_step(
   carry, gradients, segment = forward_backward(
     model, state.weights, state.carry, batch, draws, loss
   )
-  state, norms = apply_gradients(state, gradients, optimizers)
-  lr = optimizers.learning_rate(state.step)
-  return state._replace(carry=carry), {**segment.sums, **norms, "lr": lr}
+  new_state, norms, is_good = apply_gradients(
+    state, gradients, optimizers, loss=segment.loss
+  )
+  sums = {
+    **segment.sums,
+    **norms,
+    "lr": optimizers.learning_rate(new_state.step),
+  }
+  examined = Examined(
+    state.carry,
+    segment.output,
+    segment.loss,
+    gradients,
+  )
+  return (
+    new_state._replace(carry=act.halt_broken(carry)),
+    sums,
+    examined,
+    is_good,
+  )
 
 
 def solve(

@@ -13,37 +13,34 @@ import functools
 import itertools
 import json
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import ml_collections
-from absl import app, flags
-from jax.sharding import Mesh
+from absl import flags
 from ml_collections import config_flags
 
 from data_tools import generate_sudoku
 from hrm_jax import (
   checkpoint,
+  cluster,
+  command_line,
   console,
   flops,
-  losses,
   metrics,
-  optim,
   puzzle,
+  recipe,
   sharding,
-  sparse_embedding,
   step,
 )
 from hrm_jax.checkpoint import Checkpoints
 from hrm_jax.console import InputError, log
 from hrm_jax.data import EvaluationData, TrainData
 from hrm_jax.dataset import check_splits_agree, open_split
-from hrm_jax.evaluate import Evaluator, log_by_segment
-from hrm_jax.model import HRM, count_parameters, make_model
-from hrm_jax.predictions import PredictionFiles
+from hrm_jax.evaluate import Evaluator, log_by_segment, save_predictions
+from hrm_jax.model import count_parameters, make_model
 
 CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Configuration, FILE or FILE:VARIANT.", lock_config=True
@@ -51,6 +48,14 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory of the run: checkpoints, logs, results."
 )
+COORDINATOR = flags.DEFINE_string(
+  "coordinator",
+  None,
+  "HOST:PORT where process 0 listens: several processes without a cluster "
+  "manager.",
+)
+NUM_PROCESSES = flags.DEFINE_integer("num-processes", None, "Of the run.")
+PROCESS_ID = flags.DEFINE_integer("process-id", None, "Of this one, from 0.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -66,7 +71,7 @@ def train(
   began = time.perf_counter()
 
   # --- data: what is wrong should show before anything compiles
-  check_config(config)
+  recipe.check_config(config)
   root = prepare_data(config, workdir)
   split, test_split = (open_split(root, name) for name in ("train", "test"))
   check_splits_agree(split, test_split)
@@ -79,24 +84,26 @@ def train(
     eval_interval=config.eval_interval,
   )
   test = EvaluationData(test_split, batch_size=config.global_batch_size)
-  mesh = sharding.make_mesh()
+  mesh = sharding.make_mesh(config.mesh.data, config.mesh.table)
   sharding.check_batch_size(config.global_batch_size, mesh)
 
   # --- the pure functions, jitted for this mesh
   model = make_model(config.model, metadata)
-  loss = make_loss(config)
-  optimizers = make_optimizers(config, data.total_steps)
+  loss = recipe.make_loss(config)
+  optimizers = recipe.make_optimizers(config, data.total_steps)
   init = functools.partial(
     step.init_state,
     model,
     optimizers,
     seed=config.seed,
     batch_size=config.global_batch_size,
-    num_puzzle_identifiers=metadata.num_puzzle_identifiers,
+    num_rows=step.num_table_rows(metadata.num_puzzle_identifiers),
   )
   shapes = jax.eval_shape(init)
-  shardings = sharding.of_state(mesh, shapes)
-  train_step = make_train_step(model, optimizers, loss, mesh, shardings)
+  shardings = sharding.of_state(
+    mesh, shapes, split_moments=config.mesh.split_moments
+  )
+  train_step = recipe.make_train_step(model, optimizers, loss, mesh, shardings)
   evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
 
   run = checkpoint.describe_run(config, metadata)
@@ -115,18 +122,22 @@ def train(
       log.info(f"resumed {workdir} at update {done:,}")
     else:
       state = jax.jit(init, out_shardings=shardings)()
-    checkpoint.write_description(workdir, run)
+    if cluster.is_first():
+      checkpoint.write_description(workdir, run)
     stop = min(config.num_steps or data.total_steps, data.total_steps)
     stop = max(stop, done)  # A smaller num_steps than before: nothing to do.
     log.info(
       f"{count_parameters(state.weights.params):,} dense parameters, puzzle "
       f"table {metadata.num_puzzle_identifiers:,} x {model.puzzle_width}, "
-      f"{jax.device_count()} x {jax.devices()[0].device_kind}, update "
+      f"{jax.device_count()} x {jax.devices()[0].device_kind} of "
+      f"{jax.process_count()} processes, update "
       f"{done:,} to {stop:,} of {data.total_steps:,}"
     )
 
     meter = metrics.Meter(
-      metrics.Writer(workdir / "tensorboard", first_step=done + 1),
+      metrics.Writer(workdir / "tensorboard", first_step=done + 1)
+      if cluster.is_first()
+      else metrics.NoWriter(),
       first_step=done,
       last_step=stop,
       global_batch_size=config.global_batch_size,
@@ -137,8 +148,13 @@ def train(
     )
 
     def evaluate_now(state: step.TrainState) -> None:
-      with PredictionFiles.maybe(
-        config.save_predictions, workdir, done, "test", test
+      with save_predictions(
+        config.save_predictions,
+        workdir,
+        done,
+        "test",
+        evaluator.in_chunks(test),
+        mesh,
       ) as predictions:
         result = evaluator(
           state.weights, test, step=done, predictions=predictions
@@ -159,7 +175,10 @@ def train(
       meter.write_config(run["config"])
       if ends_iteration(data, done) and done < stop and not is_evaluated():
         evaluate_now(state)
-      batches = sharding.prefetch(batches_from(data, done, stop), mesh)
+      mine = sharding.local_rows(mesh, config.global_batch_size)
+      batches = sharding.prefetch(
+        batches_from(data, done, stop, mine), mesh, config.global_batch_size
+      )
       for batch in meter.waiting_for(batches):
         state, sums = train_step(state, batch)  # Dispatched, not awaited.
         done += 1
@@ -199,8 +218,9 @@ def prepare_data(
   if not is_there and not generate:
     build = config.data.build_command or "a command of data_tools/"
     raise InputError(f"{root}: no data set there; build it with: {build}")
-  if generate:
+  if generate and cluster.is_first():
     generate_data(config, root, is_there)
+  cluster.wait_for_all("the data set")
   return root
 
 
@@ -228,103 +248,14 @@ def generate_data(
       )
 
 
-def check_config(config: ml_collections.ConfigDict) -> None:
-  """Refuses numbers that make no sense, before any work is done.
-
-  Raises:
-    InputError: names the key.
-  """
-  at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
-  at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
-  at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
-  for key, least in at_least.items():
-    if config[key] < least:
-      raise InputError(
-        f"config.{key}: expected at least {least}, got {config[key]}."
-      )
-  for key in ("beta1", "beta2"):
-    if not 0 <= config[key] < 1:
-      raise InputError(
-        f"config.{key}: expected 0 or more, below 1, got {config[key]}."
-      )
-
-
-def make_loss(config: ml_collections.ConfigDict) -> step.Loss:
-  """The loss that the configuration names.
-
-  Raises:
-    InputError: there is no such loss.
-  """
-  if config.loss.loss_type not in losses.LOSS_TYPES:
-    raise InputError(
-      f"config.loss.loss_type: expected one of "
-      f"{', '.join(losses.LOSS_TYPES)}, got '{config.loss.loss_type}'."
-    )
-  return step.Loss(**config.loss)
-
-
-def make_optimizers(
-  config: ml_collections.ConfigDict, total_steps: int
-) -> step.Optimizers:
-  """Adam-atan2 for the dense parameters, sign-SGD for the puzzle table."""
-  schedule = functools.partial(
-    optim.warmup_cosine,
-    warmup_steps=config.lr_warmup_steps,
-    total_steps=total_steps,
-    min_ratio=config.lr_min_ratio,
-  )
-  learning_rate = schedule(config.lr)
-  return step.Optimizers(
-    dense=optim.adam_atan2(
-      learning_rate,
-      b1=config.beta1,
-      b2=config.beta2,
-      weight_decay=config.weight_decay,
-    ),
-    table=sparse_embedding.sparse_sign_sgd(
-      schedule(config.puzzle_emb_lr),
-      weight_decay=config.puzzle_emb_weight_decay,
-    ),
-    learning_rate=learning_rate,
-  )
-
-
-def make_train_step(
-  model: HRM,
-  optimizers: step.Optimizers,
-  loss: step.Loss,
-  mesh: Mesh,
-  shardings: step.TrainState,
-) -> Callable[[step.TrainState, puzzle.Batch], Any]:
-  """`step.train_step`, jitted for a mesh; it donates the state.
-
-  The state leaves as it came in, so the second update finds the program of
-  the first.
-
-  Args:
-    model: the network.
-    optimizers: of its weights.
-    loss: which loss.
-    mesh: the devices.
-    shardings: laid out like the state.
-  """
-  return jax.jit(
-    functools.partial(
-      step.train_step, model=model, optimizers=optimizers, loss=loss
-    ),
-    donate_argnums=0,
-    out_shardings=(shardings, sharding.replicated(mesh)),
-  )
-
-
 def batches_from(
-  data: TrainData, done: int, stop: int
+  data: TrainData, done: int, stop: int, rows: slice
 ) -> Iterator[puzzle.Batch]:
-  """The batches of updates done + 1 to `stop`, across iterations."""
+  """Some rows of the batches of updates done + 1 to `stop`."""
   iteration, start = data.locate(done)
   starts = itertools.chain([start], itertools.repeat(0))
   rest = zip(range(iteration, data.num_iterations), starts, strict=False)
-  batches = (batch for i, at in rest for batch in data.iteration(i, at))
+  batches = (batch for i, at in rest for batch in data.iteration(i, at, rows))
   return itertools.islice(batches, max(stop - done, 0))
 
 
@@ -338,35 +269,16 @@ def is_due(done: int, interval: int) -> bool:
   return interval > 0 and done % interval == 0
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-  """Reads the flags; mistakes in them become an InputError."""
-  if {"--help", "-h"} & set(argv):
-    print(f"{__doc__}\n{flags.FLAGS.main_module_help()}")
-    sys.exit(0)
-  try:
-    rest = flags.FLAGS(argv)
-    CONFIG.value.to_dict()  # A file that failed to load says so only here.
-  except flags.Error as error:
-    raise InputError(str(error)) from None
-  except OSError as error:
-    raise InputError(f"--config: {error.__cause__ or error}") from None
-  except AttributeError as error:
-    # ml_collections answers an override of a key that is not there so, with
-    # a KeyError inside that suggests the one that was meant.
-    cause = error.args[0] if error.args else error
-    if not isinstance(cause, KeyError):
-      raise
-    raise InputError(f"--config: unknown key {cause.args[0]}") from None
-  return rest
-
-
 def main(argv: list[str]) -> None:
   """The command line."""
-  console.set_up_logging()  # Again: absl's own set-up undid some of it.
   if len(argv) > 1:
     raise InputError(f"unexpected argument '{argv[1]}'.")
-  console.print_json(train(CONFIG.value, pathlib.Path(WORKDIR.value)))
+  cluster.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  console.quiet_unless(cluster.is_first())
+  result = train(CONFIG.value, pathlib.Path(WORKDIR.value))
+  if cluster.is_first():
+    console.print_json(result)
 
 
 if __name__ == "__main__":
-  console.run(lambda: app.run(main, flags_parser=parse_flags))
+  console.run(lambda: command_line.run(main, __doc__, CONFIG))

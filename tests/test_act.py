@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, step
+from hrm_jax import act, sharding, step
 from hrm_jax.model import SegmentOutput
 from tests.toys import (
   BATCH_SIZE,
@@ -172,7 +172,7 @@ def test_draws_do_not_depend_on_the_mesh():
   key = jax.random.key(3)
   plain = act.exploration_draws(key, BATCH_SIZE, 5)
   for devices in (1, 8):
-    rows = jax.NamedSharding(mesh_of(devices), jax.P("data"))
+    rows = sharding.by_row(mesh_of(devices))
     got = jax.jit(
       act.exploration_draws, static_argnums=(1, 2), out_shardings=rows
     )(key, BATCH_SIZE, 5)

@@ -2,24 +2,18 @@
 
 import pytest
 
-from hrm_jax import benchmark, benchmark_eval, checkpoint
-from tests.commands import Commands
+from hrm_jax import benchmark_eval, checkpoint
+from hrm_jax.console import InputError
 from tests.toys import random_like
 
 WAYS = {"full", "act", "refilled"}
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-  return Commands(monkeypatch, capsys)
-
-
-def test_evaluation_is_timed_in_every_way(tiny_run, command, monkeypatch):
+def test_evaluation_is_timed_in_every_way(tiny_run, monkeypatch):
   trained = checkpoint.load(tiny_run)
-  trained = trained._replace(weights=random_like(trained.weights, seed=3))
+  trained = trained._replace(weights=random_like(trained.weights, seed=19))
   monkeypatch.setattr(checkpoint, "load", lambda *_: trained)
-  flags = [f"--workdir={tiny_run}", "--limit=10", "--rounds=1"]
-  result = command(benchmark, "eval", *flags)
+  result = benchmark_eval.benchmark_eval(tiny_run, limit=10, rounds=1)
   assert result["puzzles"] == 10
   assert result["halt_max_steps"] == 3
   assert result["batch_size"] == 16
@@ -33,9 +27,8 @@ def test_evaluation_is_timed_in_every_way(tiny_run, command, monkeypatch):
       assert result[case][f"refilled_over_{way}"] == pytest.approx(ratio)
 
 
-def test_solving_is_timed(tiny_run, command):
-  flags = [f"--workdir={tiny_run}", "--limit=10", "--rounds=1"]
-  result = command(benchmark, "solve", *flags)
+def test_solving_is_timed(tiny_run):
+  result = benchmark_eval.benchmark_solve(tiny_run, limit=10, rounds=1)
   for name in ("full", "refilled"):
     rate = 10 / result["seconds"][name]
     assert result["puzzles_per_s"][name] == pytest.approx(rate)
@@ -50,14 +43,6 @@ def test_the_first_run_is_not_counted_and_ways_take_turns():
   assert calls == ["a", "b"] * 3
 
 
-@pytest.mark.parametrize(
-  ("flags", "message"),
-  [
-    (["--rounds=0"], "--rounds: expected at least 1, got 0."),
-    (["--batch-size=12"], "does not divide over 8 devices"),
-    (["--step=7"], "no step 7 there"),
-  ],
-)
-def test_a_bad_flag_gets_one_clear_line(tiny_run, command, flags, message):
-  flags = [f"--workdir={tiny_run}", *flags]
-  assert message in command.error(benchmark, "eval", *flags)
+def test_a_batch_that_does_not_divide_is_refused(tiny_run):
+  with pytest.raises(InputError, match="does not divide over 8 devices"):
+    benchmark_eval.benchmark_eval(tiny_run, batch_size=12)

@@ -288,11 +288,13 @@ def test_evaluation_covers_each_example_once_in_order(mixed):
   evaluation = data.EvaluationData(mixed, batch_size=7)
   numbers, sizes = [], np.diff(mixed.sets[0].puzzle_indices)
   puzzle_of = np.repeat(np.arange(len(sizes)), sizes)
-  for name, batch, real in evaluation.batches():
+  for name, batch, rows in evaluation.batches():
+    real = len(rows)
     assert name == "all"
     assert len(batch["inputs"]) == 7
     own = example_numbers(batch["inputs"][:real])
     np.testing.assert_array_equal(puzzles_of(batch)[:real], puzzle_of[own])
+    np.testing.assert_array_equal(rows, own)
     numbers += own.tolist()
   assert numbers == list(range(MIXED_EXAMPLES))
   assert evaluation.num_examples == MIXED_EXAMPLES
@@ -302,8 +304,8 @@ def test_evaluation_covers_each_example_once_in_order(mixed):
 def test_the_last_evaluation_batch_is_padded(tmp_path):
   split = open_groups(tmp_path, [[5]], pad_id=9, blank_identifier_id=1)
   evaluation = data.EvaluationData(split, batch_size=4)
-  _, batch, real = evaluation.batch(1)
-  assert real == 1
+  _, batch, rows = evaluation.batch(1)
+  assert rows.tolist() == [4]
   assert (batch["inputs"][1:] == 9).all()
   assert (batch["labels"][1:] == IGNORE_LABEL_ID).all()
   assert (batch["puzzle_identifiers"][1:] == 1).all()
@@ -313,7 +315,7 @@ def test_the_last_evaluation_batch_is_padded(tmp_path):
 def test_evaluation_goes_set_by_set(tmp_path):
   split = open_groups(tmp_path, {"a": [[3]], "b": [[2], [3]]})
   evaluation = data.EvaluationData(split, batch_size=2)
-  seen = [(name, real) for name, _, real in evaluation.batches()]
+  seen = [(name, len(rows)) for name, _, rows in evaluation.batches()]
   assert seen == [("a", 2), ("a", 1), ("b", 2), ("b", 2), ("b", 1)]
   assert evaluation.num_batches == 5
 
@@ -321,7 +323,7 @@ def test_evaluation_goes_set_by_set(tmp_path):
 def test_a_limit_evaluates_the_first_examples_of_each_set(tmp_path):
   split = open_groups(tmp_path, {"a": [[3]], "b": [[2], [3]]})
   evaluation = data.EvaluationData(split, batch_size=2, limit=3)
-  seen = [(name, real) for name, _, real in evaluation.batches()]
+  seen = [(name, len(rows)) for name, _, rows in evaluation.batches()]
   assert seen == [("a", 2), ("a", 1), ("b", 2), ("b", 1)]
   assert evaluation.num_examples == 6
   assert data.EvaluationData(split, batch_size=2, limit=99).num_examples == 8
@@ -347,13 +349,18 @@ def test_chunks_are_whole_batches_of_about_the_same_number(
 def test_processes_share_an_evaluation_batch(tmp_path):
   split = open_groups(tmp_path, [[5]])
   evaluation = data.EvaluationData(split, batch_size=4)
+  shares = slice(2), slice(2, 4)
+  seen = [0, 0]
   for number in range(2):
-    _, whole, real = evaluation.batch(number)
-    halves = [evaluation.batch(number, s) for s in (slice(2), slice(2, 4))]
-    assert sum(half[2] for half in halves) == real
+    _, whole, rows = evaluation.batch(number)
+    halves = [evaluation.batch(number, share) for share in shares]
+    joined = np.concatenate([half.rows for half in halves])
+    np.testing.assert_array_equal(joined, rows)
     for field in whole:
-      joined = np.concatenate([half[1][field] for half in halves])
+      joined = np.concatenate([half.batch[field] for half in halves])
       np.testing.assert_array_equal(joined, whole[field])
+    seen = [n + len(half.rows) for n, half in zip(seen, halves, strict=True)]
+  assert [evaluation.examples_in(share)["all"] for share in shares] == seen
 
 
 # What a person may get wrong.

@@ -6,6 +6,7 @@ fails until something here checks it.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +20,13 @@ from hrm_jax import (
   metrics,
   optim,
   reference_params,
+  sharding,
   sparse_embedding,
   step,
 )
 from tests import golden_cases
 from tests.golden_cases import FLAT
+from tests.toys import mesh_of
 
 # Kinds and families whose own issue is still to come.
 LATER = {
@@ -46,6 +49,18 @@ def test_matches_the_reference(case):
       f"'{case.family}'"
     )
   CHECKS[case.kind](case)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+  "case",
+  [case for case in golden_cases.every_case() if case.kind == "train"],
+  ids=lambda case: case.folder.name,
+)
+def test_matches_the_reference_on_eight_devices(case):
+  if case.family in LATER:
+    pytest.skip(LATER[case.family])
+  check_train(case, num_devices=8)
 
 
 def close(got, want, what, *, atol=0.0, rtol=0.0):
@@ -132,7 +147,7 @@ class Reference:
       self.optimizers,
       seed=0,
       batch_size=self.batch_size,
-      num_puzzle_identifiers=self.rows,
+      num_rows=self.rows,
     )
     return state._replace(weights=jax.tree.map(jnp.asarray, self.weights()))
 
@@ -145,21 +160,34 @@ class Reference:
     return act.Draws(ones.astype(np.float32), 2 * ones.astype(np.int32))
 
 
-def check_train(case):
+def check_train(case, num_devices=1):
+  """Updates from the first state on, on a mesh of some devices."""
   ours = Reference(case)
+  # Rows that do not divide over all devices are split over some, in copies.
+  parts = math.gcd(ours.batch_size, num_devices)
+  mesh = mesh_of(parts, num_devices // parts)
+  place = functools.partial(
+    jax.device_put, device=jax.NamedSharding(mesh, jax.P("data"))
+  )
   state = ours.state()
+  everywhere = jax.device_put(
+    state._replace(carry=None), sharding.replicated(mesh)
+  )
+  state = everywhere._replace(carry=place(state.carry))
   for T in range(1, case.manifest["n_steps"] + 1):
     golden = case.under(f"step{T}/")
     tolerances = Tolerances(case.kind, T)
     carry, gradients, segment = ours.forward_backward(
       state.weights,
       state.carry,
-      under(golden, "batch/"),
-      ours.draws(under(golden, "draws/")),
+      place(under(golden, "batch/")),
+      place(ours.draws(under(golden, "draws/"))),
     )
+    assert len(carry.z_H.sharding.device_set) == num_devices
     check_segment(golden, ours.names, tolerances, carry, gradients, segment)
     check_logged(golden, tolerances, segment.sums, ours, T)
-    state, _ = ours.apply_gradients(state, gradients)
+    state, _, is_good = ours.apply_gradients(state, gradients)
+    assert is_good
     state = state._replace(carry=carry)
     lr_sum = sum(float(ours.lr(t)) for t in range(1, T + 1))
     check_after(case, f"after_step{T}/", state, lr_sum)

@@ -220,14 +220,14 @@ def test_answers_move_with_their_places_in_the_queue():
 # ------------------------------------------------------- on many devices
 
 
-def eval_chunk(devices):
-  """`evaluate.eval_chunk` of the toy, jitted for some devices."""
+def eval_chunk(axes):
+  """`evaluate.eval_chunk` of the toy, jitted for a mesh of these axes."""
   return jax.jit(
     functools.partial(
       evaluate.eval_chunk,
       model=toy()[0],
       loss=step.Loss(),
-      mesh=mesh_of(devices),
+      mesh=mesh_of(*axes),
       batches=BATCHES,
       with_logits=True,
     )
@@ -245,13 +245,13 @@ def answered_queue():
   return {**queue, "labels": labels.astype(np.int32)}
 
 
-def arguments(devices, padding=0):
-  mesh = mesh_of(devices)
-  queue = dict(answered_queue())
+def arguments(axes, padding=0):
+  mesh = mesh_of(*axes)
+  weights, queue = toy()[1], dict(answered_queue())
   waiting = np.arange(BATCHES * BATCH_SIZE) < BATCHES * BATCH_SIZE - padding
   queue["labels"] = np.where(waiting[:, None], queue["labels"], IGNORE_LABEL_ID)
   return (
-    jax.device_put(toy()[1], sharding.replicated(mesh)),
+    jax.device_put(weights, sharding.of_weights(mesh, weights)),
     *jax.device_put((queue, waiting), sharding.by_row(mesh)),
   )
 
@@ -275,10 +275,12 @@ def score_batches(queue):
   )
 
 
-@pytest.mark.parametrize(("devices", "padding"), [(1, 0), (8, 0), (8, 13)])
-def test_queues_score_like_batches(devices, padding):
-  weights, queue, waiting = arguments(devices, padding)
-  sums, right, _ = eval_chunk(devices)(weights, queue, waiting)
+@pytest.mark.parametrize(
+  ("axes", "padding"), [((1,), 0), ((8,), 0), ((4, 2), 13)]
+)
+def test_queues_score_like_batches(axes, padding):
+  weights, queue, waiting = arguments(axes, padding)
+  sums, right, _ = eval_chunk(axes)(weights, queue, waiting)
   want_sums, want_right = score_batches(jax.device_get(queue))
   assert sums["count"] == BATCHES * BATCH_SIZE - padding - 1
   # Right answers come with thinking, and not all at once.
@@ -323,7 +325,7 @@ def inside_loops(hlo):
 
 
 def test_no_device_waits_for_another_inside_the_loop():
-  hlo = eval_chunk(8).lower(*arguments(8)).compile().as_text()
+  hlo = eval_chunk((4, 2)).lower(*arguments((4, 2))).compile().as_text()
   inside = inside_loops(hlo)
   assert "dot(" in inside  # The network is in there.
   assert COLLECTIVE.search(hlo)  # The sums of the devices, after the loop.

@@ -106,7 +106,7 @@ def makers_of(jaxpr, shape):
 
 
 def test_no_dense_gradient_of_the_table_exists():
-  trainer = Trainer(toy_model(), num_puzzle_identifiers=1000)
+  trainer = Trainer(toy_model(), num_rows=1000)
   jaxpr = jax.make_jaxpr(trainer.step)(trainer.shapes, toy_batch()).jaxpr
   width = trainer.model.puzzle_width
   assert makers_of(jaxpr, (1000, width)) == {"scatter-add"}

@@ -11,8 +11,9 @@ import pytest
 from hrm_jax import act, losses, step
 from tests.toys import (
   BATCH_SIZE,
-  METADATA,
+  NUM_ROWS,
   Trainer,
+  mesh_of,
   toy_batch,
   toy_model,
   toy_weights,
@@ -24,14 +25,14 @@ LR, DECAY = 1e-2, 0.1  # Of `toy_optimizers`.
 
 
 @functools.cache
-def trainer(num_devices=1):
+def trainer(mesh=None):
   """Shared, for its compiled update: an exploring model on some devices."""
-  return Trainer(toy_model(halt_exploration_prob=0.5), num_devices)
+  return Trainer(toy_model(halt_exploration_prob=0.5), mesh)
 
 
-def run(updates, num_devices=1, seed=0):
+def run(updates, mesh=None, seed=0):
   """The state after some updates, and each update's sums; host arrays."""
-  ours = trainer(num_devices)
+  ours = trainer(mesh)
   state, all_sums = ours.state(seed), []
   for i in range(updates):
     state, sums = ours.step(state, ours.put(toy_batch(i)))
@@ -76,10 +77,12 @@ def test_update_is_a_pass_then_both_optimisers():
     state.weights, state.carry, toy_batch(), draws
   )
   apply = functools.partial(step.apply_gradients, optimizers=ours.optimizers)
-  want, norms = jax.jit(apply)(state, gradients)
+  want, norms, _ = jax.jit(apply)(state, gradients)
   want = jax.device_get(want.weights)
   got, sums = ours.step(state, ours.put(toy_batch()))
-  assert sums.keys() == segment.sums.keys() | norms.keys() | {"lr"}
+  assert sums.keys() == (
+    segment.sums.keys() | norms.keys() | {"lr", "nonfinite", "is_good"}
+  )
   assert int(got.step) == int(got.opt_state[0].count) == 1
   for one, other in zip(
     *map(jax.tree.leaves, (got.weights, want)), strict=True
@@ -89,11 +92,11 @@ def test_update_is_a_pass_then_both_optimisers():
   np.testing.assert_allclose(got.carry.z_H, carry.z_H, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_devices", [1, 8])
-def test_later_updates_do_not_recompile(num_devices, caplog):
+@pytest.mark.parametrize("axes", [(1, 1), (8, 1), (2, 4)])
+def test_later_updates_do_not_recompile(axes, caplog):
   # `_cache_size` would count too much: with a typed key on several devices
   # JAX looks the same program up twice, without compiling it again.
-  ours = trainer(num_devices)
+  ours = trainer(mesh_of(*axes))
   batches = [ours.put(toy_batch(i)) for i in range(5)]
   state, _ = ours.step(ours.state(), batches[0])
   with jax.log_compiles():
@@ -132,16 +135,17 @@ def test_same_seed_gives_the_same_run():
   assert np.any(first[0].key != other[0].key)
 
 
-def test_eight_devices_compute_what_one_does():
-  (one, one_sums), (eight, eight_sums) = run(5, 1), run(5, 8)
-  for got, want in zip(eight_sums, one_sums, strict=True):
+@pytest.mark.parametrize("axes", [(8, 1), (4, 2), (2, 4), (1, 8)])
+def test_every_mesh_computes_what_one_device_does(axes):
+  (one, one_sums), (many, many_sums) = run(10), run(10, mesh_of(*axes))
+  for got, want in zip(many_sums, one_sums, strict=True):
     for name in want:
       np.testing.assert_allclose(got[name], want[name], rtol=1e-3, err_msg=name)
-  np.testing.assert_array_equal(eight.carry.steps, one.carry.steps)
-  np.testing.assert_array_equal(eight.carry.halted, one.carry.halted)
+  np.testing.assert_array_equal(many.carry.steps, one.carry.steps)
+  np.testing.assert_array_equal(many.carry.halted, one.carry.halted)
   assert len(np.unique(one.carry.steps)) > 1
   for got, want in zip(
-    *map(jax.tree.leaves, (eight.weights, one.weights)), strict=True
+    *map(jax.tree.leaves, (many.weights, one.weights)), strict=True
   ):
     off = np.abs(got - want)
     # A gradient near zero may point either way: few weights, a few moves.
@@ -274,7 +278,84 @@ def test_logged_norms_are_those_of_the_move():
 
 def test_fresh_weights_have_a_table_of_zeros_and_a_modest_q_head():
   weights = trainer().fresh_state(0).weights
-  assert weights.puzzle_table.shape == (METADATA.num_puzzle_identifiers, 16)
+  assert weights.puzzle_table.shape == (NUM_ROWS, 16)
   assert not np.any(weights.puzzle_table)
   assert not np.any(weights.params["q_head"]["kernel"])
   assert weights.params["q_head"]["bias"].tolist() == [-5.0, -5.0]
+
+
+# What is not finite.
+
+
+def poisoned(state, what):
+  """A state with one NaN in it."""
+  if what == "table":
+    table = state.weights.puzzle_table
+    id_ = toy_batch()["puzzle_identifiers"][3]
+    table = table.at[id_, 2].set(jnp.nan)
+    return state._replace(weights=state.weights._replace(puzzle_table=table))
+  if what == "carry":
+    carry = state.carry
+    carry = carry._replace(
+      z_L=carry.z_L.at[3, 1, 2].set(jnp.inf),
+      halted=carry.halted.at[3].set(False),
+    )
+    return state._replace(carry=carry)
+  if what == "moments":
+    first, *rest = state.opt_state
+    nu = {
+      **first.nu,
+      "lm_head": {"kernel": first.nu["lm_head"]["kernel"] * jnp.nan},
+    }
+    return state._replace(opt_state=(first._replace(nu=nu), *rest))
+  kernel = state.weights.params["lm_head"]["kernel"].at[1, 1].set(jnp.nan)
+  params = {**state.weights.params, "lm_head": {"kernel": kernel}}
+  return state._replace(weights=state.weights._replace(params=params))
+
+
+@pytest.mark.parametrize(
+  ("what", "named"),
+  [
+    ("params", "output.logits"),
+    ("table", "output.z_H"),
+    ("carry", "carry.z_L"),
+    # Only the move itself is not finite then.
+    ("moments", None),
+  ],
+)
+def test_an_update_that_is_not_finite_moves_nothing_and_says_why(what, named):
+  ours = trainer()
+  state = poisoned(ours.state(), what)
+  before = jax.device_get((state.weights, state.opt_state))
+  batch = ours.put(toy_batch())
+  names = step.examined_names(
+    state,
+    batch,
+    model=ours.model,
+    optimizers=ours.optimizers,
+    loss=step.Loss(),
+  )
+  after, sums = ours.step(state, batch)
+  assert not sums["is_good"]
+  number = int(sums["nonfinite"])
+  assert (names[number] if number >= 0 else None) == named
+  assert_trees_equal((after.weights, after.opt_state), before)
+  assert int(after.step) == 1
+
+
+def test_rows_that_are_not_finite_take_a_new_puzzle_and_training_goes_on():
+  ours = trainer()
+  state, sums = ours.step(
+    poisoned(ours.state(), "carry"), ours.put(toy_batch())
+  )
+  assert not sums["is_good"]
+  assert state.carry.halted[3]
+  before = jax.device_get(state.weights)
+  state, sums = ours.step(state, ours.put(toy_batch(1)))
+  assert sums["is_good"]
+  assert int(sums["nonfinite"]) == -1
+  assert int(state.carry.steps[3]) == 1
+  moved = jax.tree.map(
+    lambda a, b: np.any(a != b), state.weights.params, before.params
+  )
+  assert all(jax.tree.leaves(moved))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from hrm_jax import checkpoint, train
+from hrm_jax import checkpoint, command_line, train
 from hrm_jax.console import InputError
 from tests import runs
 
@@ -208,7 +208,7 @@ def test_a_bad_flag_gets_one_clear_line(monkeypatch, flags, message):
   # ml_collections looks for overrides there, whatever it is handed.
   monkeypatch.setattr("sys.argv", argv)
   with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
-    train.parse_flags(argv)
+    command_line.parse(argv, "", train.CONFIG)
 
 
 @pytest.mark.slow

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
-from hrm_jax import optim, sharding, sparse_embedding, step, train
+from hrm_jax import optim, recipe, sharding, sparse_embedding, step
 from hrm_jax.model import HRM, make_model
 from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch, DatasetMetadata
 
@@ -21,6 +21,7 @@ METADATA = DatasetMetadata(
   mean_puzzle_examples=1.0,
   sets=("all",),
 )
+NUM_ROWS = 8  # Of the puzzle table: two more than there are identifiers.
 
 
 def normal(*shape: int, seed: int = 0, dtype=jnp.float32) -> jax.Array:
@@ -82,7 +83,7 @@ def random_like(weights: step.Weights, seed: int = 0) -> step.Weights:
 def weight_shapes(model: HRM) -> step.Weights:
   """What `init_weights` would draw, without drawing it."""
   return jax.eval_shape(
-    lambda key: step.init_weights(model, key, METADATA.num_puzzle_identifiers),
+    lambda key: step.init_weights(model, key, NUM_ROWS),
     jax.random.key(0),
   )
 
@@ -111,14 +112,9 @@ def toy_optimizers(lr: float = 1e-2, decay: float = 0.1) -> step.Optimizers:
   )
 
 
-def mesh_of(num_devices: int) -> Mesh:
+def mesh_of(data: int, table: int = 1) -> Mesh:
   """`sharding.make_mesh` of some of the devices."""
-  return jax.make_mesh(
-    (num_devices,),
-    ("data",),
-    axis_types=(AxisType.Auto,),
-    devices=jax.devices()[:num_devices],
-  )
+  return sharding.make_mesh(data, table, jax.devices()[: data * table])
 
 
 class Trainer:
@@ -126,17 +122,20 @@ class Trainer:
 
   Args:
     model: the network.
-    num_devices: of the mesh.
-    num_puzzle_identifiers: rows of the puzzle table.
+    mesh: the devices; default: one.
+    num_rows: of the puzzle table.
+    split_moments: see `sharding.of_state`.
   """
 
   def __init__(
     self,
     model: HRM,
-    num_devices: int = 1,
-    num_puzzle_identifiers: int = METADATA.num_puzzle_identifiers,
+    mesh: Mesh | None = None,
+    num_rows: int = NUM_ROWS,
+    *,
+    split_moments: bool = False,
   ):
-    self.model, self.mesh = model, mesh_of(num_devices)
+    self.model, self.mesh = model, mesh or mesh_of(1)
     self.optimizers = toy_optimizers()
 
     def init(seed):
@@ -145,13 +144,15 @@ class Trainer:
         self.optimizers,
         seed=seed,
         batch_size=BATCH_SIZE,
-        num_puzzle_identifiers=num_puzzle_identifiers,
+        num_rows=num_rows,
       )
 
     self.shapes = jax.eval_shape(init, 0)
-    shardings = sharding.of_state(self.mesh, self.shapes)
+    shardings = sharding.of_state(
+      self.mesh, self.shapes, split_moments=split_moments
+    )
     self.fresh_state = jax.jit(init, out_shardings=shardings)
-    self.step = train.make_train_step(
+    self.step = recipe.make_train_step(
       model, self.optimizers, step.Loss(), self.mesh, shardings
     )
 
@@ -160,7 +161,7 @@ class Trainer:
   ) -> step.TrainState:
     """The state before the first update, with `toy_weights` or others."""
     weights = weights or toy_weights(self.model)
-    weights = jax.device_put(weights, sharding.replicated(self.mesh))
+    weights = jax.device_put(weights, sharding.of_weights(self.mesh, weights))
     return self.fresh_state(seed)._replace(weights=weights)
 
   def put(self, batch: Batch) -> Batch:

@@ -1,0 +1,116 @@
+"""The processes of a run: how they find each other, and wait.
+
+One process per host or per accelerator, all running the same command. JAX
+detects Slurm, Open MPI, Kubernetes, GKE and Cloud TPU; elsewhere the three
+numbers of `join` say who is who. With a single process every function here
+returns at once.
+"""
+
+import argparse
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from hrm_jax.console import InputError
+
+# What JAX says when it was told nothing and found no cluster, and when it was
+# in use before: in a notebook, say, which is a process by itself.
+_ALONE = "coordinator_address should be defined", "must be called before"
+
+
+def join(
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+  *,
+  heartbeat_timeout: int = 100,
+) -> None:
+  """Joins the other processes of the run, if there are any.
+
+  Call it before anything else touches JAX.
+
+  Args:
+    coordinator: HOST:PORT of process 0, where there is no cluster manager.
+    num_processes: of the run; goes with `coordinator`.
+    process_id: of this process, from 0; goes with `coordinator`.
+    heartbeat_timeout: seconds after which a silent process counts as dead,
+      and the others end.
+
+  Raises:
+    InputError: some of the three were given, but not all, or they make no
+      sense.
+  """
+  given = (coordinator, num_processes, process_id)
+  if any(value is not None for value in given):
+    _check(*given)
+  try:
+    jax.distributed.initialize(
+      coordinator,
+      num_processes,
+      process_id,
+      heartbeat_timeout_seconds=heartbeat_timeout,
+    )
+  except (ValueError, RuntimeError) as error:
+    if coordinator or not any(text in str(error) for text in _ALONE):
+      raise
+
+
+def _check(
+  coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+  named = {
+    "--coordinator": coordinator,
+    "--num-processes": num_processes,
+    "--process-id": process_id,
+  }
+  missing = [name for name, value in named.items() if value is None]
+  if missing:
+    raise InputError(
+      f"{', '.join(missing)}: expected beside the other one of --coordinator, "
+      "--num-processes and --process-id, got nothing."
+    )
+  host, _, port = coordinator.rpartition(":")
+  if not host or not port.isdecimal():
+    raise InputError(f"--coordinator: expected HOST:PORT, got '{coordinator}'.")
+  if num_processes < 1:
+    raise InputError(
+      f"--num-processes: expected at least 1, got {num_processes}."
+    )
+  if not 0 <= process_id < num_processes:
+    raise InputError(
+      f"--process-id: expected 0 to {num_processes - 1} (--num-processes="
+      f"{num_processes}), got {process_id}."
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """The three flags of `join`."""
+  add = parser.add_argument_group(
+    "several processes without a cluster manager"
+  ).add_argument
+  add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+  add("--num-processes", type=int, metavar="N", help="of the run")
+  add("--process-id", type=int, metavar="I", help="of this one, from 0")
+
+
+def is_first() -> bool:
+  """Whether this is process 0, the one that logs and writes."""
+  return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+  """Returns when all processes have come here, with the same `what`."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)
+
+
+def sum_over_processes(counts: Any) -> Any:
+  """Adds up a pytree of host counts, each below 2**31, over the processes."""
+  if jax.process_count() == 1:
+    return counts
+  gathered = multihost_utils.process_allgather(
+    jax.tree.map(np.int32, counts), tiled=False
+  )
+  return jax.tree.map(lambda of_each: of_each.sum(0), gathered)

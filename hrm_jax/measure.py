@@ -1,0 +1,251 @@
+"""Measures the training update: time, compilation, communication.
+
+On generated batches, so that neither data nor a run is needed.
+"""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from hrm_jax import collectives, flops, recipe, sharding, step
+from hrm_jax.console import log
+from hrm_jax.model import HRM, count_parameters, make_model
+from hrm_jax.puzzle import Batch, DatasetMetadata
+
+WARM_UP_STEPS = 2
+# The schedule does not matter for speed, but needs an end.
+TOTAL_STEPS = 1_000_000
+
+
+class Program(NamedTuple):
+  """A training update, and what it works on.
+
+  Attributes:
+    config: it was built from.
+    mesh: of its devices.
+    model: the network.
+    metadata: of the generated puzzles.
+    init: from nothing to the first state, on the devices.
+    shapes: of the state, with shardings.
+    step: the update, jitted; it donates the state.
+  """
+
+  config: ml_collections.ConfigDict
+  mesh: Mesh
+  model: HRM
+  metadata: DatasetMetadata
+  init: Callable[[], step.TrainState]
+  shapes: step.TrainState
+  step: Callable[[step.TrainState, Batch], Any]
+
+  def batch_shapes(self) -> Batch:
+    """Of a batch, with shardings."""
+    by_row = sharding.by_row(self.mesh)
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_row),
+      generate_batch(np.random.default_rng(0), self.config, self.metadata),
+    )
+
+  def compile(self) -> jax.stages.Compiled:
+    """The update, compiled anew."""
+    return self.step.lower(self.shapes, self.batch_shapes()).compile()
+
+
+def make_program(
+  config: ml_collections.ConfigDict, metadata: DatasetMetadata
+) -> Program:
+  """Builds the update that `hrm_jax.train` would run."""
+  recipe.check_config(config)
+  mesh = sharding.make_mesh(config.mesh.data, config.mesh.table)
+  sharding.check_batch_size(config.global_batch_size, mesh)
+  model = make_model(config.model, metadata)
+  optimizers = recipe.make_optimizers(config, TOTAL_STEPS)
+  init = functools.partial(
+    step.init_state,
+    model,
+    optimizers,
+    seed=config.seed,
+    batch_size=config.global_batch_size,
+    num_rows=step.num_table_rows(metadata.num_puzzle_identifiers),
+  )
+  shapes = jax.eval_shape(init)
+  shardings = sharding.of_state(
+    mesh, shapes, split_moments=config.mesh.split_moments
+  )
+  train_step = recipe.make_train_step(
+    model, optimizers, recipe.make_loss(config), mesh, shardings
+  )
+  shapes = jax.tree.map(lambda s, at: s.update(sharding=at), shapes, shardings)
+  init = jax.jit(init, out_shardings=shardings)
+  return Program(config, mesh, model, metadata, init, shapes, train_step)
+
+
+def generated_puzzles(
+  seq_len: int, vocab_size: int, num_puzzle_identifiers: int
+) -> DatasetMetadata:
+  """What there is to know of generated puzzles."""
+  return DatasetMetadata(
+    pad_id=0,
+    ignore_label_id=0,
+    blank_identifier_id=0,
+    vocab_size=vocab_size,
+    seq_len=seq_len,
+    num_puzzle_identifiers=num_puzzle_identifiers,
+    total_groups=1,
+    mean_puzzle_examples=1.0,
+    sets=("all",),
+  )
+
+
+def generate_batch(
+  rng: np.random.Generator,
+  config: ml_collections.ConfigDict,
+  metadata: DatasetMetadata,
+) -> Batch:
+  """Random tokens: a batch as the data pipeline would yield it."""
+  B, G = config.global_batch_size, metadata.seq_len
+  return Batch(
+    inputs=rng.integers(0, metadata.vocab_size, (B, G), np.int32),
+    labels=rng.integers(0, metadata.vocab_size, (B, G), np.int32),
+    puzzle_identifiers=rng.integers(
+      0, metadata.num_puzzle_identifiers, B, np.int32
+    ),
+  )
+
+
+def generate_batches(program: Program) -> Iterator[Batch]:
+  """Batches on the devices, the next one under way."""
+  rng = np.random.default_rng(program.config.seed)
+  while True:
+    batch = generate_batch(rng, program.config, program.metadata)
+    yield sharding.put_rows(
+      batch, program.mesh, program.config.global_batch_size
+    )
+
+
+def train(
+  program: Program, *, steps: int, profile: str | None = None
+) -> dict[str, Any]:
+  """Times training updates, each until its result is there.
+
+  Args:
+    program: which update.
+    steps: how many are timed, after a warm-up.
+    profile: directory for a device trace of three more updates.
+  """
+  began = time.perf_counter()
+  state = program.init()
+  batches = generate_batches(program)
+  state, sums = program.step(state, next(batches))
+  jax.block_until_ready(sums)
+  first_update_s = time.perf_counter() - began
+  times, dispatch_times = [], []
+  for i in range(WARM_UP_STEPS + steps):
+    batch = jax.block_until_ready(next(batches))
+    began = time.perf_counter()
+    state, sums = program.step(state, batch)
+    dispatched = time.perf_counter()
+    jax.block_until_ready((state, sums))
+    if i >= WARM_UP_STEPS:
+      times.append(time.perf_counter() - began)
+      dispatch_times.append(dispatched - began)
+  if profile:
+    with jax.profiler.trace(profile):
+      for _ in range(3):
+        state, sums = program.step(state, next(batches))
+      jax.block_until_ready(sums)
+    log.info(f"trace of three updates in {profile}")
+  B = program.config.global_batch_size
+  step_s = statistics.median(times)
+  flops_per_step = flops.per_update(program.model) * B
+  peak_flops = flops.measured_peak(program.model.dtype)
+  return {
+    **_circumstances(program),
+    "step_s": step_s,
+    "step_s_min": min(times),
+    "step_s_max": max(times),
+    "steps": len(times),
+    "examples_per_s": B / step_s,
+    "tokens_per_s": B * program.metadata.seq_len / step_s,
+    "flops_per_step": flops_per_step,
+    "peak_flops": peak_flops,
+    "mfu": flops_per_step / step_s / peak_flops,
+    "dispatch_s": statistics.median(dispatch_times),
+    "first_update_s": first_update_s,
+    "peak_bytes": _peak_bytes(),
+  }
+
+
+def compilation(program: Program) -> dict[str, Any]:
+  """Times the compilation of the update, and says what it needs."""
+  began = time.perf_counter()
+  lowered = program.step.lower(program.shapes, program.batch_shapes())
+  lowered_at = time.perf_counter()
+  compiled = lowered.compile()
+  compiled_at = time.perf_counter()
+  memory = compiled.memory_analysis()
+  cost = compiled.cost_analysis() or {}
+  return {
+    **_circumstances(program),
+    "lower_s": lowered_at - began,
+    "compile_s": compiled_at - lowered_at,
+    "state_bytes": memory.argument_size_in_bytes,
+    "temporary_bytes": memory.temp_size_in_bytes,
+    # XLA counts the body of a loop once.
+    "xla_flops_loops_once": cost.get("flops"),
+    "flops_per_step": flops.per_update(program.model)
+    * program.config.global_batch_size,
+  }
+
+
+def communication(program: Program) -> dict[str, Any]:
+  """Counts the bytes that a device sends per update.
+
+  The minimum for data parallelism: the gradient of the dense parameters once,
+  and the batch's row gradients and identifiers, all of them float32 or int32.
+  """
+  config = program.config
+  found = collectives.collectives(program.compile().as_text())
+  dense = count_parameters(program.shapes.weights.params)
+  B, width = config.global_batch_size, program.model.puzzle_width
+  minimum = 4 * dense + B * (4 * width + 4)
+  total = sum(c.bytes * c.times for c in found)
+  return {
+    **_circumstances(program),
+    "dense_parameters": dense,
+    "puzzle_emb_ndim": width,
+    "split_moments": config.mesh.split_moments,
+    "bytes_per_device": total,
+    "minimum_bytes": minimum,
+    "over_minimum": total / minimum,
+    "collectives": [
+      c._asdict() for c in sorted(found, key=lambda c: -c.bytes * c.times)
+    ],
+  }
+
+
+def _circumstances(program: Program) -> dict[str, Any]:
+  device = jax.devices()[0]
+  return {
+    "data": "generated",
+    "device": device.device_kind,
+    "devices": jax.device_count(),
+    "mesh": dict(program.mesh.shape),
+    "jax": jax.__version__,
+    "dtype": jax.numpy.dtype(program.model.dtype).name,
+    "global_batch_size": program.config.global_batch_size,
+    "seq_len": program.metadata.seq_len,
+  }
+
+
+def _peak_bytes() -> int | None:
+  """Of the fullest device; None where it does not tell (CPU)."""
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  return max((s.get("peak_bytes_in_use", 0) for s in stats), default=0) or None

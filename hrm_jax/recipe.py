@@ -1,0 +1,102 @@
+"""From a configuration to the pure functions of a run."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+from jax.sharding import Mesh
+
+from hrm_jax import losses, optim, puzzle, sharding, sparse_embedding, step
+from hrm_jax.console import InputError
+from hrm_jax.model import HRM
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+  """Refuses numbers that make no sense, before any work is done.
+
+  Raises:
+    InputError: names the key.
+  """
+  at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
+  at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
+  at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
+  for key, least in at_least.items():
+    if config[key] < least:
+      raise InputError(
+        f"config.{key}: expected at least {least}, got {config[key]}."
+      )
+  for key in ("beta1", "beta2"):
+    if not 0 <= config[key] < 1:
+      raise InputError(
+        f"config.{key}: expected 0 or more, below 1, got {config[key]}."
+      )
+
+
+def make_loss(config: ml_collections.ConfigDict) -> step.Loss:
+  """The loss that the configuration names.
+
+  Raises:
+    InputError: there is no such loss.
+  """
+  if config.loss.loss_type not in losses.LOSS_TYPES:
+    raise InputError(
+      f"config.loss.loss_type: expected one of "
+      f"{', '.join(losses.LOSS_TYPES)}, got '{config.loss.loss_type}'."
+    )
+  return step.Loss(**config.loss)
+
+
+def make_optimizers(
+  config: ml_collections.ConfigDict, total_steps: int
+) -> step.Optimizers:
+  """Adam-atan2 for the dense parameters, sign-SGD for the puzzle table."""
+  schedule = functools.partial(
+    optim.warmup_cosine,
+    warmup_steps=config.lr_warmup_steps,
+    total_steps=total_steps,
+    min_ratio=config.lr_min_ratio,
+  )
+  learning_rate = schedule(config.lr)
+  return step.Optimizers(
+    dense=optim.adam_atan2(
+      learning_rate,
+      b1=config.beta1,
+      b2=config.beta2,
+      weight_decay=config.weight_decay,
+    ),
+    table=sparse_embedding.sparse_sign_sgd(
+      schedule(config.puzzle_emb_lr),
+      weight_decay=config.puzzle_emb_weight_decay,
+    ),
+    learning_rate=learning_rate,
+  )
+
+
+def make_train_step(
+  model: HRM,
+  optimizers: step.Optimizers,
+  loss: step.Loss,
+  mesh: Mesh,
+  shardings: step.TrainState,
+) -> Callable[[step.TrainState, puzzle.Batch], Any]:
+  """`step.train_step`, jitted for a mesh; it donates the state.
+
+  The state leaves as it came in, so the second update finds the program of
+  the first.
+
+  Args:
+    model: the network.
+    optimizers: of its weights.
+    loss: which loss.
+    mesh: the devices.
+    shardings: laid out like the state.
+  """
+  return jax.jit(
+    functools.partial(
+      step.train_step, model=model, optimizers=optimizers, loss=loss
+    ),
+    donate_argnums=0,
+    out_shardings=(shardings, sharding.replicated(mesh)),
+  )

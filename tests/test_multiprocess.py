@@ -1,0 +1,132 @@
+"""Several processes: what joining them takes, and that they are one run.
+
+The processes are real ones on this machine, 4 devices in all.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hrm_jax import cluster, evaluate
+from hrm_jax.console import InputError
+from tests import runs
+from tests.commands import Commands
+
+ROOT = pathlib.Path(__file__).parent.parent
+LAYOUTS = {"2x2": (2, 2), "4x1": (4, 1)}  # processes x devices
+
+
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [
+    (("a:1", None, None), "--num-processes, --process-id: expected"),
+    ((None, 2, 0), "--coordinator: expected"),
+    (("nowhere", 2, 0), "--coordinator: expected HOST:PORT, got 'nowhere'"),
+    (("a:b", 2, 0), "--coordinator: expected HOST:PORT, got 'a:b'"),
+    (("a:1", 0, 0), "--num-processes: expected at least 1, got 0"),
+    (("a:1", 2, 2), r"--process-id: expected 0 to 1 .*, got 2"),
+    (("a:1", 2, -1), r"--process-id: expected 0 to 1 .*, got -1"),
+  ],
+)
+def test_numbers_that_make_no_sense_are_refused(given, message):
+  with pytest.raises(InputError, match=message):
+    cluster.join(*given)
+
+
+def test_a_process_alone_is_the_first_and_waits_for_nobody():
+  cluster.join()
+  assert cluster.is_first()
+  cluster.wait_for_all("nothing")
+  assert cluster.sum_over_processes({"a": 3}) == {"a": 3}
+
+
+def test_evaluate_takes_the_three_flags(monkeypatch, capsys, tmp_path):
+  commands = Commands(monkeypatch, capsys)
+  flags = (f"--workdir={tmp_path}", "--coordinator=a:1", "--process-id=0")
+  assert "--num-processes: expected" in commands.error(evaluate, *flags)
+
+
+def launch(layout, *arguments):
+  """Runs a command in several processes; returns its last line's JSON."""
+  processes, devices = layout
+  script = ["bash", "launch/local_multiprocess.sh", f"--processes={processes}"]
+  done = subprocess.run(
+    [*script, f"--devices={devices}", "--", "-m", *map(str, arguments)],
+    cwd=ROOT,
+    env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def train(layout, workdir):
+  result = launch(
+    layout, "hrm_jax.train", "--config=tests/tiny.py", f"--workdir={workdir}"
+  )
+  assert result["step"] == 10
+  return [
+    (step, value)
+    for name, step, value in runs.read_scalars(workdir)
+    if name == "train/lm_loss"
+  ]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+  """A run of one process with all devices, and its losses."""
+  workdir = tmp_path_factory.mktemp("alone")
+  return workdir, train((1, 4), workdir)
+
+
+@pytest.fixture(scope="module")
+def evaluation(alone):
+  """Of that run, in one process."""
+  return evaluate_saving((1, 4), alone[0])
+
+
+def evaluate_saving(layout, workdir):
+  """Evaluates; returns the result and the saved predictions by place."""
+  flags = [f"--workdir={workdir}", "--save-predictions"]
+  result = launch(layout, "hrm_jax.evaluate", *flags)
+  folder = workdir / "predictions" / "10" / "test"
+  saved = []
+  for path in sorted(folder.glob("*__rows.npy")):
+    name = path.name.removesuffix("__rows.npy")
+    answers = np.load(folder / f"{name}__predictions.npy")
+    saved += zip(np.load(path).tolist(), answers.tolist(), strict=True)
+  return result, saved
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_processes_train_as_one_does(alone, layout, tmp_path):
+  losses = train(layout, tmp_path)
+  assert [step for step, _ in losses] == list(range(1, 11))
+  np.testing.assert_allclose(losses, alone[1], rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_processes_evaluate_as_one_does(alone, evaluation, layout):
+  want, want_saved = evaluation
+  got, saved = evaluate_saving(layout, alone[0])
+  (want_set,), (got_set,) = want["sets"].values(), got["sets"].values()
+  # 27 puzzles in batches of 16: the last rows of some processes are padding.
+  assert got_set["count"] == want_set["count"] == 27
+  for name in ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps"):
+    np.testing.assert_allclose(got_set[name], want_set[name], rtol=1e-6)
+  for name in ("lm_loss", "q_halt_loss"):
+    np.testing.assert_allclose(got_set[name], want_set[name], rtol=1e-5)
+  by_segment = "exact_accuracy_by_segment"
+  assert got[by_segment] == want[by_segment]
+  # Each example was answered once, by one of the processes, in the same way.
+  assert sorted(row for row, _ in saved) == list(range(27))
+  assert sorted(saved) == sorted(want_saved)
