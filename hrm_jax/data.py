@@ -27,6 +27,8 @@ from hrm_jax.puzzle import Batch
 # One thread keeps ahead of any device; more only contend for the interpreter
 # lock. A batch of ARC is 5.5 MB, so a short queue.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
+# Evaluation takes long over a batch, and its batches may be large.
+_READ_FEW_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
 # Visits drawn at once: small groups share the cost of making a generator.
 _VISITS_PER_BLOCK = 8192
@@ -319,11 +321,22 @@ class EvaluationData:
     self._examples = [
       min(len(s.inputs), limit or len(s.inputs)) for s in split.sets
     ]
+    self._limit = limit
     names = [s.name for s in split.sets]
     self.examples_by_set = dict(zip(names, self._examples, strict=True))
     self._batches = [-(-n // batch_size) for n in self._examples]
     self.num_examples = sum(self._examples)
     self.num_batches = sum(self._batches)
+
+  def chunked(self, batches: int) -> "EvaluationData":
+    """The same examples in larger batches, of about the same size each.
+
+    Args:
+      batches: at most so many batches of this size become one.
+    """
+    largest = max(self._batches)  # At least 1: a split has no empty set.
+    size = -(-largest // -(-largest // batches)) * self.batch_size
+    return EvaluationData(self.split, batch_size=size, limit=self._limit)
 
   def examples_in(self, rows: slice) -> dict[str, int]:
     """Examples that stand in some rows of the batches, by the set's name."""
@@ -359,7 +372,7 @@ class EvaluationData:
   def batches(self, rows: slice = _ALL_ROWS) -> Iterator[EvaluationBatch]:
     """Yields every batch in order, as `batch` returns it, reading ahead."""
     read = functools.partial(self.batch, rows=rows)
-    return _read_ahead(read, 0, self.num_batches)
+    return _read_ahead(read, 0, self.num_batches, _READ_FEW_AHEAD)
 
 
 def _collate(
@@ -423,11 +436,14 @@ def _generator(seed: int, stream: int, *place: int) -> np.random.Generator:
 
 
 def _read_ahead(
-  read: Callable[[int], Any], start: int, stop: int
+  read: Callable[[int], Any],
+  start: int,
+  stop: int,
+  options: grain.ReadOptions = _READ_AHEAD,
 ) -> Iterator[Any]:
   """Yields read(start) .. read(stop - 1) while a thread prepares the next."""
   numbers = grain.MapDataset.range(start, stop)
-  items = iter(numbers.map(read).to_iter_dataset(_READ_AHEAD))
+  items = iter(numbers.map(read).to_iter_dataset(options))
   try:
     yield from items
   finally:

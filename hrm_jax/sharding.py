@@ -7,7 +7,7 @@ device works on rows of its own; the rows of the puzzle table are split over
 """
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -149,6 +149,34 @@ def take_rows(array: jax.Array) -> np.ndarray:
   """The reverse: the rows of a `by_row` array that this process holds."""
   parts = {s.index[0].start or 0: s.data for s in array.addressable_shards}
   return np.concatenate(jax.device_get([parts[i] for i in sorted(parts)]))
+
+
+def on_each_device(function: Callable[..., Any], mesh: Mesh):
+  """The function, run by every device for its own rows alone.
+
+  No device waits for another inside, so loops may run longer on some.
+
+  Args:
+    function: from what is the same everywhere, and arrays split by row, to
+      arrays split by row; it sees the rows of one device.
+    mesh: the devices.
+
+  Returns:
+    A function of the same arguments, for all rows together.
+  """
+  rows = by_row(mesh).spec
+
+  def run(shared: Any, *by_row: Any) -> Any:
+    return jax.shard_map(
+      function,
+      mesh=mesh,
+      in_specs=(PartitionSpec(), *[rows] * len(by_row)),
+      out_specs=rows,
+      # The check wants loop states marked as differing from device to device.
+      check_vma=False,
+    )(shared, *by_row)
+
+  return run
 
 
 def prefetch(

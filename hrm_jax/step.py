@@ -5,6 +5,7 @@ that each can be held against the reference.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hrm_jax import act, finite, losses, sparse_embedding
+from hrm_jax import act, finite, losses, refill, sparse_embedding
 from hrm_jax.act import Carry, Draws
 from hrm_jax.model import HRM, SegmentOutput
 from hrm_jax.puzzle import Batch
@@ -445,25 +446,70 @@ def solve(
     halt: "full" or "act", see `act.run_segments`.
     observe: what to keep of the output after every segment.
   """
-  B = batch["inputs"].shape[0]
-  z_shape = (B, model.num_positions, model.hidden_size)
-  z_H, z_L = (
-    jnp.broadcast_to(z, z_shape) for z in initial_latents(model, weights)
+  ids = batch["puzzle_identifiers"]
+  segment = functools.partial(
+    _segment,
+    model,
+    weights,
+    inputs=batch["inputs"],
+    puzzle_rows=gather_puzzle_rows(model, weights, ids),
   )
-  rows = gather_puzzle_rows(model, weights, batch["puzzle_identifiers"])
-  variables = {
-    "params": weights.params,
-    "initial_states": weights.initial_states,
-  }
-
-  def segment(z_H, z_L):
-    return model.apply(variables, z_H, z_L, batch["inputs"], rows)
-
   return act.run_segments(
     segment,
-    z_H,
-    z_L,
+    *_starting_states(model, weights, len(ids)),
     halt_max_steps=model.halt_max_steps,
     halt=halt,
     observe=observe,
   )
+
+
+def solve_queue(
+  model: HRM,
+  weights: Weights,
+  puzzles: Mapping[str, jax.Array],
+  count: jax.Array,
+  *,
+  num_rows: int,
+  keep,
+  observe=lambda output, puzzles: (),
+) -> refill.Answers:
+  """Thinks about a queue of puzzles, each until it halts by itself.
+
+  Args:
+    model: the network.
+    weights: trained weights; the puzzle table is not read.
+    puzzles: N puzzles as in a batch, with their `puzzle_rows` [N, W], see
+      `gather_puzzle_rows`.
+    count: [] int32, how many of them, from the first on, to answer.
+    num_rows: B, puzzles that are thought about at a time.
+    keep: what to keep of each answer, see `refill.run_queue`.
+    observe: what to keep of the output after every segment.
+  """
+
+  def segment(z_H, z_L, now):
+    return _segment(model, weights, z_H, z_L, now["inputs"], now["puzzle_rows"])
+
+  return refill.run_queue(
+    segment,
+    puzzles,
+    count,
+    *_starting_states(model, weights, num_rows),
+    halt_max_steps=model.halt_max_steps,
+    keep=keep,
+    observe=observe,
+  )
+
+
+def _starting_states(model: HRM, weights: Weights, num_rows: int):
+  z_shape = (num_rows, model.num_positions, model.hidden_size)
+  return tuple(
+    jnp.broadcast_to(z, z_shape) for z in initial_latents(model, weights)
+  )
+
+
+def _segment(model: HRM, weights: Weights, z_H, z_L, inputs, puzzle_rows):
+  variables = {
+    "params": weights.params,
+    "initial_states": weights.initial_states,
+  }
+  return model.apply(variables, z_H, z_L, inputs, puzzle_rows)

@@ -222,7 +222,12 @@ def _train(
       guard.flush()
       meter.flush()
       with save_predictions(
-        config.save_predictions, workdir, done, "test", test, mesh
+        config.save_predictions,
+        workdir,
+        done,
+        "test",
+        evaluator.in_chunks(test),
+        mesh,
       ) as predictions:
         result = evaluator(
           state.weights,

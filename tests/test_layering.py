@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Top to bottom.
 ROWS = (
   ("train", "benchmark"),
+  ("benchmark_eval",),
   ("evaluate", "solve", "measure"),
   (
     "checkpoint",
@@ -22,6 +23,7 @@ ROWS = (
     "divergence",
   ),
   ("step", "checkpoint_cli"),
+  ("refill",),
   ("act", "flops", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
@@ -135,7 +137,9 @@ def test_what_reads_data_needs_no_jax(name):
   assert not packages(from_file(name)) & {"jax", "flax", "optax"}
 
 
-@pytest.mark.parametrize("name", ["model", "layers", "losses", "act", "step"])
+@pytest.mark.parametrize(
+  "name", ["model", "layers", "losses", "act", "refill", "step"]
+)
 def test_the_mathematics_knows_no_devices(name):
   path = from_file(name)
   words = {
