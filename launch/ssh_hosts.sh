@@ -123,7 +123,7 @@ connect() {
     wait "$ssh" || status=$?
   done
   wait "$ssh" || status=$?
-  kill "$holder" 2>/dev/null && wait "$holder" 2>/dev/null
+  { kill "$holder" && wait "$holder"; } 2>/dev/null || true
   return "$status"
 }
 
