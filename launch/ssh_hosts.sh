@@ -115,12 +115,12 @@ connect() {
   mkfifo "$keep_open"
   sleep 2147483647 >"$keep_open" &
   holder=$!
-  trap 'kill "$holder" 2>/dev/null; wait "$holder" 2>/dev/null' TERM INT
+  # Waited for, so that bash does not comment on its end.
+  trap '{ kill "$holder"; wait "$holder" || true; } 2>/dev/null' TERM INT
   "$@" <"$keep_open" &
   ssh=$!
   while kill -0 "$ssh" 2>/dev/null; do
-    status=0
-    wait "$ssh" || status=$?
+    wait "$ssh" || true  # A signal ends the wait, not the ssh.
   done
   wait "$ssh" || status=$?
   { kill "$holder" && wait "$holder"; } 2>/dev/null || true
