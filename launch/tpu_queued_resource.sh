@@ -115,7 +115,8 @@ obtain() {
     case $state in
       ACTIVE) return ;;
       NONE)
-        create || refused=$((refused + 1))
+        create && continue
+        refused=$((refused + 1))
         ((refused < 5)) || die "$name: cannot be created."
         sleep 5
         ;;

@@ -534,7 +534,7 @@ def fake_gcloud(fakes, tmp_path) -> str:
         echo "$$" >pid
         trap 'exit 75' TERM
         echo ready
-        sleep 50 &
+        sleep 50 >/dev/null 2>&1 &
         wait
         ;;
     esac
