@@ -38,6 +38,7 @@ CHECKS = {
   "data": "--data is readable and holds a data set",
   "disk": "--workdir can be written to and has space",
   "roll call": "every process reaches --coordinator",
+  "jax": "jax can be imported",
   "connect": "jax.distributed connects the processes",
   "devices": "as many devices and processes as expected",
   "psum": "a sum over all devices has the right value",
@@ -272,6 +273,12 @@ def call_roll(
 # --- the child: what needs JAX
 
 
+def jax_version() -> str:
+  import jax
+
+  return jax.__version__
+
+
 def join_cluster(args: argparse.Namespace) -> None:
   """Joins the other processes, if there are any."""
   import jax
@@ -454,6 +461,7 @@ def child_main(args: argparse.Namespace) -> int:
       print(json.dumps(message), file=reports, flush=True)
 
     steps = {
+      "jax": jax_version,
       "connect": lambda: join_cluster(args),
       "devices": lambda: check_devices(args),
       "psum": check_psum,
@@ -491,8 +499,8 @@ def explain(args: argparse.Namespace, step: str | None, how: str) -> str:
   who = "this process"
   if args.process_id is not None:
     who = f"process {args.process_id} of {args.num_processes}"
-  if step is None:
-    return f"jax: {how} before it could be imported"
+  if step in (None, "jax"):
+    return f"jax: {who} {how} before jax was imported"
   if step == "connect":
     return (
       f"connect: {who} {how} while it joined the others: a peer is missing, "

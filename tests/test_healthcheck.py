@@ -94,7 +94,6 @@ def test_a_healthy_machine_passes_every_check(tmp_path, data):
   assert not (tmp_path / "runs").exists()  # It leaves nothing behind.
 
 
-@pytest.mark.slow
 def test_two_processes_pass_together():
   done = subprocess.run(
     [
@@ -187,10 +186,17 @@ def test_a_peer_missing_in_a_detected_cluster_is_the_reason():
   assert "after 5 s" in reason
 
 
+def test_a_jax_that_cannot_be_imported_is_the_reason(tmp_path):
+  (tmp_path / "jax.py").write_text("import no_such_wheel\n")
+  reason = reason_for(PATIENT, PYTHONPATH=str(tmp_path))
+  assert reason.startswith("jax: ModuleNotFoundError: No module named 'no_suc")
+
+
 def test_a_process_that_jax_aborts_still_gives_a_reason(tmp_path):
   # What JAX's coordination client does from C++ when a peer dies.
   (tmp_path / "jax.py").write_text(
     "import os\n"
+    "__version__ = 'fake'\n"
     "class distributed:\n"
     "  initialize = staticmethod(lambda *_, **__: os.abort())\n"
   )
@@ -241,7 +247,7 @@ def test_dry_run_lists_the_checks_and_runs_none():
   assert (process.returncode, err) == (0, "")
   names = [line.partition(":")[0] for line in out.splitlines()]
   assert names[:3] == ["data", "disk", "roll call"]
-  assert names[3:] == ["connect", "devices", "psum", "matmul", "attention"]
+  assert names[3:] == ["jax", "connect", "devices", "psum", "matmul", "attention"]
 
 
 def test_help_gives_an_example():
