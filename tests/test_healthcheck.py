@@ -33,7 +33,7 @@ def start(*flags: object, **variables: str) -> subprocess.Popen:
 def finish(process: subprocess.Popen) -> tuple[int, dict, str]:
   """Exit code, the JSON object of the last line, and stderr."""
   with process:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=280)
   return process.returncode, json.loads(out.splitlines()[-1]), err
 
 
@@ -106,7 +106,9 @@ def test_two_processes_pass_together():
     text=True,
   )
   assert done.returncode == 0, done.stderr
-  result = json.loads(done.stdout)  # --json: nothing else is there.
+  # --json: nothing else is there, of either.
+  result = json.loads(done.stdout)
+  assert json.loads(done.stderr.removeprefix("[1] "))["process"] == 1
   assert (result["devices"], result["local_devices"]) == (4, 2)
   assert result["processes"] == 2
   assert result["psum"] == 1 + 2 + 3 + 4
@@ -202,6 +204,17 @@ def test_a_process_that_jax_aborts_still_gives_a_reason(tmp_path):
   )
   reason = reason_for(PATIENT, PYTHONPATH=str(tmp_path))
   assert "died of SIGABRT while it joined the others" in reason
+
+
+def test_a_process_that_hangs_is_ended_and_gives_a_reason(tmp_path):
+  (tmp_path / "jax.py").write_text(
+    "import time\n"
+    "__version__ = 'fake'\n"
+    "class distributed:\n"
+    "  initialize = staticmethod(lambda *_, **__: time.sleep(600))\n"
+  )
+  reason = reason_for("--timeout=2", PYTHONPATH=str(tmp_path))
+  assert "was not done after 2 s" in reason
 
 
 def test_missing_data_is_the_reason(tmp_path):

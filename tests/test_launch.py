@@ -63,7 +63,7 @@ def started(
 def run(script: str, *args: str, **variables: object) -> tuple[int, str, str]:
   """Exit code, stdout and stderr."""
   with started(script, *args, **variables) as process:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=30)
     return process.returncode, out, err
 
 
@@ -304,7 +304,7 @@ def test_a_failing_process_ends_the_others_and_gives_its_exit_code(tmp_path):
       while not pathlib.Path(__file__).with_name("pid0").exists():
         time.sleep(0.05)
       sys.exit(7)
-    time.sleep(50)
+    time.sleep(200)
     """,
   )
   code, _, err = local(program)
@@ -324,7 +324,7 @@ def test_who_ignores_the_end_is_killed_after_the_grace(tmp_path):
         time.sleep(0.05)
       sys.exit(7)
     ready.touch()
-    time.sleep(50)
+    time.sleep(200)
     """,
   )
   code, _, err = local(program, "--grace=1")
@@ -351,7 +351,7 @@ WAITS_FOR_A_SIGNAL = """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(76))
     print("ready", flush=True)
-    time.sleep(50)
+    time.sleep(200)
     """
 
 
@@ -428,7 +428,7 @@ def test_ssh_runs_the_command_word_by_word(tmp_path, fakes):
 
 def test_a_host_that_is_down_ends_the_others(tmp_path, fakes):
   path = fakes("ssh", FAKE_SSH)
-  program = python_program(tmp_path, "time.sleep(50)")
+  program = python_program(tmp_path, "time.sleep(200)")
   code, _, err = run(
     "ssh_hosts.sh",
     *("--hosts=a,down", f"--dir={tmp_path}", "--", program),
