@@ -289,7 +289,11 @@ def join_cluster(args: argparse.Namespace) -> None:
   }
   if args.coordinator is not None:
     jax.distributed.initialize(
-      args.coordinator, args.num_processes, args.process_id, **timeouts
+      args.coordinator,
+      args.num_processes,
+      args.process_id,
+      cluster_detection_method="deactivate",
+      **timeouts,
     )
     return
   try:
