@@ -176,6 +176,8 @@ def test_without_a_target_rows_halt_when_halting_is_likelier_than_not():
   model = toy_model(q_target="none", halt_exploration_prob=0.0)
   ours = Trainer(model)
   weights = toy_weights(model)
+  # So that some rows like to halt, and some do not.
+  weights.params["q_head"]["bias"] = jnp.zeros([2])
   carry, gradients, segment = jax.jit(
     functools.partial(step.forward_backward, model, loss=step.Loss())
   )(weights, fresh_carry(model), toy_batch(), no_exploration())
