@@ -51,12 +51,15 @@ class Linear(nn.Module):
     fan_in = x.shape[-1]
     init = self.kernel_init or truncated_normal(fan_in**-0.5)
     kernel = self.param("kernel", init, (fan_in, self.features))
-    y = jnp.dot(x, kernel.astype(x.dtype))
+    # As one matrix: the gradient of a product with two leading axes takes a
+    # transposed copy and a slow product on CPUs.
+    rows = x.reshape(-1, fan_in)
+    y = jnp.dot(rows, kernel.astype(x.dtype))
     if self.use_bias:
       init = nn.initializers.constant(self.bias_value)
       bias = self.param("bias", init, (self.features,)).astype(x.dtype)
-      y += jnp.expand_dims(bias, range(y.ndim - 1))
-    return y
+      y += bias[None]
+    return y.reshape(*x.shape[:-1], self.features)
 
 
 class Embedding(nn.Module):
