@@ -107,7 +107,7 @@ def _draw_cells(
     pieces = []
     for token in map(int, row):
       known = 0 <= token < min(len(characters), len(styles))
-      text = printable(characters[token]) if known else "?"
+      text = console.printable(characters[token]) if known else "?"
       pieces.append(
         pen(text.ljust(width)[:width], styles[token] if known else "")
       )
@@ -173,13 +173,6 @@ def side_by_side(left: Drawing, right: Drawing, columns: int) -> list[str]:
   return lines
 
 
-def printable(text: str) -> str:
-  """Escapes what would move the cursor or command the terminal."""
-  return "".join(
-    c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-  )
-
-
 def show(
   root: str | os.PathLike,
   *,
@@ -228,7 +221,7 @@ def show(
     inputs, labels, identifier, where = _example(opened, i)
     name = names[identifier] if identifier < len(names) else "?"
     title = f"{split} {i}: {where}, identifier {identifier} {name}"
-    lines.append(pen(printable(title), BOLD))
+    lines.append(pen(console.printable(title), BOLD))
     drawings = [
       draw(kind, tokens, inputs, pen, shape=shape, charset=charset)
       for tokens in (inputs, labels)

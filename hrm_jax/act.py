@@ -95,14 +95,20 @@ def refill(
     z_L_init: [1, 1, D] fast state every puzzle starts from.
   """
   return Carry(
-    z_H=_where_row(carry.halted, z_H_init, carry.z_H),
-    z_L=_where_row(carry.halted, z_L_init, carry.z_L),
+    z_H=where_row(carry.halted, z_H_init, carry.z_H),
+    z_L=where_row(carry.halted, z_L_init, carry.z_L),
     steps=jnp.where(carry.halted, 0, carry.steps),
     halted=jnp.zeros_like(carry.halted),
     current=jax.tree.map(
-      lambda new, old: _where_row(carry.halted, new, old), batch, carry.current
+      lambda new, old: where_row(carry.halted, new, old), batch, carry.current
     ),
   )
+
+
+def halt_broken(carry: Carry) -> Carry:
+  """Halts the rows whose states are not finite: they take a new puzzle."""
+  broken = ~jnp.all(jnp.isfinite(carry.z_H) & jnp.isfinite(carry.z_L), (1, 2))
+  return carry._replace(halted=carry.halted | broken)
 
 
 def exploration_draws(
@@ -144,7 +150,7 @@ def decide_halting(
   last = steps >= halt_max_steps
   if halt_max_steps == 1:
     return last
-  halted = last | _wants_to_halt(output)
+  halted = last | wants_to_halt(output)
   explores = draws.uniform < halt_exploration_prob
   min_steps = jnp.where(explores, draws.min_halt_steps, 0)
   return halted & (steps >= min_steps)
@@ -219,10 +225,10 @@ def run_segments(
       f"halt: expected one of {', '.join(HALT_MODES)}, got {halt!r}."
     )
   batch_size = z_H.shape[0]
-  blank = _zeros_like_result(segment, z_H, z_L)._replace(z_H=z_H, z_L=z_L)
+  blank = zeros_like_result(segment, z_H, z_L)._replace(z_H=z_H, z_L=z_L)
   seen = jax.tree.map(
     lambda leaf: jnp.zeros((halt_max_steps, *leaf.shape), leaf.dtype),
-    _zeros_like_result(observe, blank),
+    zeros_like_result(observe, blank),
   )
 
   def keep_going(state):
@@ -234,10 +240,10 @@ def run_segments(
     new = segment(output.z_H, output.z_L)
     if halt == "act":
       new = jax.tree.map(
-        lambda old, new: _where_row(halted, old, new), output, new
+        lambda old, new: where_row(halted, old, new), output, new
       )
       steps = jnp.where(halted, steps, done + 1)
-      halted |= _wants_to_halt(new)
+      halted |= wants_to_halt(new)
     else:
       steps = jnp.full_like(steps, done + 1)
     seen = jax.tree.map(
@@ -251,20 +257,22 @@ def run_segments(
   # The loop may have ended early: all rows repeat their answer from there.
   ran = jnp.arange(halt_max_steps) < done
   trace = jax.tree.map(
-    lambda leaf, now: _where_row(ran, leaf, now[None]), seen, observe(output)
+    lambda leaf, now: where_row(ran, leaf, now[None]), seen, observe(output)
   )
   return Answer(output, steps, trace)
 
 
-def _wants_to_halt(output: SegmentOutput) -> jax.Array:
+def wants_to_halt(output: SegmentOutput) -> jax.Array:
+  """Which rows value stopping above thinking on, [B] bool."""
   return output.q_halt_logits > output.q_continue_logits
 
 
-def _where_row(rows: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
+def where_row(rows: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
   """`jnp.where` by the leading axis: rows [B], yes and no [B or 1, ...]."""
   return jnp.where(jnp.expand_dims(rows, range(1, no.ndim)), yes, no)
 
 
-def _zeros_like_result(function: Callable[..., Any], *args: Any) -> Any:
+def zeros_like_result(function: Callable[..., Any], *args: Any) -> Any:
+  """Zeros laid out like what the function returns; it is not run."""
   shapes = jax.eval_shape(function, *args)
   return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)

@@ -255,8 +255,12 @@ def _read_tally(path: pathlib.Path, made_from: dict) -> Tally | None:
     return None
   if not isinstance(value, dict) or value.get("made_from") != made_from:
     return None
+  # Not the name inside the file: it becomes a path.
+  name = path.name.removesuffix("__votes.json")
   return {
-    (task, digest): {d: Answer(*a) for d, a in answers.items()}
+    (task, digest): {
+      d: Answer(*a)._replace(file=name) for d, a in answers.items()
+    }
     for task, digest, answers in value["tally"]
   }
 

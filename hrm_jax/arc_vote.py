@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hrm_jax import arc_tally, console
+from hrm_jax import arc_tally, console, saved_steps
 from hrm_jax.arc_tally import Answer, Questions, Tally
 from hrm_jax.console import InputError, log
 
@@ -94,8 +94,10 @@ def _data_directory(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def _predictions_directory(
-  workdir: pathlib.Path, step: int | None
+  workdir: pathlib.Path, step: int | str | None
 ) -> pathlib.Path:
+  if step == "best":
+    step = saved_steps.number_of(saved_steps.directory_of(workdir), step)
   root = workdir / "predictions"
   steps = [int(p.name) for p in root.glob("*") if p.name.isdecimal()]
   if not steps or step not in (None, *steps):
@@ -118,7 +120,11 @@ def main() -> None:
   )
   add = parser.add_argument
   add("--workdir", type=pathlib.Path, required=True, help="of the run")
-  add("--step", type=int, help="of the weights; default: the newest")
+  add(
+    "--step",
+    type=saved_steps.step_argument,
+    help="of the weights, or 'best'; default: the newest",
+  )
   add("--data", type=pathlib.Path, help="default: what it was trained on")
   add(
     "--output",

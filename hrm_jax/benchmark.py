@@ -7,11 +7,15 @@ example: python -m hrm_jax.benchmark train --config=configs/sudoku.py \\
   compile  how long the update takes to compile, and what it needs
   comm     bytes that each device sends per update, on 8 CPU devices made up
            for it; reads the compiled program, runs nothing
+  eval     puzzles per second of evaluating the run in --workdir: all segments,
+           halting, and halting with rows that take the next puzzle
+  solve    the same of solving its test puzzles as a file
 
-They run on generated batches; any key of the configuration can be overridden.
-With --json the last line of stdout is one JSON object.
+The first three run on generated batches; any key of the configuration can be
+overridden. With --json the last line of stdout is one JSON object.
 """
 
+import pathlib
 from typing import Any
 
 import jax
@@ -19,7 +23,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import sudoku
-from hrm_jax import command_line, console, measure
+from hrm_jax import benchmark_eval, command_line, console, measure
 from hrm_jax.console import InputError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -39,8 +43,15 @@ VOCAB_SIZE = flags.DEFINE_integer("vocab-size", 11, "Of their tokens.", 2)
 IDENTIFIERS = flags.DEFINE_integer(
   "num-identifiers", 1, "Of puzzles: rows of the puzzle table.", 1
 )
+WORKDIR = flags.DEFINE_string("workdir", None, "eval, solve: of the run.")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "eval, solve: that are timed.", 1)
+LIMIT = flags.DEFINE_integer("limit", 0, "eval, solve: puzzles; 0: all.", 0)
 
-COMMANDS = ("train", "compile", "comm")
+ON_A_RUN = {
+  "eval": benchmark_eval.benchmark_eval,
+  "solve": benchmark_eval.benchmark_solve,
+}
+COMMANDS = ("train", "compile", "comm", *ON_A_RUN)
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -60,6 +71,26 @@ def main(argv: list[str]) -> None:
     raise InputError(
       f"expected one of {', '.join(COMMANDS)}, got '{command}'; see --help."
     )
+  if command in ON_A_RUN:
+    result = _on_a_run(command)
+  else:
+    result = _on_generated_batches(command)
+  result = {"benchmark": command, **result}
+  if JSON.value:
+    console.print_json(result)
+  else:
+    _show(result)
+
+
+def _on_a_run(command: str) -> dict[str, Any]:
+  if WORKDIR.value is None:
+    raise InputError(f"{command}: expected --workdir=DIR of a trained run.")
+  return ON_A_RUN[command](
+    pathlib.Path(WORKDIR.value), rounds=ROUNDS.value, limit=LIMIT.value
+  )
+
+
+def _on_generated_batches(command: str) -> dict[str, Any]:
   if command == "comm":
     # A program for eight devices can be read without having any of them.
     jax.config.update("jax_platforms", "cpu")
@@ -69,16 +100,10 @@ def main(argv: list[str]) -> None:
   )
   program = measure.make_program(CONFIG.value, puzzles)
   if command == "train":
-    result = measure.train(program, steps=STEPS.value, profile=PROFILE.value)
-  elif command == "compile":
-    result = measure.compilation(program)
-  else:
-    result = measure.communication(program)
-  result = {"benchmark": command, **result}
-  if JSON.value:
-    console.print_json(result)
-  else:
-    _show(result)
+    return measure.train(program, steps=STEPS.value, profile=PROFILE.value)
+  if command == "compile":
+    return measure.compilation(program)
+  return measure.communication(program)
 
 
 if __name__ == "__main__":

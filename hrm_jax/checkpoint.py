@@ -2,25 +2,35 @@
 
   WORKDIR/checkpoints/<step>/state  all arrays: weights, optimiser, carry, key
   WORKDIR/checkpoints/<step>/run    JSON: configuration, data set, versions
+  WORKDIR/checkpoints/<step>/manifest.json  a digest per file, written last
 
-Orbax writes each step to a temporary directory and renames it, so a step
-that is there is whole. The `run` item makes a checkpoint self-contained:
-evaluation and solving need nothing else.
+Orbax writes each step to a temporary directory and renames it; the manifest
+follows. A step without one, or at odds with it, is never read. The `run` item
+makes a checkpoint self-contained: evaluation and solving need nothing else.
+`python -m hrm_jax.checkpoint --help` lists, verifies and prunes.
 """
 
+import contextlib
 import importlib.metadata
 import json
+import logging
+import math
 import pathlib
+import shutil
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
+from jax.experimental import multihost_utils
 
-from hrm_jax.console import InputError
+from hrm_jax import checkpoint_cli, console, manifest, saved_steps
+from hrm_jax.console import InputError, log
 from hrm_jax.model import HRM, make_model
 from hrm_jax.puzzle import DatasetMetadata, metadata_from_json
 from hrm_jax.step import TrainState, Weights, init_weights, num_table_rows
@@ -36,44 +46,152 @@ PACKAGES = (
   "numpy",
 )
 
+_MIB = 2**20
+
+# Beginnings of the keys that make a run what it is: the network, and which
+# examples come when. The directory of the data may move.
+_CONTRACT = (
+  "config.model.",
+  "config.data.box",
+  "config.data.num_",
+  "config.eval_interval",
+  "config.global_batch_size",
+  "config.seed",
+  "dataset.",
+)
+
+
+class _UnreadableError(InputError):
+  """A checkpoint that Orbax cannot read, though its digests are right."""
+
+
+class Resumed(NamedTuple):
+  """What a run goes on from: a step, its `run` item and its state."""
+
+  step: int
+  run: dict[str, Any]
+  state: TrainState
+
 
 class Checkpoints:
   """The checkpoints of one run; saving happens in the background.
 
+  A save that fails is logged and the training goes on; `saved_step` tells.
+  Old steps go only once a newer one has its manifest. With several processes
+  the first one alone writes manifests and deletes.
+
   Args:
     workdir: of the run.
-    max_to_keep: newest steps that are kept; None keeps all.
+    max_to_keep: newest steps that are kept, besides the best one (see
+      `saved_steps.score`); None keeps all.
+    keep_period: multiples of it are kept too; 0: none are.
   """
 
-  def __init__(self, workdir: pathlib.Path, max_to_keep: int | None = None):
-    self._manager = ocp.CheckpointManager(
-      _directory(workdir).absolute(),
-      options=ocp.CheckpointManagerOptions(max_to_keep=max_to_keep),
-    )
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    max_to_keep: int | None = None,
+    keep_period: int = 0,
+  ):
+    self.saved_step: int | None = None  # The newest that is known to be whole.
+    self._directory = _directory(workdir).absolute()
+    self._policy = {"max_to_keep": max_to_keep, "keep_period": keep_period}
+    self._finishing: threading.Thread | None = None
+    if jax.process_index() == 0:
+      self._directory.mkdir(parents=True, exist_ok=True)
+    for name in ("absl", "asyncio"):
+      logging.getLogger(name).addFilter(_not_of_a_failed_save)
+    self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
 
   def __enter__(self) -> "Checkpoints":
     return self
 
   def __exit__(self, *exc_info: object) -> None:
-    self._manager.close()  # Waits for the save that is under way.
+    self.wait()
+    self._writer.close()
+    if jax.process_index() == 0:
+      self._remove_leftovers()
 
-  def latest_step(self) -> int | None:
-    """The newest step that is whole."""
-    return self._manager.latest_step()
+  def wait(self) -> None:
+    """Waits for the save that is under way, its manifest included."""
+    if self._finishing is not None:
+      self._finishing.join()
+      self._finishing = None
 
   def save(self, step: int, state: TrainState, run: dict[str, Any]) -> None:
-    """Saves a step, unless it is there; returns before it is on disk."""
-    if step in self._manager.all_steps():
+    """Saves a step, unless it is there; returns before it is on disk.
+
+    Args:
+      step: updates done.
+      state: all of it; may be donated afterwards.
+      run: the `run` item.
+    """
+    self.wait()
+    if not _decided_by_first_process(lambda: self._may_save(step, state)):
       return
-    arguments = ocp.args.Composite(
-      state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)
+    items = ocp.args.Composite(
+      state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(dict(run))
     )
-    self._manager.save(step, args=arguments)
+    try:
+      self._writer.save(self._directory / str(step), args=items)
+    except Exception as error:  # Of many kinds; the training is worth more.
+      self._failed(step, error)
+      return
+    self._finishing = threading.Thread(target=self._finish, args=(step,))
+    self._finishing.start()
+
+  def resume(
+    self,
+    shapes: TrainState,
+    shardings: TrainState,
+    *,
+    fits: Callable[[dict[str, Any]], None] = lambda run: None,
+    strict: bool = False,
+  ) -> Resumed | None:
+    """Restores the newest step that is whole, telling which ones are not.
+
+    Args:
+      shapes: the state's shapes and dtypes (`ShapeDtypeStruct`s).
+      shardings: where its arrays shall lie.
+      fits: raises an InputError if a `run` item is another experiment's.
+      strict: refuse instead of passing over a bad step.
+
+    Returns:
+      None if there is no step to go on from.
+
+    Raises:
+      InputError: from `fits`; with `strict`, the newest step is bad.
+    """
+    passed_over: set[int] = set()
+    while True:
+      step = _decided_by_first_process(
+        lambda: saved_steps.choose_step(
+          self._directory, strict=strict, passed_over=passed_over
+        )
+      )
+      if step is None:
+        return None
+      path = self._directory / str(step)
+      try:
+        with _explained(path):
+          run = saved_steps.read_run(self._directory, step)
+        fits(run)
+        with _explained(path):
+          state = self.restore(step, shapes, shardings)
+      except _UnreadableError as error:
+        # Other processes may have read it: then all must stop.
+        if strict or jax.process_count() > 1:
+          raise
+        log.warning(f"warning: {error} passing over step {step}")
+        passed_over.add(step)
+        continue
+      self.saved_step = step
+      return Resumed(step, run, state)
 
   def restore(
     self, step: int, shapes: TrainState, shardings: TrainState
   ) -> TrainState:
-    """Reads a step.
+    """Reads a step without looking at its digests.
 
     Args:
       step: which.
@@ -83,8 +201,76 @@ class Checkpoints:
     like = jax.tree.map(
       lambda s, sharding: s.update(sharding=sharding), shapes, shardings
     )
-    arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-    return self._manager.restore(step, args=arguments)["state"]
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+    return self._writer.restore(self._directory / str(step), args=items)[
+      "state"
+    ]
+
+  def _may_save(self, step: int, state: TrainState) -> bool:
+    try:
+      return self._prepare(step, state)
+    except OSError as error:
+      self._failed(step, error)
+      return False
+
+  def _prepare(self, step: int, state: TrainState) -> bool:
+    """Whether to save a step now; clears the way for it."""
+    if step == self.saved_step:
+      return False
+    self._remove_leftovers()
+    path = self._directory / str(step)
+    if path.exists() or path.is_symlink():
+      bad = saved_steps.problems(self._directory, step)
+      if not bad:
+        self.saved_step = step
+        return False
+      log.warning(f"warning: {bad[0]}; step {step} is saved anew")
+      saved_steps.remove(self._directory, path.name)
+    # A tenth more: metadata, and files that outlive their merging.
+    needed = int(1.1 * _num_bytes(state)) + _MIB
+    free = shutil.disk_usage(self._directory).free
+    if free < needed:
+      log.warning(
+        f"warning: {self._directory}: step {step} is not saved: it needs "
+        f"{needed / _MIB:,.1f} MiB, and {free / _MIB:,.1f} MiB are free"
+      )
+    return free >= needed
+
+  def _finish(self, step: int) -> None:
+    """Waits for Orbax, writes the manifest, deletes what is not kept."""
+    try:
+      self._writer.wait_until_finished()
+      if jax.process_index() == 0:
+        manifest.write(self._directory / str(step), step)
+    except Exception as error:
+      self._failed(step, error)
+      return
+    self.saved_step = step
+    try:
+      if jax.process_index() == 0:
+        self._delete_old()
+    except Exception as error:
+      log.warning(f"warning: old checkpoints are not deleted: {_line(error)}")
+
+  def _delete_old(self) -> None:
+    scores = saved_steps.scores(self._directory)
+    for step in saved_steps.expendable(scores, **self._policy):
+      saved_steps.remove(self._directory, str(step))
+
+  def _remove_leftovers(self) -> None:
+    try:
+      for name in saved_steps.remove_leftovers(self._directory):
+        log.info(f"{self._directory / name}: deleted, it was half-written")
+    except OSError as error:
+      log.warning(f"warning: {self._directory}: {_line(error)}")
+
+  def _failed(self, step: int, error: Exception) -> None:
+    log.error(
+      f"error: {self._directory / str(step)}: not saved: {_line(error)}; "
+      "training goes on"
+    )
+    if jax.process_index() == 0:
+      saved_steps.discard(self._directory, step)
 
 
 class Trained(NamedTuple):
@@ -109,21 +295,24 @@ class Trained(NamedTuple):
 
 def load(
   workdir: pathlib.Path,
-  step: int | None = None,
+  step: int | str | None = None,
   place: Callable[[Weights], Weights] | None = None,
 ) -> Trained:
   """Reads what inference needs of a checkpoint; no optimiser is built.
 
   Args:
     workdir: of the run.
-    step: which checkpoint; None takes the newest.
+    step: which checkpoint, or "best"; None takes the newest that is whole.
     place: from the weights' shapes to their shardings; None: this process's
       first device has all.
 
   Raises:
-    InputError: there is no such checkpoint.
+    InputError: there is no such checkpoint, or it is damaged.
   """
-  step = _find_step(workdir, step)
+  asked = step
+  step = _decided_by_first_process(
+    lambda: saved_steps.find_step(workdir, asked)
+  )
   run = read_run(workdir, step)
   source = str(_directory(workdir) / str(step))
   config = ml_collections.ConfigDict(run["config"])
@@ -142,7 +331,7 @@ def load(
     shapes,
     place(shapes) if place else everywhere,
   )
-  with ocp.PyTreeCheckpointer() as reader:
+  with _explained(source), ocp.PyTreeCheckpointer() as reader:
     restored = reader.restore(
       (_directory(workdir) / str(step) / "state").absolute(),
       args=ocp.args.PyTreeRestore(
@@ -159,9 +348,7 @@ def load(
 
 def read_run(workdir: pathlib.Path, step: int) -> dict[str, Any]:
   """The `run` item of a checkpoint."""
-  path = (_directory(workdir) / str(step)).absolute()
-  with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-    return reader.restore(path / "run")
+  return saved_steps.read_run(_directory(workdir), step)
 
 
 def check_same_contract(
@@ -195,23 +382,49 @@ def check_same_contract(
 def changed_keys(
   earlier: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, str]:
-  """The configuration keys that differ between two `run` items.
+  """What differs between two `run` items, of configuration and data set.
 
   Returns:
-    From `config.<key>` to a text with both values.
+    From `config.<key>` or `dataset.<key>` to a text with both values.
   """
-  before, now = (
-    traverse_util.flatten_dict(r["config"], sep=".") for r in (earlier, run)
-  )
+  before, now = _keys_that_count(earlier), _keys_that_count(run)
   return {
-    f"config.{key}": f"{before.get(key)} there, {now.get(key)} here"
+    key: f"{before.get(key)} there, {now.get(key)} here"
     for key in sorted(before | now)
     if before.get(key) != now.get(key)
   }
 
 
-def check_same_shapes(changed: dict[str, str], workdir: pathlib.Path) -> None:
-  """Refuses to resume with a configuration that has arrays of other shapes.
+def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
+  config = dict(run["config"])
+  # Not given means: one evaluation, at the end.
+  config["eval_interval"] = config["eval_interval"] or config["epochs"]
+  parts = {"config": config, "dataset": run["dataset"]}
+  return traverse_util.flatten_dict(parts, sep=".")
+
+
+def take_over(run: dict[str, Any], earlier: dict[str, Any], step: int) -> None:
+  """Carries the history of a run into the `run` item of its continuation.
+
+  Args:
+    run: changed in place.
+    earlier: of the checkpoint that it goes on from.
+    step: of that checkpoint.
+  """
+  changed = changed_keys(earlier, run)
+  for key, values in changed.items():
+    log.info(f"changed since: {key} ({values})")
+  run["changes"] = list(earlier["changes"])
+  if changed:
+    run["changes"].append({"step": step, "keys": changed})
+  run["evaluation"] = earlier["evaluation"]
+  # With another bound, what ended the run need not end it any more.
+  same_bound = "config.early_stop_train_accuracy" not in changed
+  run["ended"] = earlier["ended"] if same_bound else None
+
+
+def check_same_run(changed: dict[str, str], workdir: pathlib.Path) -> None:
+  """Refuses to resume with another network, other data or another order.
 
   Args:
     changed: from `changed_keys`.
@@ -220,15 +433,15 @@ def check_same_shapes(changed: dict[str, str], workdir: pathlib.Path) -> None:
   Raises:
     InputError: lists the keys that differ.
   """
-  shaping = [
+  contract = [
     f"{key} ({values})"
     for key, values in changed.items()
-    if key.startswith("config.model.") or key == "config.global_batch_size"
+    if key.startswith(_CONTRACT)
   ]
-  if shaping:
+  if contract:
     raise InputError(
       f"{workdir}: cannot resume with another configuration: "
-      f"{', '.join(shaping)}; choose another --workdir."
+      f"{', '.join(contract)}; choose another --workdir."
     )
 
 
@@ -263,27 +476,58 @@ def describe_run(
     "versions": {name: _version(name) for name in PACKAGES},
     "git_commit": _git_commit(),
     "evaluation": None,
+    "changes": [],  # of keys, at a resume
+    "ended": None,  # why, if for good
   }
 
 
 def _directory(workdir: pathlib.Path) -> pathlib.Path:
-  return pathlib.Path(workdir) / "checkpoints"
+  return saved_steps.directory_of(workdir)
 
 
-def _find_step(workdir: pathlib.Path, step: int | None) -> int:
-  directory = _directory(workdir)
-  steps = sorted(int(p.name) for p in directory.glob("*") if p.name.isdecimal())
-  if not steps:
-    raise InputError(
-      f"{directory}: no checkpoint there; train one with python -m "
-      f"hrm_jax.train --config=FILE --workdir={workdir}."
-    )
-  if step is None:
-    return steps[-1]
-  if step not in steps:
-    have = ", ".join(map(str, steps))
-    raise InputError(f"{directory}: no step {step} there; it has {have}.")
-  return step
+@contextlib.contextmanager
+def _explained(path: str | pathlib.Path) -> Iterator[None]:
+  """Turns what Orbax raises into one line that names the checkpoint."""
+  try:
+    yield
+  except Exception as error:  # Of many kinds: Orbax, TensorStore, JAX.
+    raise _UnreadableError(
+      f"{path}: its digests are right, yet it cannot be read: {_line(error)}."
+    ) from error
+
+
+def _line(error: Exception) -> str:
+  """The error in one line: its beginning, and its end, which says why."""
+  text = console.printable(" ".join(str(error).split()))
+  if len(text) > 200:
+    text = f"{text[:70]} ... {text[-120:]}"
+  return f"{type(error).__name__}: {text}"
+
+
+def _decided_by_first_process(decide: Callable[[], int | None]) -> int | None:
+  """What process 0 decides, in all processes: they must do the same.
+
+  Digests are also computed once only. A number from 0, a bool or None.
+  """
+  if jax.process_count() == 1:
+    return decide()
+  decided = decide() if jax.process_index() == 0 else None
+  known = np.int32(-1 if decided is None else decided)
+  known = int(multihost_utils.broadcast_one_to_all(known))
+  return None if known < 0 else known
+
+
+def _num_bytes(state: TrainState) -> int:
+  return sum(
+    math.prod(leaf.shape) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(state)
+  )
+
+
+def _not_of_a_failed_save(record: logging.LogRecord) -> bool:
+  # `Checkpoints` says the same in one line, without the tracebacks.
+  source = record.pathname + record.getMessage()
+  return not (record.exc_info and "orbax" in source)
 
 
 def _version(package: str) -> str | None:
@@ -302,3 +546,7 @@ def _git_commit() -> str | None:
   except FileNotFoundError:
     return None
   return done.stdout.strip() if done.returncode == 0 else None
+
+
+if __name__ == "__main__":
+  console.run(checkpoint_cli.main)

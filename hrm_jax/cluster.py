@@ -50,6 +50,8 @@ def join(
       coordinator,
       num_processes,
       process_id,
+      # Whoever says who is who does not want a manager's word on devices.
+      cluster_detection_method="deactivate" if coordinator else None,
       heartbeat_timeout_seconds=heartbeat_timeout,
     )
   except (ValueError, RuntimeError) as error:

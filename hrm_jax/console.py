@@ -26,6 +26,35 @@ class InputError(Exception):
   """
 
 
+class RunError(Exception):
+  """A run cannot go on; the message is one clear line.
+
+  Attributes:
+    exit_code: of the command.
+  """
+
+  exit_code = 1
+
+
+def printable(text: str) -> str:
+  """Escapes what would move the cursor or command the terminal.
+
+  For names that come from data: a line that shows one stays one line, and
+  says what it holds.
+  """
+  return "".join(
+    c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+  )
+
+
+class _OneLine(logging.Formatter):
+  """Whatever a message quotes, it cannot pass for several."""
+
+  def formatMessage(self, record: logging.LogRecord) -> str:
+    record.message = printable(record.message)
+    return super().formatMessage(record)
+
+
 class _LinesAboveTheBars(logging.StreamHandler):
   """Writes lines to stderr without tearing the progress bars there."""
 
@@ -36,7 +65,7 @@ class _LinesAboveTheBars(logging.StreamHandler):
 def set_up_logging() -> None:
   """Sends the project's own log lines to stderr, and mutes chatty ones."""
   handler = _LinesAboveTheBars(sys.stderr)
-  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  handler.setFormatter(_OneLine("%(asctime)s %(message)s", "%H:%M:%S"))
   log.handlers[:] = [handler]
   log.setLevel(logging.INFO)
   log.propagate = False
@@ -53,16 +82,22 @@ def quiet_unless(talks: bool) -> None:
 
 
 def run(main: Callable[[], Any]) -> None:
-  """Runs a command's `main` and exits: 0, or 2 after a one-line error."""
+  """Runs a command's `main` and exits: 0, or 2 after a one-line error.
+
+  A `RunError` has an exit code of its own.
+  """
   set_up_logging()
   # Unwind as an interrupt does, so that no half-written file stays behind.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   try:
     main()
   except InputError as error:
-    line = " ".join(str(error).split())
+    line = printable(" ".join(str(error).split()))
     print(f"error: {line}", file=sys.stderr)
     sys.exit(2)
+  except RunError as error:
+    print(f"error: {printable(str(error))}", file=sys.stderr)
+    sys.exit(error.exit_code)
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     sys.exit(130)

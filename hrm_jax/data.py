@@ -27,6 +27,8 @@ from hrm_jax.puzzle import Batch
 # One thread keeps ahead of any device; more only contend for the interpreter
 # lock. A batch of ARC is 5.5 MB, so a short queue.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
+# Evaluation takes long over a batch, and its batches may be large.
+_READ_FEW_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
 # Visits drawn at once: small groups share the cost of making a generator.
 _VISITS_PER_BLOCK = 8192
@@ -152,7 +154,20 @@ class TrainData:
     read = functools.partial(self._read, iteration, rows)
     return _read_ahead(read, start, self.batches_in(iteration))
 
+  def examples(self, step: int) -> tuple[str, np.ndarray]:
+    """Which examples batch `step` is made of: the set's name, and [B] int64."""
+    iteration, index = self.locate(step)
+    example_set, examples, _ = self._choose(iteration, index)
+    return example_set.name, examples
+
   def _read(self, iteration: int, rows: slice, index: int) -> Batch:
+    example_set, examples, puzzles = self._choose(iteration, index)
+    return _collate(self._split, example_set, examples[rows], puzzles[rows])
+
+  def _choose(
+    self, iteration: int, index: int
+  ) -> tuple[ExampleSet, np.ndarray, np.ndarray]:
+    """The set, the examples and their puzzles of a batch of an iteration."""
     number, place = 0, index
     while place >= self._visits[number].batches_in(iteration):
       place -= self._visits[number].batches_in(iteration)
@@ -166,7 +181,7 @@ class TrainData:
       examples, puzzles = _draw_examples(rng, example_set, puzzles)
       # Only the last puzzle can be cut: that leaves a random part of it.
       examples, puzzles = examples[: self._size], puzzles[: self._size]
-    return _collate(self._split, example_set, examples[rows], puzzles[rows])
+    return example_set, examples, puzzles
 
 
 class _Visits:
@@ -306,11 +321,22 @@ class EvaluationData:
     self._examples = [
       min(len(s.inputs), limit or len(s.inputs)) for s in split.sets
     ]
+    self._limit = limit
     names = [s.name for s in split.sets]
     self.examples_by_set = dict(zip(names, self._examples, strict=True))
     self._batches = [-(-n // batch_size) for n in self._examples]
     self.num_examples = sum(self._examples)
     self.num_batches = sum(self._batches)
+
+  def chunked(self, batches: int) -> "EvaluationData":
+    """The same examples in larger batches, of about the same size each.
+
+    Args:
+      batches: at most so many batches of this size become one.
+    """
+    largest = max(self._batches)  # At least 1: a split has no empty set.
+    size = -(-largest // -(-largest // batches)) * self.batch_size
+    return EvaluationData(self.split, batch_size=size, limit=self._limit)
 
   def examples_in(self, rows: slice) -> dict[str, int]:
     """Examples that stand in some rows of the batches, by the set's name."""
@@ -346,7 +372,7 @@ class EvaluationData:
   def batches(self, rows: slice = _ALL_ROWS) -> Iterator[EvaluationBatch]:
     """Yields every batch in order, as `batch` returns it, reading ahead."""
     read = functools.partial(self.batch, rows=rows)
-    return _read_ahead(read, 0, self.num_batches)
+    return _read_ahead(read, 0, self.num_batches, _READ_FEW_AHEAD)
 
 
 def _collate(
@@ -410,11 +436,14 @@ def _generator(seed: int, stream: int, *place: int) -> np.random.Generator:
 
 
 def _read_ahead(
-  read: Callable[[int], Any], start: int, stop: int
+  read: Callable[[int], Any],
+  start: int,
+  stop: int,
+  options: grain.ReadOptions = _READ_AHEAD,
 ) -> Iterator[Any]:
   """Yields read(start) .. read(stop - 1) while a thread prepares the next."""
   numbers = grain.MapDataset.range(start, stop)
-  items = iter(numbers.map(read).to_iter_dataset(_READ_AHEAD))
+  items = iter(numbers.map(read).to_iter_dataset(options))
   try:
     yield from items
   finally:

@@ -3,8 +3,9 @@
   python -m hrm_jax.evaluate --workdir=runs/sudoku-mini
 
 Every example counts once; the last batch is padded and the padding masked, but
-for `q_halt_loss`, which sums over padding rows too, as in the reference. The
-last line of stdout is one JSON object.
+for `q_halt_loss`, which with `halt="full"` sums over padding rows too, as in
+the reference. With `halt="act"` padding is not thought about, and counts
+nowhere. The last line of stdout is one JSON object.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import contextlib
 import functools
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,6 +29,8 @@ from hrm_jax import (
   losses,
   metrics,
   path_score,
+  refill,
+  saved_steps,
   sharding,
 )
 from hrm_jax.console import InputError, log
@@ -34,7 +38,13 @@ from hrm_jax.data import EvaluationBatch, EvaluationData
 from hrm_jax.dataset import open_split
 from hrm_jax.model import HRM
 from hrm_jax.predictions import PredictionFiles
-from hrm_jax.step import Loss, Weights, solve
+from hrm_jax.step import (
+  Loss,
+  Weights,
+  gather_puzzle_rows,
+  solve,
+  solve_queue,
+)
 
 
 def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
@@ -59,27 +69,105 @@ def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
     halt=halt,
     observe=lambda output: losses.sequence_correct(output.logits, labels),
   )
-  output = answer.output
+  sums = _score(answer.output, answer.steps, labels, loss)
+  counted = _counted(labels)[None]
+  by_segment = (answer.trace & counted).sum(-1, dtype=jnp.int32)
+  return sums, by_segment, _to_save(answer.output, with_logits=True)
+
+
+def eval_chunk(
+  weights: Weights,
+  chunk,
+  waiting: jax.Array,
+  *,
+  model: HRM,
+  loss: Loss,
+  mesh: Mesh,
+  batches: int,
+  with_logits: bool,
+):
+  """Thinks about several batches, each row halting by itself, and scores them.
+
+  Each device works through its share of the chunk as a queue, see `refill`.
+
+  Args:
+    weights: trained weights.
+    chunk: `batches` times B puzzles, padding included.
+    waiting: [batches * B] bool, which of them are puzzles; padding, which
+      comes last, is not thought about and counts nowhere.
+    model: the network.
+    loss: which loss.
+    mesh: the devices.
+    batches: so many times more puzzles than rows to think about them.
+    with_logits: whether the answers hold the logits, V numbers a cell.
+
+  Returns:
+    As `eval_step`, over the chunk.
+  """
+
+  def keep(output, steps, now):
+    def of_row(*row):
+      return _score(*jax.tree.map(lambda leaf: leaf[None], row), loss)
+
+    sums = jax.vmap(of_row)(output, steps, now["labels"])
+    return sums, _to_save(output, with_logits=with_logits)
+
+  def work_through(weights, puzzles, waiting):
+    return solve_queue(
+      model,
+      weights,
+      puzzles,
+      waiting.sum(dtype=jnp.int32),
+      num_rows=len(waiting) // batches,
+      keep=keep,
+      observe=lambda output, now: losses.sequence_correct(
+        output.logits, now["labels"]
+      ),
+    )
+
+  # The table may be large, and lie in parts: devices get the rows they need.
+  rows = gather_puzzle_rows(model, weights, chunk["puzzle_identifiers"])
+  answers = sharding.on_each_device(work_through, mesh)(
+    weights._replace(puzzle_table=None),
+    {**chunk, "puzzle_rows": rows},
+    waiting,
+  )
+  per_puzzle, to_save = answers.kept
+  sums = jax.tree.map(lambda leaf: leaf.sum(0), per_puzzle)
+  counted = _counted(chunk["labels"])[:, None]
+  by_segment = (answers.trace & counted).sum(0, dtype=jnp.int32)
+  return sums, by_segment, to_save
+
+
+def _score(output, steps, labels, loss: Loss) -> dict[str, jax.Array]:
+  """Metric sums over rows that have all come to their end."""
   _, sums = losses.loss_and_metrics(
     output.logits,
     output.q_halt_logits,
     output.q_continue_logits,
     None,
     labels=labels,
-    halted=jnp.ones_like(answer.steps, bool),
-    steps=answer.steps,
+    halted=jnp.ones_like(steps, bool),
+    steps=steps,
     loss_type=loss.loss_type,
     q_weight=loss.q_weight,
   )
-  counted = jnp.any(labels >= 0, axis=-1)[None]
-  by_segment = (answer.trace & counted).sum(-1, dtype=jnp.int32)
+  return sums
+
+
+def _counted(labels: jax.Array) -> jax.Array:
+  return jnp.any(labels >= 0, axis=-1)
+
+
+def _to_save(output, *, with_logits: bool) -> dict[str, jax.Array]:
   answers = {
     "predictions": jnp.argmax(output.logits, -1).astype(jnp.int32),
-    "logits": output.logits.astype(jnp.float32),
     "q_halt_logits": output.q_halt_logits,
     "q_continue_logits": output.q_continue_logits,
   }
-  return sums, by_segment, answers
+  if with_logits:
+    answers["logits"] = output.logits.astype(jnp.float32)
+  return answers
 
 
 class Evaluator:
@@ -90,20 +178,44 @@ class Evaluator:
     loss: which loss.
     mesh: the devices.
     halt: "full" or "act", see `act.run_segments`.
+    refills: with "act", whether a row that halts takes the next puzzle;
+      otherwise it waits for the slowest row of its batch, for the same answer.
   """
 
-  def __init__(self, model: HRM, loss: Loss, mesh: Mesh, *, halt: str):
+  def __init__(
+    self,
+    model: HRM,
+    loss: Loss,
+    mesh: Mesh,
+    *,
+    halt: str,
+    refills: bool = True,
+  ):
     if halt not in act.HALT_MODES:
       raise InputError(
         f"config.eval.halt: expected one of {', '.join(act.HALT_MODES)}, got "
         f"'{halt}'."
       )
     self._mesh, self._halt = mesh, halt
+    self._refills = refills and halt == "act"
+    settings = {"model": model, "loss": loss}
     everywhere, by_row = sharding.replicated(mesh), sharding.by_row(mesh)
-    self._step = jax.jit(
-      functools.partial(eval_step, model=model, loss=loss, halt=halt),
-      out_shardings=(everywhere, everywhere, by_row),
-    )
+    out_shardings = (everywhere, everywhere, by_row)
+    if self._refills:
+      self._step = jax.jit(
+        functools.partial(eval_chunk, **settings, mesh=mesh),
+        static_argnames=("batches", "with_logits"),
+        out_shardings=out_shardings,
+      )
+    else:
+      self._step = jax.jit(
+        functools.partial(eval_step, **settings, halt=halt),
+        out_shardings=out_shardings,
+      )
+
+  def in_chunks(self, data: EvaluationData) -> EvaluationData:
+    """The same examples in the batches in which they go to the devices."""
+    return data.chunked(refill.PUZZLES_PER_ROW) if self._refills else data
 
   def __call__(
     self,
@@ -112,6 +224,7 @@ class Evaluator:
     *,
     step: int,
     predictions: PredictionFiles | None = None,
+    after_batch: Callable[[], None] = lambda: None,
   ) -> dict[str, Any]:
     """Evaluates every example of `data` once.
 
@@ -122,6 +235,7 @@ class Evaluator:
       data: the batches; their size divides over the devices.
       step: of the weights, for the record.
       predictions: where to write the answers, if anywhere.
+      after_batch: called after each; may raise to end the evaluation.
 
     Returns:
       `sets`: metrics by set name, for mazes with `path_accuracy`, the share of
@@ -133,12 +247,16 @@ class Evaluator:
     by_segment = 0
     mazes = path_score.holds_mazes(data.split)
     right_paths = dict.fromkeys(data.examples_by_set, 0) if mazes else {}
-    mine = sharding.local_rows(self._mesh, data.batch_size)
-    todo = sum(data.examples_in(mine).values())
-    self._compile(weights, data, mine)
+    chunks = self.in_chunks(data)
+    mine = sharding.local_rows(self._mesh, chunks.batch_size)
+    todo = sum(chunks.examples_in(mine).values())
+    settings = self._settings(
+      chunks.batch_size // data.batch_size, predictions is not None
+    )
+    self._compile(weights, chunks, mine, settings)
     began = time.perf_counter()
     with console.Progress("evaluate", todo, unit="puzzles") as bar:
-      for asked, result in self._results(weights, data, mine):
+      for asked, result in self._results(weights, chunks, mine, settings):
         name, n = asked.set_name, len(asked.rows)
         sums, right, answers = result
         totals[name] = _add(totals.get(name), jax.device_get(sums))
@@ -153,6 +271,7 @@ class Evaluator:
           columns = {k: v[:n] for k, v in {**asked.batch, **answers}.items()}
           predictions.write(name, {"rows": asked.rows, **columns})
         bar.advance(n)
+        after_batch()
     for name, right in cluster.sum_over_processes(right_paths).items():
       totals[name]["path_accuracy"] = right
     seconds = time.perf_counter() - began
@@ -167,22 +286,43 @@ class Evaluator:
     }
 
   def _compile(
-    self, weights: Weights, data: EvaluationData, mine: slice
+    self,
+    weights: Weights,
+    chunks: EvaluationData,
+    mine: slice,
+    settings: dict[str, Any],
   ) -> None:
-    batch = self._put(data.batch(0, mine), data)
-    self._step.lower(weights, batch).compile()
+    arguments = self._put(chunks.batch(0, mine), chunks)
+    self._step.lower(weights, *arguments, **settings).compile()
 
-  def _put(self, asked: EvaluationBatch, data: EvaluationData):
-    return sharding.put_rows(asked.batch, self._mesh, data.batch_size)
+  def _settings(self, batches: int, with_logits: bool) -> dict[str, Any]:
+    """What `_step` must know before it is compiled."""
+    if not self._refills:
+      return {}
+    return {"batches": batches, "with_logits": with_logits}
 
-  def _results(self, weights: Weights, data: EvaluationData, mine: slice):
+  def _put(self, asked: EvaluationBatch, chunks: EvaluationData):
+    """A batch on the devices, as the arguments of `_step`."""
+    arguments = (asked.batch,)
+    if self._refills:
+      waiting = np.arange(len(asked.batch["inputs"])) < len(asked.rows)
+      arguments = (asked.batch, waiting)
+    return sharding.put_rows(arguments, self._mesh, chunks.batch_size)
+
+  def _results(
+    self,
+    weights: Weights,
+    chunks: EvaluationData,
+    mine: slice,
+    settings: dict[str, Any],
+  ):
     """Yields batches with their results, one step late.
 
     The device works on the next batch while the host reads the last.
     """
     pending = None
-    for asked in data.batches(mine):
-      result = self._step(weights, self._put(asked, data))
+    for asked in chunks.batches(mine):
+      result = self._step(weights, *self._put(asked, chunks), **settings)
       if pending is not None:
         yield pending
       pending = asked, result
@@ -204,7 +344,17 @@ def save_predictions(
   data: EvaluationData,
   mesh: Mesh,
 ) -> contextlib.AbstractContextManager[PredictionFiles | None]:
-  """`PredictionFiles.maybe` for the rows of this process."""
+  """`PredictionFiles.maybe` for the rows of this process.
+
+  Args:
+    wanted: whether to write at all; else yields None.
+    workdir: of the run.
+    step: of the weights.
+    split: name of what will be evaluated.
+    data: as `Evaluator.in_chunks` returns it: its batches say which rows are
+      this process's.
+    mesh: the devices.
+  """
   mine = sharding.local_rows(mesh, data.batch_size)
   return PredictionFiles.maybe(
     wanted,
@@ -234,7 +384,11 @@ def main() -> None:
   )
   add = parser.add_argument
   add("--workdir", type=pathlib.Path, required=True, help="of the run")
-  add("--step", type=int, help="which checkpoint; default: the newest")
+  add(
+    "--step",
+    type=saved_steps.step_argument,
+    help="which checkpoint, or 'best'; default: the newest",
+  )
   add("--data", type=pathlib.Path, help="default: what it was trained on")
   add("--split", default="test", help="default: test")
   add("--halt", choices=act.HALT_MODES, help="default: the config's eval.halt")
@@ -273,7 +427,12 @@ def main() -> None:
     f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
   )
   with save_predictions(
-    args.save_predictions, args.workdir, trained.step, args.split, data, mesh
+    args.save_predictions,
+    args.workdir,
+    trained.step,
+    args.split,
+    evaluator.in_chunks(data),
+    mesh,
   ) as predictions:
     result = evaluator(
       trained.weights, data, step=trained.step, predictions=predictions

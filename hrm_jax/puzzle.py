@@ -112,8 +112,8 @@ def metadata_from_json(value: dict, source: str) -> DatasetMetadata:
     item = value[field.name]
     nullable = optional or field.name == "ignore_label_id"
     if field.name == "sets":
-      good = isinstance(item, list) and all(isinstance(s, str) for s in item)
-      expected = "a list of names"
+      good = isinstance(item, list) and all(map(_is_file_name, item))
+      expected = "a list of names that can begin a file's"
     elif field.name == "mean_puzzle_examples":
       good = isinstance(item, int | float) and item is not True and item > 0
       expected = "a positive number"
@@ -128,6 +128,17 @@ def metadata_from_json(value: dict, source: str) -> DatasetMetadata:
       )
     known[field.name] = tuple(item) if field.name == "sets" else item
   return DatasetMetadata(**known)
+
+
+def _is_file_name(name: object) -> bool:
+  """Whether a set may be called so: its files are <name>__<field>.npy."""
+  return (
+    isinstance(name, str)
+    and 0 < len(name) <= 100
+    and name.isprintable()
+    and name[0] not in ".-"
+    and not set(name) & set("/\\:")
+  )
 
 
 def read_metadata(root: str | pathlib.Path, split: str) -> DatasetMetadata:

@@ -8,9 +8,11 @@ import jax
 import ml_collections
 from jax.sharding import Mesh
 
-from hrm_jax import losses, optim, puzzle, sharding, sparse_embedding, step
+from hrm_jax import losses, optim, sharding, sparse_embedding, step
 from hrm_jax.console import InputError
 from hrm_jax.model import HRM
+
+ON_NONFINITE = ("stop", "rollback", "skip")
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -22,11 +24,22 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
   at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
   at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
+  at_least |= {"keep_period": 0, "watchdog_seconds": 0}
+  at_least |= {"updates_per_dispatch": 1}
   for key, least in at_least.items():
     if config[key] < least:
       raise InputError(
         f"config.{key}: expected at least {least}, got {config[key]}."
       )
+  if config.max_to_keep is not None and config.max_to_keep < 1:
+    raise InputError(
+      f"config.max_to_keep: expected at least 1, got {config.max_to_keep}."
+    )
+  if config.on_nonfinite not in ON_NONFINITE:
+    raise InputError(
+      f"config.on_nonfinite: expected one of {', '.join(ON_NONFINITE)}, got "
+      f"'{config.on_nonfinite}'."
+    )
   for key in ("beta1", "beta2"):
     if not 0 <= config[key] < 1:
       raise InputError(
@@ -80,7 +93,8 @@ def make_train_step(
   loss: step.Loss,
   mesh: Mesh,
   shardings: step.TrainState,
-) -> Callable[[step.TrainState, puzzle.Batch], Any]:
+  update: Callable[..., Any] = step.train_step,
+) -> Callable[[step.TrainState, Any], Any]:
   """`step.train_step`, jitted for a mesh; it donates the state.
 
   The state leaves as it came in, so the second update finds the program of
@@ -92,11 +106,10 @@ def make_train_step(
     loss: which loss.
     mesh: the devices.
     shardings: laid out like the state.
+    update: `step.train_step` or `step.train_steps`.
   """
   return jax.jit(
-    functools.partial(
-      step.train_step, model=model, optimizers=optimizers, loss=loss
-    ),
+    functools.partial(update, model=model, optimizers=optimizers, loss=loss),
     donate_argnums=0,
     out_shardings=(shardings, sharding.replicated(mesh)),
   )

@@ -7,7 +7,7 @@ device works on rows of its own; the rows of the puzzle table are split over
 """
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -122,6 +122,12 @@ def local_rows(mesh: Mesh, batch_size: int) -> slice:
   return slice(min(r[0] for r in ranges), max(r[1] for r in ranges))
 
 
+def num_local_rows(mesh: Mesh) -> int:
+  """Devices of this process: rows it has of a batch with one per device."""
+  rows = local_rows(mesh, mesh.size)
+  return rows.stop - rows.start
+
+
 def put_rows(batch: Any, mesh: Mesh, batch_size: int) -> Any:
   """Assembles global arrays on the devices; returns at once.
 
@@ -145,19 +151,48 @@ def take_rows(array: jax.Array) -> np.ndarray:
   return np.concatenate(jax.device_get([parts[i] for i in sorted(parts)]))
 
 
+def on_each_device(function: Callable[..., Any], mesh: Mesh):
+  """The function, run by every device for its own rows alone.
+
+  No device waits for another inside, so loops may run longer on some.
+
+  Args:
+    function: from what is the same everywhere, and arrays split by row, to
+      arrays split by row; it sees the rows of one device.
+    mesh: the devices.
+
+  Returns:
+    A function of the same arguments, for all rows together.
+  """
+  rows = by_row(mesh).spec
+
+  def run(shared: Any, *by_row: Any) -> Any:
+    return jax.shard_map(
+      function,
+      mesh=mesh,
+      in_specs=(PartitionSpec(), *[rows] * len(by_row)),
+      out_specs=rows,
+      # The check wants loop states marked as differing from device to device.
+      check_vma=False,
+    )(shared, *by_row)
+
+  return run
+
+
 def prefetch(
-  batches: Iterable[Any], mesh: Mesh, batch_size: int
+  batches: Iterable[Any], mesh: Mesh, batch_size: int, *, num_ahead: int = 1
 ) -> Iterator[Any]:
-  """Yields batches on the devices, the next one already under way.
+  """Yields batches on the devices, the next ones already under way.
 
   Args:
     batches: as `put_rows` takes them.
     mesh: where they go.
     batch_size: rows of the global batch.
+    num_ahead: how many are under way while one is in use.
   """
   ahead = collections.deque()
   for batch in batches:
     ahead.append(put_rows(batch, mesh, batch_size))
-    if len(ahead) == 2:
+    if len(ahead) > num_ahead:
       yield ahead.popleft()
   yield from ahead

@@ -17,10 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrm_jax import act, checkpoint, console, step, sudoku
+from hrm_jax import act, checkpoint, console, refill, saved_steps, step, sudoku
 from hrm_jax.checkpoint import Trained
 from hrm_jax.console import InputError
+from hrm_jax.model import HRM, SegmentOutput
 from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch
+from hrm_jax.step import Weights
 
 EXAMPLE = (
   "python -m hrm_jax.solve --workdir=runs/sudoku-mini '.41..3.231....31'"
@@ -58,34 +60,72 @@ class Solution(NamedTuple):
 def solve(
   trained: Trained, puzzles: np.ndarray, *, halt: str, batch_size: int
 ) -> Iterator[Solution]:
-  """Solves puzzles, a batch at a time.
+  """Solves puzzles; yields the solutions in their order, as they come.
 
   Args:
     trained: a checkpoint of a Sudoku run.
     puzzles: [n, G] token ids.
-    halt: "full" or "act", see `act.run_segments`.
-    batch_size: rows that are solved together.
+    halt: "full" or "act", see `act.run_segments`. With "act" a row whose
+      puzzle is solved takes the next one, see `refill`.
+    batch_size: rows that think at a time.
   """
-  run = jax.jit(
-    functools.partial(
-      step.solve,
-      trained.model,
-      halt=halt,
-      observe=lambda output: jnp.argmax(output.logits, -1),
-    )
+  size, answer = batch_size, _answer_batch
+  if halt == "act":
+    batches = -(-len(puzzles) // batch_size)
+    size *= min(batches, refill.PUZZLES_PER_ROW)
+    answer = functools.partial(_answer_queue, num_rows=batch_size)
+  run = jax.jit(functools.partial(answer, trained.model))
+  pending = None
+  for start in range(0, len(puzzles), size):
+    rows = puzzles[start : start + size]
+    padded = _pad(rows, size, trained)
+    result = run(trained.weights, padded, np.int32(len(rows)))
+    if pending is not None:  # Read while the device works on the next.
+      yield from _solutions(*pending)
+    pending = rows, result
+  if pending is not None:
+    yield from _solutions(*pending)
+
+
+def _answer_batch(model: HRM, weights: Weights, batch: Batch, _):
+  """Segments [B], answers [B, segments, G] and q_halt [B], all rows alike."""
+  answer = step.solve(model, weights, batch, halt="full", observe=_tokens)
+  trace = jnp.moveaxis(answer.trace, 0, 1)
+  return answer.steps, trace, answer.output.q_halt_logits
+
+
+def _answer_queue(
+  model: HRM, weights: Weights, queue: Batch, count: jax.Array, *, num_rows: int
+):
+  """The same of the first `count` puzzles, each halting by itself."""
+  ids = queue["puzzle_identifiers"]
+  rows = step.gather_puzzle_rows(model, weights, ids)
+  answers = step.solve_queue(
+    model,
+    weights,
+    {**queue, "puzzle_rows": rows},
+    count,
+    num_rows=num_rows,
+    keep=lambda output, steps, puzzles: output.q_halt_logits,
+    observe=lambda output, puzzles: _tokens(output),
   )
-  for start in range(0, len(puzzles), batch_size):
-    rows = puzzles[start : start + batch_size]
-    answer = run(trained.weights, _pad(rows, batch_size, trained))
-    segments, trace = jax.device_get((answer.steps, answer.trace))
-    halting = jax.nn.sigmoid(answer.output.q_halt_logits)
-    for i, row in enumerate(rows):
-      yield Solution(row, trace[: segments[i], i], float(halting[i]))
+  return answers.steps, answers.trace, answers.kept
 
 
-def _pad(rows: np.ndarray, batch_size: int, trained: Trained) -> Batch:
+def _tokens(output: SegmentOutput) -> jax.Array:
+  return jnp.argmax(output.logits, -1)
+
+
+def _solutions(puzzles: np.ndarray, result) -> Iterator[Solution]:
+  steps, trace, q_halt = jax.device_get(result)
+  halting = jax.device_get(jax.nn.sigmoid(q_halt))
+  for i, puzzle in enumerate(puzzles):
+    yield Solution(puzzle, trace[i, : steps[i]], float(halting[i]))
+
+
+def _pad(rows: np.ndarray, size: int, trained: Trained) -> Batch:
   # One shape for all batches, so that one compiled program serves them.
-  missing = batch_size - len(rows)
+  missing = size - len(rows)
   inputs = np.pad(
     rows.astype(np.int32),
     ((0, missing), (0, 0)),
@@ -95,7 +135,7 @@ def _pad(rows: np.ndarray, batch_size: int, trained: Trained) -> Batch:
   return Batch(
     inputs=inputs,
     labels=np.full_like(inputs, IGNORE_LABEL_ID),
-    puzzle_identifiers=np.full(batch_size, blank, np.int32),
+    puzzle_identifiers=np.full(size, blank, np.int32),
   )
 
 
@@ -164,6 +204,15 @@ def show(solution: Solution, *, trace: bool) -> None:
   print(f"keeps the clues: {'yes' if facts['keeps_clues'] else 'no'}\n")
 
 
+def _with_progress(
+  solutions: Iterator[Solution], total: int
+) -> Iterator[Solution]:
+  with console.Progress("solve", total, unit="puzzles") as bar:
+    for solution in solutions:
+      yield solution
+      bar.advance()
+
+
 def main() -> None:
   """The command line."""
   parser = argparse.ArgumentParser(
@@ -174,7 +223,11 @@ def main() -> None:
   add = parser.add_argument
   add("puzzles", nargs="*", help="cells row by row, '.' or '0' for a blank")
   add("--workdir", type=pathlib.Path, required=True, help="of the run")
-  add("--step", type=int, help="which checkpoint; default: the newest")
+  add(
+    "--step",
+    type=saved_steps.step_argument,
+    help="which checkpoint, or 'best'; default: the newest",
+  )
   add("--file", type=pathlib.Path, help="a puzzle a line; default: stdin")
   add("--halt", choices=act.HALT_MODES, default="act", help="default: act")
   add(
@@ -190,6 +243,8 @@ def main() -> None:
   # Small sets get a small program; large ones the run's batch.
   batch_size = min(len(puzzles), trained.config.global_batch_size)
   solutions = solve(trained, puzzles, halt=args.halt, batch_size=batch_size)
+  if len(puzzles) > batch_size:
+    solutions = _with_progress(solutions, len(puzzles))
   if args.json:
     found = [solution.to_json() for solution in solutions]
     console.print_json({"step": trained.step, "puzzles": found})

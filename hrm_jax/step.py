@@ -5,6 +5,7 @@ that each can be held against the reference.
 """
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hrm_jax import act, losses, sparse_embedding
+from hrm_jax import act, finite, losses, refill, sparse_embedding
 from hrm_jax.act import Carry, Draws
 from hrm_jax.model import HRM, SegmentOutput
 from hrm_jax.puzzle import Batch
@@ -96,7 +97,7 @@ class SegmentResult(NamedTuple):
 
   Attributes:
     output: of the network.
-    target_q_continue: [B] float32, or None with one segment only.
+    target_q_continue: [B] float32, or None if nothing asks for it.
     loss: [] float32, summed over rows.
     sums: metric sums, see `losses.loss_and_metrics`.
   """
@@ -220,7 +221,7 @@ def forward_backward(
       halt_exploration_prob=model.halt_exploration_prob,
     )
     target = None
-    if model.halt_max_steps > 1:
+    if model.needs_next_segment:
       frozen = functools.partial(think, *lax.stop_gradient((params, rows)))
       target = act.bootstrap_target(
         frozen, output, steps, halt_max_steps=model.halt_max_steps
@@ -255,9 +256,25 @@ def forward_backward(
 
 
 def apply_gradients(
-  state: TrainState, gradients: Gradients, optimizers: Optimizers
-) -> tuple[TrainState, dict[str, jax.Array]]:
-  """Moves the weights; returns the new state and the norms of the move."""
+  state: TrainState,
+  gradients: Gradients,
+  optimizers: Optimizers,
+  *,
+  loss: jax.Array | float = 0.0,
+) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+  """Moves the weights, unless something is not finite.
+
+  Args:
+    state: before the update.
+    gradients: of this update.
+    optimizers: of the dense parameters and of the puzzle table.
+    loss: of this update; if it is not finite, weights and moments stay as
+      they are, as with gradients or moves that are not.
+
+  Returns:
+    The state with the weights moved; the norms of the move; and whether it
+    was made, [] bool.
+  """
   weights = state.weights
   updates, opt_state = optimizers.dense.update(
     gradients.params, state.opt_state, weights.params
@@ -271,17 +288,68 @@ def apply_gradients(
     row_updates, table_opt_state = optimizers.table.update(
       gradients.puzzle_rows, table_opt_state, table
     )
-    table = sparse_embedding.apply_sparse_updates(table, row_updates)
     norms["puzzle_emb_grad_norm"] = optax.tree.norm(gradients.puzzle_rows.rows)
     norms["puzzle_emb_update_norm"] = optax.tree.norm(row_updates.rows)
+  # A norm is finite only if all that it sums up is.
+  is_good = jnp.all(jnp.isfinite(jnp.stack([loss, *norms.values()])))
+  if table is not None:
+    ids = jnp.where(is_good, row_updates.ids, len(table))  # None of them.
+    table = sparse_embedding.apply_sparse_updates(
+      table, row_updates._replace(ids=ids)
+    )
   params = optax.apply_updates(weights.params, updates)
+  params, opt_state, table_opt_state = jax.tree.map(
+    lambda new, old: jnp.where(is_good, new, old),
+    (params, opt_state, table_opt_state),
+    (weights.params, state.opt_state, state.table_opt_state),
+  )
   state = state._replace(
     step=state.step + 1,
     weights=weights._replace(params=params, puzzle_table=table),
     opt_state=opt_state,
     table_opt_state=table_opt_state,
   )
-  return state, norms
+  return state, norms, is_good
+
+
+def train_steps(
+  state: TrainState, batches: Sequence[Batch], **settings: Any
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Several updates at once, the same as one after the other.
+
+  Args:
+    state: donate it.
+    batches: n of them, as `train_step` takes one.
+    **settings: of `train_step`.
+
+  Returns:
+    The new state; what `train_step` returns of each update, [n, ...].
+  """
+  update = functools.partial(train_step, **settings)
+  if len(batches) == 1:
+    state, sums = update(state, *batches)
+    return state, jax.tree.map(lambda leaf: leaf[None], sums)
+  stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
+  return lax.scan(update, state, stacked)
+
+
+class Examined(NamedTuple):
+  """All that must be finite in an update, what comes first first.
+
+  But for the weights and moments: those an update that fails leaves alone, so
+  they can be looked at later.
+
+  Attributes:
+    carry: before the update.
+    output: of the segment.
+    loss: [] float32.
+    gradients: of the loss.
+  """
+
+  carry: Carry
+  output: SegmentOutput
+  loss: jax.Array
+  gradients: Gradients
 
 
 def train_step(
@@ -294,6 +362,9 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One update: a segment for every row, then both optimisers.
 
+  An update in which something is not finite leaves the weights as they were;
+  rows whose states are lost take new puzzles.
+
   Args:
     state: donate it.
     batch: B new puzzles; B is the *global* batch size.
@@ -302,8 +373,53 @@ def train_step(
     loss: which loss.
 
   Returns:
-    The new state; this update's metric sums, norms and learning rate.
+    The new state; this update's metric sums, norms and learning rate; also
+    `is_good`, [] bool: whether all was finite, and `nonfinite`, [] int32: which
+    of `examined_names` is not, first of all, or -1.
   """
+  state, sums, examined, is_good = _update(
+    state, batch, model=model, optimizers=optimizers, loss=loss
+  )
+  sums["is_good"] = is_good
+  # Looked for only where there is something to find.
+  sums["nonfinite"] = lax.cond(
+    is_good, lambda _: jnp.int32(-1), finite.first_nonfinite, examined
+  )
+  return state, sums
+
+
+def examined_names(
+  state: TrainState, batch: Batch, **settings: Any
+) -> list[str]:
+  """What `nonfinite` of `train_step` counts; the arguments are the same."""
+  update = functools.partial(_update, **settings)
+  _, _, examined, _ = jax.eval_shape(update, state, batch)
+  return finite.names(examined)
+
+
+def name_nonfinite(state: TrainState, names: list[str], number: int) -> str:
+  """The name of what was not finite first in an update.
+
+  Args:
+    state: after the update, or a few later ones that failed as well.
+    names: from `examined_names`.
+    number: `nonfinite` of the update.
+  """
+  kept = {"weights": state.weights, "opt_state": state.opt_state}
+  found = int(jax.jit(finite.first_nonfinite)(kept))
+  if found >= 0:
+    return finite.names(kept)[found]
+  return names[number] if number >= 0 else "the move of the weights"
+
+
+def _update(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: HRM,
+  optimizers: Optimizers,
+  loss: Loss,
+) -> tuple[TrainState, dict[str, jax.Array], Examined, jax.Array]:
   draws = act.exploration_draws(
     jax.random.fold_in(state.key, state.step),
     batch["inputs"].shape[0],
@@ -312,9 +428,26 @@ def train_step(
   carry, gradients, segment = forward_backward(
     model, state.weights, state.carry, batch, draws, loss
   )
-  state, norms = apply_gradients(state, gradients, optimizers)
-  lr = optimizers.learning_rate(state.step)
-  return state._replace(carry=carry), {**segment.sums, **norms, "lr": lr}
+  new_state, norms, is_good = apply_gradients(
+    state, gradients, optimizers, loss=segment.loss
+  )
+  sums = {
+    **segment.sums,
+    **norms,
+    "lr": optimizers.learning_rate(new_state.step),
+  }
+  examined = Examined(
+    state.carry,
+    segment.output,
+    segment.loss,
+    gradients,
+  )
+  return (
+    new_state._replace(carry=act.halt_broken(carry)),
+    sums,
+    examined,
+    is_good,
+  )
 
 
 def solve(
@@ -334,25 +467,70 @@ def solve(
     halt: "full" or "act", see `act.run_segments`.
     observe: what to keep of the output after every segment.
   """
-  B = batch["inputs"].shape[0]
-  z_shape = (B, model.num_positions, model.hidden_size)
-  z_H, z_L = (
-    jnp.broadcast_to(z, z_shape) for z in initial_latents(model, weights)
+  ids = batch["puzzle_identifiers"]
+  segment = functools.partial(
+    _segment,
+    model,
+    weights,
+    inputs=batch["inputs"],
+    puzzle_rows=gather_puzzle_rows(model, weights, ids),
   )
-  rows = gather_puzzle_rows(model, weights, batch["puzzle_identifiers"])
-  variables = {
-    "params": weights.params,
-    "initial_states": weights.initial_states,
-  }
-
-  def segment(z_H, z_L):
-    return model.apply(variables, z_H, z_L, batch["inputs"], rows)
-
   return act.run_segments(
     segment,
-    z_H,
-    z_L,
+    *_starting_states(model, weights, len(ids)),
     halt_max_steps=model.halt_max_steps,
     halt=halt,
     observe=observe,
   )
+
+
+def solve_queue(
+  model: HRM,
+  weights: Weights,
+  puzzles: Mapping[str, jax.Array],
+  count: jax.Array,
+  *,
+  num_rows: int,
+  keep,
+  observe=lambda output, puzzles: (),
+) -> refill.Answers:
+  """Thinks about a queue of puzzles, each until it halts by itself.
+
+  Args:
+    model: the network.
+    weights: trained weights; the puzzle table is not read.
+    puzzles: N puzzles as in a batch, with their `puzzle_rows` [N, W], see
+      `gather_puzzle_rows`.
+    count: [] int32, how many of them, from the first on, to answer.
+    num_rows: B, puzzles that are thought about at a time.
+    keep: what to keep of each answer, see `refill.run_queue`.
+    observe: what to keep of the output after every segment.
+  """
+
+  def segment(z_H, z_L, now):
+    return _segment(model, weights, z_H, z_L, now["inputs"], now["puzzle_rows"])
+
+  return refill.run_queue(
+    segment,
+    puzzles,
+    count,
+    *_starting_states(model, weights, num_rows),
+    halt_max_steps=model.halt_max_steps,
+    keep=keep,
+    observe=observe,
+  )
+
+
+def _starting_states(model: HRM, weights: Weights, num_rows: int):
+  z_shape = (num_rows, model.num_positions, model.hidden_size)
+  return tuple(
+    jnp.broadcast_to(z, z_shape) for z in initial_latents(model, weights)
+  )
+
+
+def _segment(model: HRM, weights: Weights, z_H, z_L, inputs, puzzle_rows):
+  variables = {
+    "params": weights.params,
+    "initial_states": weights.initial_states,
+  }
+  return model.apply(variables, z_H, z_L, inputs, puzzle_rows)

@@ -3,18 +3,21 @@
 example: python -m hrm_jax.train --config=configs/sudoku.py:mini \\
              --workdir=runs/sudoku-mini
 
-A run resumes from its workdir by default. Any key of the configuration can be
-overridden: --config.lr=1e-4 --config.model.hidden_size=256; configs/common.py
-explains them all. TensorBoard reads WORKDIR/tensorboard. The last line of
-stdout is one JSON object.
+A run resumes from its workdir by default: from the newest checkpoint whose
+digests are right, and it names the bad file of each newer one. Any key of the
+configuration can be overridden: --config.lr=1e-4
+--config.model.hidden_size=256; configs/common.py explains them all.
+TensorBoard reads WORKDIR/tensorboard. The last line of stdout is one JSON
+object.
 """
 
 import functools
 import itertools
 import json
 import pathlib
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import jax
@@ -28,19 +31,24 @@ from hrm_jax import (
   cluster,
   command_line,
   console,
+  divergence,
   flops,
   metrics,
+  preemption,
   puzzle,
   recipe,
   sharding,
   step,
 )
 from hrm_jax.checkpoint import Checkpoints
-from hrm_jax.console import InputError, log
+from hrm_jax.console import InputError, RunError, log
 from hrm_jax.data import EvaluationData, TrainData
 from hrm_jax.dataset import check_splits_agree, open_split
+from hrm_jax.divergence import DivergedError, Guard, RollBackError
 from hrm_jax.evaluate import Evaluator, log_by_segment, save_predictions
 from hrm_jax.model import count_parameters, make_model
+from hrm_jax.preemption import PreemptedError, Preemption
+from hrm_jax.watchdog import Watchdog
 
 CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Configuration, FILE or FILE:VARIANT.", lock_config=True
@@ -56,18 +64,63 @@ COORDINATOR = flags.DEFINE_string(
 )
 NUM_PROCESSES = flags.DEFINE_integer("num-processes", None, "Of the run.")
 PROCESS_ID = flags.DEFINE_integer("process-id", None, "Of this one, from 0.")
+STRICT_RESTORE = flags.DEFINE_bool(
+  "strict-restore",
+  False,
+  "Refuse to resume from an older checkpoint when the newest is damaged.",
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def train(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  strict_restore: bool = False,
 ) -> dict[str, Any]:
   """Trains, or goes on training, until the end or `config.num_steps`.
 
+  A SIGTERM or SIGINT ends it at the next update, saved.
+
+  Args:
+    config: all keys of configs/common.py.
+    workdir: of the run.
+    strict_restore: refuse to go on from an older checkpoint when the newest
+      is damaged.
+
   Returns:
-    `step` and `total_steps`; `train`, the metrics logged last; `evaluation`,
-    the newest one, or None; `seconds` of this call.
+    `step` and `total_steps`; `saved_step`, the newest that is on disk, or
+    None; `ended`: "finished", "num_steps", "early_stop" or "preempted";
+    `train`, the metrics logged last; `evaluation`, the newest one, or None;
+    `seconds` of this call.
+
+  Raises:
+    DivergedError: something is not finite, and the configuration says stop.
   """
+  forgiven: set[int] = set()
+  with Preemption() as preemption:
+    while True:
+      try:
+        return _train(
+          config,
+          workdir,
+          strict_restore=strict_restore,
+          forgiven=forgiven,
+          preemption=preemption,
+        )
+      except RollBackError as error:
+        forgiven.add(error.step)
+
+
+def _train(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  strict_restore: bool,
+  forgiven: Set[int],
+  preemption: Preemption,
+) -> dict[str, Any]:
+  """From the newest checkpoint to the end; a `RollBackError` means: again."""
   began = time.perf_counter()
 
   # --- data: what is wrong should show before anything compiles
@@ -103,29 +156,36 @@ def train(
   shardings = sharding.of_state(
     mesh, shapes, split_moments=config.mesh.split_moments
   )
-  train_step = recipe.make_train_step(model, optimizers, loss, mesh, shardings)
+  train_steps = recipe.make_train_step(
+    model, optimizers, loss, mesh, shardings, update=step.train_steps
+  )
   evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
 
   run = checkpoint.describe_run(config, metadata)
-  with Checkpoints(workdir, config.max_to_keep) as checkpoints:
+
+  def check_fits(earlier: dict[str, Any]) -> None:
+    checkpoint.check_same_contract(earlier, metadata, str(split.path))
+    changed = checkpoint.changed_keys(earlier, run)
+    checkpoint.check_same_run(changed, workdir)
+
+  with Checkpoints(
+    workdir, config.max_to_keep, config.keep_period
+  ) as checkpoints:
     # --- resume, or start
-    done = checkpoints.latest_step() or 0
-    if done:
-      earlier = checkpoint.read_run(workdir, done)
-      checkpoint.check_same_contract(earlier, metadata, str(split.path))
-      changed = checkpoint.changed_keys(earlier, run)
-      checkpoint.check_same_shapes(changed, workdir)
-      for key, values in changed.items():
-        log.info(f"changed since: {key} ({values})")
-      run["evaluation"] = earlier["evaluation"]
-      state = checkpoints.restore(done, shapes, shardings)
+    resumed = checkpoints.resume(
+      shapes, shardings, fits=check_fits, strict=strict_restore
+    )
+    if resumed:
+      done, earlier, state = resumed
+      checkpoint.take_over(run, earlier, done)
       log.info(f"resumed {workdir} at update {done:,}")
     else:
-      state = jax.jit(init, out_shardings=shardings)()
+      done, state = 0, jax.jit(init, out_shardings=shardings)()
     if cluster.is_first():
       checkpoint.write_description(workdir, run)
     stop = min(config.num_steps or data.total_steps, data.total_steps)
-    stop = max(stop, done)  # A smaller num_steps than before: nothing to do.
+    # A smaller num_steps than before, or ended for good: nothing to do.
+    stop = max(stop, done) if run["ended"] is None else done
     log.info(
       f"{count_parameters(state.weights.params):,} dense parameters, puzzle "
       f"table {metadata.num_puzzle_identifiers:,} x {model.puzzle_width}, "
@@ -146,13 +206,37 @@ def train(
       peak_flops=flops.measured_peak(model.dtype),
       log_every=config.log_every,
     )
+    watchdog = Watchdog(config.watchdog_seconds)
+    examined = step.examined_names(
+      shapes, data.batch(0), model=model, optimizers=optimizers, loss=loss
+    )
+    guard = Guard(
+      config.on_nonfinite,
+      lambda number: step.name_nonfinite(state, examined, number),
+      forgiven,
+    )
 
-    def evaluate_now(state: step.TrainState) -> None:
+    def still_here() -> None:
+      watchdog.beat(f"update {done:,}")
+      preemption.check(mesh)
+
+    def evaluate_now() -> None:
+      guard.flush()
+      meter.flush()
       with save_predictions(
-        config.save_predictions, workdir, done, "test", test, mesh
+        config.save_predictions,
+        workdir,
+        done,
+        "test",
+        evaluator.in_chunks(test),
+        mesh,
       ) as predictions:
         result = evaluator(
-          state.weights, test, step=done, predictions=predictions
+          state.weights,
+          test,
+          step=done,
+          predictions=predictions,
+          after_batch=still_here,
         )
       log_by_segment(result)
       meter.write_evaluation(done, result)
@@ -161,37 +245,72 @@ def train(
     def is_evaluated() -> bool:
       return run["evaluation"] is not None and run["evaluation"]["step"] == done
 
+    def save() -> None:
+      guard.flush()  # Nothing that is not finite may be saved.
+      checkpoints.save(done, state, run)
+
     def ended_early() -> bool:
       return 0 < config.num_steps <= done
 
+    def knows_enough() -> bool:
+      enough = config.early_stop_train_accuracy
+      return 0 < enough <= meter.latest.get("train/exact_accuracy", 0.0)
+
     # --- train; evaluations stand at the end of each iteration and of the run,
-    # and where num_steps left one out, the run that goes on makes up for it
-    with meter:
+    # and where one was left out, the run that goes on makes up for it
+    preempted = False
+    with meter, watchdog:
       meter.write_config(run["config"])
-      if ends_iteration(data, done) and done < stop and not is_evaluated():
-        evaluate_now(state)
       mine = sharding.local_rows(mesh, config.global_batch_size)
       batches = sharding.prefetch(
-        batches_from(data, done, stop, mine), mesh, config.global_batch_size
+        batches_from(data, done, stop, mine),
+        mesh,
+        config.global_batch_size,
+        num_ahead=config.updates_per_dispatch,
       )
-      for batch in meter.waiting_for(batches):
-        state, sums = train_step(state, batch)  # Dispatched, not awaited.
-        done += 1
-        meter.update(done, sums)
-        if ends_iteration(data, done) and not ended_early():
-          meter.flush()
-          evaluate_now(state)
-          if config.checkpoint_every_eval:
-            checkpoints.save(done, state, run)
-        elif is_due(done, config.checkpoint_interval):
-          checkpoints.save(done, state, run)
+      groups = dispatches(batches, data, done, stop, config)
+      try:
+        if ends_iteration(data, done) and done < stop and not is_evaluated():
+          evaluate_now()
+        for group in meter.waiting_for(groups):
+          state, sums = train_steps(state, group)  # Dispatched, not awaited.
+          done += len(group)
+          guard.watch(done, sums)
+          meter.update(done, sums)
+          is_last = ends_iteration(data, done) and not ended_early()
+          if is_last:
+            evaluate_now()
+            if knows_enough():
+              run["ended"] = "early_stop"
+              break
+          if (is_last and config.checkpoint_every_eval) or is_due(
+            done, config.checkpoint_interval
+          ):
+            save()
+          still_here()
+        if not ended_early() and not is_evaluated():
+          evaluate_now()
+      except PreemptedError:
+        preempted = True
+      except DivergedError as error:
+        if cluster.is_first():
+          report = divergence.write_report(workdir, error, data, meter.latest)
+          log.error(f"{report} says more")
+        raise
+      save()
       meter.flush()
-      if not ended_early() and not is_evaluated():
-        evaluate_now(state)
-      checkpoints.save(done, state, run)
+  if preempted:
+    ended = "preempted"
+  elif run["ended"]:
+    ended = run["ended"]
+  else:
+    is_over = data.locate(done)[0] == data.num_iterations
+    ended = "finished" if is_over or not ended_early() else "num_steps"
   return {
     "step": done,
     "total_steps": data.total_steps,
+    "saved_step": checkpoints.saved_step,
+    "ended": ended,
     "train": meter.latest,
     "evaluation": run["evaluation"],
     "seconds": time.perf_counter() - began,
@@ -254,6 +373,32 @@ def batches_from(
   return itertools.islice(batches, max(stop - done, 0))
 
 
+def dispatches(
+  batches: Iterator[puzzle.Batch],
+  data: TrainData,
+  done: int,
+  stop: int,
+  config: ml_collections.ConfigDict,
+) -> Iterator[tuple[puzzle.Batch, ...]]:
+  """Groups batches for one command to the device each.
+
+  Of `updates_per_dispatch`, or of one where something is due before: the end
+  of an iteration, a checkpoint. So there are two programs at most.
+  """
+  interval = config.checkpoint_interval
+  while done < stop:
+    iteration, index = data.locate(done)
+    if iteration == data.num_iterations:
+      return
+    due = min(stop, done - index + data.batches_in(iteration))
+    if interval:
+      due = min(due, done - done % interval + interval)
+    fits = done + config.updates_per_dispatch <= due
+    n = config.updates_per_dispatch if fits else 1
+    yield tuple(itertools.islice(batches, n))
+    done += n
+
+
 def ends_iteration(data: TrainData, done: int) -> bool:
   """Whether update `done` was the last of an iteration."""
   return done > 0 and data.locate(done)[1] == 0
@@ -270,9 +415,24 @@ def main(argv: list[str]) -> None:
     raise InputError(f"unexpected argument '{argv[1]}'.")
   cluster.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
   console.quiet_unless(cluster.is_first())
-  result = train(CONFIG.value, pathlib.Path(WORKDIR.value))
+  result = train(
+    CONFIG.value,
+    pathlib.Path(WORKDIR.value),
+    strict_restore=STRICT_RESTORE.value,
+  )
   if cluster.is_first():
     console.print_json(result)
+  if result["saved_step"] != result["step"]:
+    raise RunError(
+      f"update {result['step']} is not saved; the newest checkpoint is of "
+      f"update {result['saved_step'] or 0}"
+    )
+  if result["ended"] == "preempted":
+    log.warning(
+      f"preempted; update {result['step']:,} is saved, and the same command "
+      f"goes on with it (exit code {preemption.EXIT_CODE})"
+    )
+    sys.exit(preemption.EXIT_CODE)
 
 
 if __name__ == "__main__":

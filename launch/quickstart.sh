@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'EOF'
-usage: bash launch/quickstart.sh [--help] [--workdir DIR]
+usage: bash launch/quickstart.sh [--help] [--dry-run] [--workdir DIR]
 
 Makes a virtual environment in .venv (or reuses the one there) and installs
 hrm_jax. Then trains a small model on 4x4 Sudoku, evaluates it on held-out
@@ -16,6 +16,7 @@ goes to standard error.
 
   --workdir DIR  where data, checkpoints and logs go (default:
                  runs/sudoku-mini in the repository)
+  --dry-run      prints the commands, runs nothing
 
 Environment:
   PYTHON         the Python to use, 3.11 or later (default: python3)
@@ -28,12 +29,29 @@ die() {
   exit 2
 }
 
+# do_it COMMAND ...: runs it, or prints it as a line for the shell.
+do_it() {
+  local line
+  if ! $dry_run; then
+    "$@"
+    return
+  fi
+  printf -v line ' %q' "$@"
+  printf '%s\n' "${line# }"
+}
+
+dry_run=false
 workdir=
 while (($#)); do
   case $1 in
     -h | --help)
       usage
       exit 0
+      ;;
+    --dry-run)
+      dry_run=true
+      shift
+      continue
       ;;
     --workdir=*) workdir=${1#*=} ;;
     --workdir)
@@ -58,18 +76,23 @@ fi
 
 say "installing into .venv"
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-  "$python" -m venv .venv
+  do_it "$python" -m venv .venv
 fi
 python=.venv/bin/python
-"$python" -m pip install -q -e .
+do_it "$python" -m pip install -q -e .
 
 say "training in $workdir"
-"$python" -m hrm_jax.train --config=configs/sudoku.py:mini --workdir="$workdir"
+do_it "$python" -m hrm_jax.train --config=configs/sudoku.py:mini \
+  --workdir="$workdir"
 
 say "evaluating on held-out puzzles"
-evaluation=$("$python" -m hrm_jax.evaluate --workdir="$workdir" | tail -n 1)
+if $dry_run; then
+  do_it "$python" -m hrm_jax.evaluate --workdir="$workdir"
+else
+  evaluation=$("$python" -m hrm_jax.evaluate --workdir="$workdir" | tail -n 1)
+fi
 
 say "solving one puzzle"
-"$python" -m hrm_jax.solve --workdir="$workdir" '.41..3.231....31'
+do_it "$python" -m hrm_jax.solve --workdir="$workdir" '.41..3.231....31'
 
-printf '%s\n' "$evaluation"
+$dry_run || printf '%s\n' "$evaluation"

@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'EOF'
-usage: bash launch/test.sh [--help] [pytest argument ...]
+usage: bash launch/test.sh [--help] [--dry-run] [pytest argument ...]
 
 Makes a fresh virtual environment in .venv-test, installs hrm_jax with its test
 tools, then runs ruff (lint and format) and every test that needs no GPU.
@@ -12,6 +12,7 @@ tools, then runs ruff (lint and format) and every test that needs no GPU.
   bash launch/test.sh                     everything
   bash launch/test.sh tests/test_data.py  one file
   bash launch/test.sh -m 'not slow'       only the quick tests
+  bash launch/test.sh --dry-run           prints the commands, runs nothing
 
 Environment:
   PYTHON         the Python to use, 3.11 or later (default: python3)
@@ -22,10 +23,28 @@ EOF
 
 say() { printf '==> %s\n' "$*" >&2; }
 
-if [[ ${1-} == -h || ${1-} == --help ]]; then
-  usage
-  exit 0
-fi
+# do_it COMMAND ...: runs it, or prints it as a line for the shell.
+do_it() {
+  local line
+  if ! $dry_run; then
+    "$@"
+    return
+  fi
+  printf -v line ' %q' "$@"
+  printf '%s\n' "${line# }"
+}
+
+dry_run=false
+case ${1-} in
+  -h | --help)
+    usage
+    exit 0
+    ;;
+  --dry-run)
+    dry_run=true
+    shift
+    ;;
+esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
@@ -36,17 +55,17 @@ if ! "$python" -c "$recent" 2>/dev/null; then
 fi
 
 say "installing into a fresh .venv-test"
-rm -rf .venv-test
-"$python" -m venv .venv-test
-.venv-test/bin/python -m pip install -q -e '.[test]'
+do_it rm -rf .venv-test
+do_it "$python" -m venv .venv-test
+do_it .venv-test/bin/python -m pip install -q -e '.[test]'
 
 say "ruff"
 # Outside a git checkout ruff does not know that .gitignore excludes this.
 exclude='extend-exclude=[".venv-test"]'
-.venv-test/bin/ruff check --config "$exclude"
-.venv-test/bin/ruff format --check --config "$exclude"
+do_it .venv-test/bin/ruff check --config "$exclude"
+do_it .venv-test/bin/ruff format --check --config "$exclude"
 
 say "pytest"
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 # A later -m among the arguments replaces this one.
-.venv-test/bin/python -m pytest -m 'not gpu' "$@"
+do_it .venv-test/bin/python -m pytest -m 'not gpu' "$@"

@@ -329,6 +329,23 @@ def test_a_limit_evaluates_the_first_examples_of_each_set(tmp_path):
   assert data.EvaluationData(split, batch_size=2, limit=99).num_examples == 8
 
 
+@pytest.mark.parametrize(
+  ("puzzles", "batches", "size"),
+  [(27, 32, 28), (27, 2, 8), (33, 4, 12), (3, 32, 4), (27, 1, 4)],
+)
+def test_chunks_are_whole_batches_of_about_the_same_number(
+  tmp_path, puzzles, batches, size
+):
+  split = open_groups(tmp_path, [[1]] * puzzles)
+  evaluation = data.EvaluationData(split, batch_size=4)
+  chunks = evaluation.chunked(batches)
+  assert chunks.batch_size == size
+  assert chunks.num_examples == puzzles
+  assert chunks.num_batches == -(-puzzles // size)
+  limited = data.EvaluationData(split, batch_size=4, limit=3)
+  assert limited.chunked(batches).num_examples == 3
+
+
 def test_processes_share_an_evaluation_batch(tmp_path):
   split = open_groups(tmp_path, [[5]])
   evaluation = data.EvaluationData(split, batch_size=4)

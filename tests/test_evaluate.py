@@ -3,12 +3,16 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from hrm_jax import evaluate
+from hrm_jax import checkpoint, evaluate, refill, sharding, step
+from hrm_jax.data import EvaluationData
+from hrm_jax.dataset import open_split
 from tests.commands import Commands
 from tests.datasets import write_split
+from tests.toys import mesh_of, random_like
 
 
 @pytest.fixture
@@ -44,6 +48,74 @@ def test_the_result_has_the_documented_keys(tiny_run, command):
   assert {"lm_loss", "q_halt_loss"} <= set(means)
   assert len(result["exact_accuracy_by_segment"]) == 3
   assert result["exact_accuracy_by_segment"][-1] == means["exact_accuracy"]
+
+
+def evaluate_halting(tiny_run, directory, *, refills, devices, batch_size):
+  """Evaluates with --halt=act, saving; returns the result and the files."""
+  trained = checkpoint.load(tiny_run)
+  mesh = mesh_of(devices)
+  weights = jax.device_put(
+    random_like(trained.weights, seed=19), sharding.replicated(mesh)
+  )
+  data = EvaluationData(
+    open_split(tiny_run / "data", "test"), batch_size=batch_size
+  )
+  evaluator = evaluate.Evaluator(
+    trained.model, step.Loss(), mesh, halt="act", refills=refills
+  )
+  with evaluate.save_predictions(
+    True, directory, 1, "test", evaluator.in_chunks(data), mesh
+  ) as predictions:
+    result = evaluator(weights, data, step=1, predictions=predictions)
+  paths = (directory / "predictions/1/test").iterdir()
+  return result, {path.stem: np.load(path) for path in paths}
+
+
+@pytest.mark.parametrize(("devices", "puzzles_per_row"), [(1, 2), (8, 32)])
+def test_refilling_rows_changes_no_result(
+  tiny_run, tmp_path, monkeypatch, devices, puzzles_per_row
+):
+  # Of 27 puzzles: two chunks with one device, one with eight.
+  monkeypatch.setattr(refill, "PUZZLES_PER_ROW", puzzles_per_row)
+  (got, saved), (want, files) = (
+    evaluate_halting(
+      tiny_run,
+      tmp_path / str(refills),
+      refills=refills,
+      devices=devices,
+      batch_size=8,
+    )
+    for refills in (True, False)
+  )
+  got_means, means = got["sets"]["all"], want["sets"]["all"]
+  assert 1 < means["steps"] < 3
+  assert set(got_means) == set(means)
+  for name in ("count", "exact_accuracy", "q_halt_accuracy", "steps"):
+    assert got_means[name] == means[name]
+  for name in ("accuracy", "lm_loss"):
+    np.testing.assert_allclose(got_means[name], means[name], rtol=1e-5)
+  by_segment = "exact_accuracy_by_segment"
+  assert got[by_segment] == want[by_segment]
+  assert set(saved) == set(files)
+  for name, array in files.items():
+    assert saved[name].dtype == array.dtype
+    # Programs for one device and for eight round differently.
+    np.testing.assert_allclose(saved[name], array, rtol=1e-5, atol=2e-4)
+
+
+def test_padding_counts_nowhere_where_puzzles_halt(tiny_run, tmp_path):
+  one, other = (
+    evaluate_halting(
+      tiny_run,
+      tmp_path / str(batch_size),
+      refills=True,
+      devices=1,
+      batch_size=batch_size,
+    )[0]["sets"]["all"]
+    for batch_size in (20, 27)
+  )
+  for name in one:
+    np.testing.assert_allclose(one[name], other[name], rtol=1e-5)
 
 
 def test_an_earlier_step_and_a_limit_can_be_asked_for(tiny_run, command):

@@ -11,9 +11,19 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Top to bottom.
 ROWS = (
   ("train", "benchmark"),
+  ("benchmark_eval",),
   ("evaluate", "solve", "measure"),
-  ("checkpoint", "predictions", "reference_params", "arc_vote", "recipe"),
-  ("step",),
+  (
+    "checkpoint",
+    "predictions",
+    "reference_params",
+    "arc_vote",
+    "recipe",
+    "preemption",
+    "divergence",
+  ),
+  ("step", "checkpoint_cli"),
+  ("refill",),
   ("act", "flops", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
@@ -25,11 +35,14 @@ ROWS = (
     "cluster",
     "collectives",
     "command_line",
+    "finite",
+    "watchdog",
+    "saved_steps",
     "sudoku",
     "maze",
     "arc",
   ),
-  ("puzzle",),
+  ("puzzle", "manifest"),
   ("console",),
 )
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
@@ -114,6 +127,9 @@ def test_data_tools_share_only_the_contract(path):
     "predictions",
     "arc_tally",
     "arc_vote",
+    "manifest",
+    "saved_steps",
+    "checkpoint_cli",
     *sorted(CONTRACT),
   ],
 )
@@ -121,7 +137,9 @@ def test_what_reads_data_needs_no_jax(name):
   assert not packages(from_file(name)) & {"jax", "flax", "optax"}
 
 
-@pytest.mark.parametrize("name", ["model", "layers", "losses", "act", "step"])
+@pytest.mark.parametrize(
+  "name", ["model", "layers", "losses", "act", "refill", "step"]
+)
 def test_the_mathematics_knows_no_devices(name):
   path = from_file(name)
   words = {

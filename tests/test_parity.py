@@ -186,7 +186,8 @@ def check_train(case, num_devices=1):
     assert len(carry.z_H.sharding.device_set) == num_devices
     check_segment(golden, ours.names, tolerances, carry, gradients, segment)
     check_logged(golden, tolerances, segment.sums, ours, T)
-    state, _ = ours.apply_gradients(state, gradients)
+    state, _, is_good = ours.apply_gradients(state, gradients)
+    assert is_good
     state = state._replace(carry=carry)
     lr_sum = sum(float(ours.lr(t)) for t in range(1, T + 1))
     check_after(case, f"after_step{T}/", state, lr_sum)

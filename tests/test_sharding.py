@@ -80,6 +80,23 @@ def test_rows_go_to_the_devices_and_come_back():
   np.testing.assert_array_equal(sharding.take_rows(array), rows)
 
 
+@pytest.mark.parametrize("axes", [(8, 1), (4, 2)])
+def test_each_device_sees_its_own_rows(axes):
+  mesh = mesh_of(*axes)
+
+  def number_and_sum(offset, rows):
+    return {
+      "number": rows[:1] * 0 + len(rows),
+      "sum": offset + rows.sum()[None],
+    }
+
+  run = jax.jit(sharding.on_each_device(number_and_sum, mesh))
+  got = run(np.int32(100), np.arange(16))
+  assert got["number"].tolist() == [2] * 8
+  assert got["sum"].tolist() == [100 + 4 * i + 1 for i in range(8)]
+  assert got["sum"].sharding.is_equivalent_to(sharding.by_row(mesh), ndim=1)
+
+
 @pytest.mark.parametrize("num_batches", [0, 1, 2, 5])
 def test_prefetch_yields_every_batch_in_order(num_batches):
   batches = [{"inputs": np.full((8, 2), i)} for i in range(num_batches)]

@@ -2,12 +2,14 @@
 
 import io
 
+import jax
 import numpy as np
 import pytest
 
 from data_tools import sudoku_solver
-from hrm_jax import checkpoint, solve, sudoku
+from hrm_jax import checkpoint, refill, solve, step, sudoku
 from tests.commands import Commands
+from tests.toys import random_like
 
 PUZZLE = "1....2.3..4.2..."
 OTHER = ".41..3.231....31"
@@ -66,6 +68,53 @@ def test_more_puzzles_than_a_batch_are_all_solved(tiny_run, tmp_path, command):
   found = command(solve, f"--workdir={tiny_run}", "--json", f"--file={path}")
   puzzles = [entry["puzzle"] for entry in found["puzzles"]]
   assert puzzles == [PUZZLE, OTHER] * 10
+
+
+def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
+  tiny_run, tmp_path, command, monkeypatch
+):
+  trained = checkpoint.load(tiny_run)
+  trained = trained._replace(weights=random_like(trained.weights, seed=19))
+  monkeypatch.setattr(checkpoint, "load", lambda *_: trained)
+  monkeypatch.setattr(refill, "PUZZLES_PER_ROW", 2)
+  path = tmp_path / "puzzles.txt"
+  puzzles = np.load(tiny_run / "data/test/all__inputs.npy")
+  puzzles = np.concatenate([puzzles] * 3)  # 81: three queues of 16 rows.
+  path.write_text("\n".join(map(sudoku.to_text, puzzles)))
+  found = command(solve, f"--workdir={tiny_run}", "--json", f"--file={path}")
+  want = step.solve(
+    trained.model,
+    trained.weights,
+    {"inputs": puzzles, "puzzle_identifiers": np.zeros(81, int)},
+    halt="act",
+    observe=lambda output: output.logits.argmax(-1),
+  )
+  assert len(np.unique(want.steps)) > 1
+  entries = found["puzzles"]
+  assert [entry["segments"] for entry in entries] == want.steps.tolist()
+  for i, entry in enumerate(entries):
+    trace = want.trace[: want.steps[i], i]
+    assert entry["puzzle"] == sudoku.to_text(puzzles[i])
+    assert entry["trace"] == [sudoku.to_text(grid) for grid in trace]
+  np.testing.assert_allclose(
+    [entry["halt_probability"] for entry in entries],
+    jax.nn.sigmoid(want.output.q_halt_logits),
+    rtol=1e-5,
+  )
+
+
+def test_solutions_come_before_the_file_is_done(tiny_run, monkeypatch):
+  monkeypatch.setattr(refill, "PUZZLES_PER_ROW", 1)
+  trained, padded = checkpoint.load(tiny_run), []
+  monkeypatch.setattr(
+    solve, "_pad", lambda *args, pad=solve._pad: padded.append(1) or pad(*args)
+  )
+  puzzles = np.stack([sudoku.parse(PUZZLE)] * 8)
+  for i, _ in enumerate(
+    solve.solve(trained, puzzles, halt="act", batch_size=2)
+  ):
+    # The queue after this one is under way, and no more.
+    assert len(padded) == min(i // 2 + 2, 4)
 
 
 def test_puzzles_come_from_stdin(tiny_run, command, monkeypatch):

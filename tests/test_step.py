@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from hrm_jax import act, losses, step
+from hrm_jax import act, losses, recipe, sharding, step
 from tests.toys import (
   BATCH_SIZE,
   NUM_ROWS,
@@ -77,10 +77,12 @@ def test_update_is_a_pass_then_both_optimisers():
     state.weights, state.carry, toy_batch(), draws
   )
   apply = functools.partial(step.apply_gradients, optimizers=ours.optimizers)
-  want, norms = jax.jit(apply)(state, gradients)
+  want, norms, _ = jax.jit(apply)(state, gradients)
   want = jax.device_get(want.weights)
   got, sums = ours.step(state, ours.put(toy_batch()))
-  assert sums.keys() == segment.sums.keys() | norms.keys() | {"lr"}
+  assert sums.keys() == (
+    segment.sums.keys() | norms.keys() | {"lr", "nonfinite", "is_good"}
+  )
   assert int(got.step) == int(got.opt_state[0].count) == 1
   for one, other in zip(
     *map(jax.tree.leaves, (got.weights, want)), strict=True
@@ -149,6 +151,44 @@ def test_every_mesh_computes_what_one_device_does(axes):
     # A gradient near zero may point either way: few weights, a few moves.
     assert np.mean(off > 1e-4) < 0.01
     assert off.max() < 10 * LR
+
+
+def test_several_updates_at_once_are_the_same_as_one_by_one():
+  ours = trainer()
+  eight = recipe.make_train_step(
+    ours.model,
+    ours.optimizers,
+    step.Loss(),
+    ours.mesh,
+    sharding.of_state(ours.mesh, ours.shapes),
+    update=step.train_steps,
+  )
+  batches = tuple(ours.put(toy_batch(i)) for i in range(8))
+  state, all_sums = eight(ours.state(), batches)
+  want, want_sums = run(8)
+  state = state._replace(key=jax.random.key_data(state.key))
+  assert_trees_equal(state, want)
+  for i, sums in enumerate(want_sums):
+    assert_trees_equal({k: v[i] for k, v in all_sums.items()}, sums)
+
+
+def test_without_a_target_rows_halt_when_halting_is_likelier_than_not():
+  model = toy_model(q_target="none", halt_exploration_prob=0.0)
+  ours = Trainer(model)
+  weights = toy_weights(model)
+  # So that some rows like to halt, and some do not.
+  weights.params["q_head"]["bias"] = jnp.zeros([2])
+  carry, gradients, segment = jax.jit(
+    functools.partial(step.forward_backward, model, loss=step.Loss())
+  )(weights, fresh_carry(model), toy_batch(), no_exploration())
+  assert segment.target_q_continue is None
+  assert "q_continue_loss" not in segment.sums
+  likely = jax.nn.sigmoid(segment.output.q_halt_logits) > 0.5
+  np.testing.assert_array_equal(carry.halted, likely)
+  assert 0 < likely.sum() < BATCH_SIZE
+  np.testing.assert_array_equal(gradients.params["q_head"]["kernel"][:, 1], 0)
+  _, sums = ours.step(ours.state(), ours.put(toy_batch()))
+  assert sums["is_good"]
 
 
 def test_target_uses_the_weights_before_the_update():
@@ -280,3 +320,80 @@ def test_fresh_weights_have_a_table_of_zeros_and_a_modest_q_head():
   assert not np.any(weights.puzzle_table)
   assert not np.any(weights.params["q_head"]["kernel"])
   assert weights.params["q_head"]["bias"].tolist() == [-5.0, -5.0]
+
+
+# What is not finite.
+
+
+def poisoned(state, what):
+  """A state with one NaN in it."""
+  if what == "table":
+    table = state.weights.puzzle_table
+    id_ = toy_batch()["puzzle_identifiers"][3]
+    table = table.at[id_, 2].set(jnp.nan)
+    return state._replace(weights=state.weights._replace(puzzle_table=table))
+  if what == "carry":
+    carry = state.carry
+    carry = carry._replace(
+      z_L=carry.z_L.at[3, 1, 2].set(jnp.inf),
+      halted=carry.halted.at[3].set(False),
+    )
+    return state._replace(carry=carry)
+  if what == "moments":
+    first, *rest = state.opt_state
+    nu = {
+      **first.nu,
+      "lm_head": {"kernel": first.nu["lm_head"]["kernel"] * jnp.nan},
+    }
+    return state._replace(opt_state=(first._replace(nu=nu), *rest))
+  kernel = state.weights.params["lm_head"]["kernel"].at[1, 1].set(jnp.nan)
+  params = {**state.weights.params, "lm_head": {"kernel": kernel}}
+  return state._replace(weights=state.weights._replace(params=params))
+
+
+@pytest.mark.parametrize(
+  ("what", "named"),
+  [
+    ("params", "output.logits"),
+    ("table", "output.z_H"),
+    ("carry", "carry.z_L"),
+    # Only the move itself is not finite then.
+    ("moments", None),
+  ],
+)
+def test_an_update_that_is_not_finite_moves_nothing_and_says_why(what, named):
+  ours = trainer()
+  state = poisoned(ours.state(), what)
+  before = jax.device_get((state.weights, state.opt_state))
+  batch = ours.put(toy_batch())
+  names = step.examined_names(
+    state,
+    batch,
+    model=ours.model,
+    optimizers=ours.optimizers,
+    loss=step.Loss(),
+  )
+  after, sums = ours.step(state, batch)
+  assert not sums["is_good"]
+  number = int(sums["nonfinite"])
+  assert (names[number] if number >= 0 else None) == named
+  assert_trees_equal((after.weights, after.opt_state), before)
+  assert int(after.step) == 1
+
+
+def test_rows_that_are_not_finite_take_a_new_puzzle_and_training_goes_on():
+  ours = trainer()
+  state, sums = ours.step(
+    poisoned(ours.state(), "carry"), ours.put(toy_batch())
+  )
+  assert not sums["is_good"]
+  assert state.carry.halted[3]
+  before = jax.device_get(state.weights)
+  state, sums = ours.step(state, ours.put(toy_batch(1)))
+  assert sums["is_good"]
+  assert int(sums["nonfinite"]) == -1
+  assert int(state.carry.steps[3]) == 1
+  moved = jax.tree.map(
+    lambda a, b: np.any(a != b), state.weights.params, before.params
+  )
+  assert all(jax.tree.leaves(moved))

@@ -66,13 +66,18 @@ def toy_batch(
 
 def toy_weights(model: HRM, seed: int = 0) -> step.Weights:
   """Random weights everywhere: fresh ones never halt, their table is zero."""
+  return random_like(weight_shapes(model), seed)
+
+
+def random_like(weights: step.Weights, seed: int = 0) -> step.Weights:
+  """Random weights of the same shapes."""
   rng = np.random.default_rng(seed)
 
   def draw(leaf):
     std = leaf.shape[-2] ** -0.5 if leaf.ndim > 1 else 1.0
     return jnp.asarray(rng.normal(0, std, leaf.shape), leaf.dtype)
 
-  return jax.tree.map(draw, weight_shapes(model))
+  return jax.tree.map(draw, weights)
 
 
 def weight_shapes(model: HRM) -> step.Weights:

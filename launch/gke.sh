@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# Fills in gke_jobset.yaml, and runs it on a GKE cluster.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: bash launch/gke.sh ACTION [--name=NAME] [--image=IMAGE] [--hosts=N]
+           [--accelerator=TYPE] [--devices=N] [--tpu-topology=AxB]
+           [--claim=NAME] [--dry-run] [--help] [-- PYTHON-ARGUMENT ...]
+
+  render  prints the filled-in JobSet
+  apply   gives it to the cluster
+  status  tells how it is doing
+  logs    follows the output of process 0
+  delete  ends the run (TERM: it saves) and removes it
+
+  bash launch/gke.sh apply --image=us-docker.pkg.dev/me/hrm/hrm_jax:gpu \
+      --hosts=4 -- -m hrm_jax.train --config=configs/sudoku.py \
+      --workdir=/runs/sudoku-1k
+  bash launch/gke.sh apply --image=us-docker.pkg.dev/me/hrm/hrm_jax:tpu \
+      --hosts=4 --tpu-topology=4x4 -- -m hrm_jax.train ...
+
+  --name=NAME    of the JobSet (default: hrm-jax)
+  --image=IMAGE  built from launch/Dockerfile
+  --hosts=N      pods, one per host (default: 2)
+  --accelerator=TYPE
+                 as GKE names it (default: nvidia-h100-80gb, with
+                 --tpu-topology: tpu-v5-lite-podslice)
+  --devices=N    GPUs or TPU chips of one host (default: 8 GPUs or 4 chips)
+  --tpu-topology=AxB
+                 of the TPU slice; makes it a run on TPUs
+  --claim=NAME   ReadWriteMany volume claim for data and workdirs, mounted at
+                 /runs (default: hrm-runs)
+  --dry-run      prints the commands, runs nothing
+
+The cluster needs the JobSet controller 0.6 or later, and kubectl here has to
+point to it. A preempted run (exit code 75, or its node was taken away) is
+restarted and resumes its workdir; so does the same `apply` after a `delete`.
+USAGE
+}
+
+die() {
+  echo "error: $*" >&2
+  exit 2
+}
+quote() {
+  local line
+  printf -v line ' %q' "$@"
+  printf '%s\n' "${line# }"
+}
+
+action='' name=hrm-jax image=REGISTRY/hrm_jax:gpu hosts=2 accelerator=''
+devices='' topology='' claim=hrm-runs dry_run=false
+while (($#)); do
+  case $1 in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    render | apply | status | logs | delete) action=$1 ;;
+    --name=?*) name=${1#*=} ;;
+    --image=?*) image=${1#*=} ;;
+    --hosts=?*) hosts=${1#*=} ;;
+    --accelerator=?*) accelerator=${1#*=} ;;
+    --devices=?*) devices=${1#*=} ;;
+    --tpu-topology=?*) topology=${1#*=} ;;
+    --claim=?*) claim=${1#*=} ;;
+    --dry-run) dry_run=true ;;
+    --)
+      shift
+      break
+      ;;
+    *) die "unknown argument '$1'; see --help." ;;
+  esac
+  shift
+done
+[[ -n $action ]] ||
+  die "expected render, apply, status, logs or delete; see --help."
+# The names of the pods, which end up in host names, begin with it.
+[[ $name =~ ^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$ ]] ||
+  die "--name: expected up to 40 of a-z, 0-9 and '-', got '$name'."
+for option in hosts devices; do
+  value=${!option}
+  [[ $value =~ ^([1-9][0-9]*)?$ ]] ||
+    die "--$option: expected a positive integer, got '$value'."
+done
+if [[ $action == render || $action == apply ]]; then
+  (($#)) || die "expected the arguments of Python behind '--'; see --help."
+fi
+if [[ $action == apply && $image == REGISTRY/* ]]; then
+  die "expected --image=IMAGE; see --help."
+fi
+if [[ -n $topology ]]; then
+  accelerator=${accelerator:-tpu-v5-lite-podslice} devices=${devices:-4}
+else
+  accelerator=${accelerator:-nvidia-h100-80gb} devices=${devices:-8}
+fi
+template=$(dirname "${BASH_SOURCE[0]}")/gke_jobset.yaml
+
+# item TEXT: TEXT as an item of a list in YAML.
+item() {
+  local text=${1//\\/\\\\}
+  printf -- '- "%s"\n' "${text//\"/\\\"}"
+}
+
+# render ARGUMENT ...
+render() {
+  local line key indent value argument in_arguments=false
+  while IFS= read -r line; do
+    if [[ -n $topology ]]; then
+      if [[ $line == *" @gpu" ]]; then continue; fi
+      line=${line/\# @tpu /}
+    elif [[ $line == *"# @tpu "* ]]; then
+      continue
+    fi
+    if [[ $line == *"# @arguments" ]]; then
+      $in_arguments || for argument in "$@"; do
+        printf '%s%s\n' "${line%%-*}" "$(item "$argument")"
+      done
+      in_arguments=true
+      continue
+    fi
+    indent=${line%%[! ]*}
+    key=${line%%: *}
+    value=
+    case $line in
+      '#'*) ;;
+      *'# @name'*) value=$name ;;
+      *'# @image'*) value=$image ;;
+      *'# @hosts'*) value=$hosts ;;
+      *'# @accelerator'*) value=$accelerator ;;
+      *'# @topology'*) value=$topology ;;
+      *'# @devices'*) value=$devices ;;
+      *'# @claim'*) value=$claim ;;
+      *'# @coordinator'*)
+        line="$indent- --coordinator=$name-train-0-0.$name:5510"
+        ;;
+      *'# @processes'*) line="$indent- --num-processes=$hosts" ;;
+    esac
+    [[ -z $value ]] || line="$key: $value"
+    printf '%s\n' "${line%%  \# @*}"
+  done <"$template"
+}
+
+# do_it COMMAND ...: runs it, or prints it.
+do_it() {
+  if $dry_run; then quote "$@"; else "$@"; fi
+}
+
+case $action in
+  render) render "$@" ;;
+  apply)
+    if $dry_run; then
+      quote bash launch/gke.sh render "--name=$name" "--image=$image" \
+        "--hosts=$hosts" "--accelerator=$accelerator" "--devices=$devices" \
+        ${topology:+"--tpu-topology=$topology"} "--claim=$claim" -- "$@" |
+        sed 's/$/ | kubectl apply -f -/'
+    else
+      render "$@" | kubectl apply -f -
+    fi
+    ;;
+  status)
+    do_it kubectl get "jobset/$name"
+    do_it kubectl get pods -l "jobset.sigs.k8s.io/jobset-name=$name" -o wide
+    ;;
+  logs) do_it kubectl logs --follow "job/$name-train-0" ;;
+  delete) do_it kubectl delete "jobset/$name" ;;
+esac

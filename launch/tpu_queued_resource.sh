@@ -1,0 +1,177 @@
+#!/usr/bin/env bash
+# A Cloud TPU that is queued for, used, and queued for again when taken away.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: bash launch/tpu_queued_resource.sh ACTION --name=NAME --zone=ZONE
+           [--project=PROJECT] [--accelerator=TYPE] [--version=IMAGE]
+           [--on-demand] [--setup-command=COMMAND] [--attempts=N]
+           [--dry-run] [--help] [-- PYTHON-ARGUMENT ...]
+
+  create  queues for the TPU, a spot one unless --on-demand is given
+  status  prints its state
+  run     creates it if need be, waits for it, sets it up and runs Python with
+          the arguments behind "--" on all hosts; when the TPU is taken away
+          or the run stops with code 75, begins again
+  delete  gives it back
+
+  bash launch/tpu_queued_resource.sh run --name=hrm --zone=us-west4-a \
+      --accelerator=v5litepod-16 --setup-command='sudo mkdir -p /mnt/runs &&
+          sudo mount -t nfs 10.0.0.2:/runs /mnt/runs' -- \
+      -m hrm_jax.train --config=configs/sudoku.py --workdir=/mnt/runs/a
+
+  --accelerator=TYPE
+                 default: v5litepod-8
+  --version=IMAGE
+                 of the hosts (default: v2-alpha-tpuv5-lite; v6e wants
+                 v2-alpha-tpuv6e)
+  --setup-command=COMMAND
+                 see launch/tpu_vm.sh
+  --attempts=N   how often `run` begins at most (default: 100)
+  --dry-run      prints the commands, runs nothing
+
+The same `run` goes on with the same workdir. It does not delete the TPU at
+its end: `delete` does.
+USAGE
+}
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() {
+  echo "error: $*" >&2
+  exit 2
+}
+quote() {
+  local line
+  printf -v line ' %q' "$@"
+  printf '%s\n' "${line# }"
+}
+
+action='' name='' accelerator=v5litepod-8 version=v2-alpha-tpuv5-lite
+setup=() price=(--spot) attempts=100 dry_run=false where=()
+while (($#)); do
+  case $1 in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    create | status | run | delete) action=$1 ;;
+    --name=?*) name=${1#*=} ;;
+    --zone=?* | --project=?*) where+=("$1") ;;
+    --accelerator=?*) accelerator=${1#*=} ;;
+    --version=?*) version=${1#*=} ;;
+    --on-demand) price=() ;;
+    --setup-command=*) setup=("$1") ;;
+    --attempts=?*) attempts=${1#*=} ;;
+    --dry-run) dry_run=true ;;
+    --)
+      shift
+      break
+      ;;
+    *) die "unknown argument '$1'; see --help." ;;
+  esac
+  shift
+done
+[[ -n $action ]] || die "expected create, status, run or delete; see --help."
+[[ -n $name ]] || die "expected --name=NAME; see --help."
+[[ ${where[*]-} == *--zone=* ]] || die "expected --zone=ZONE; see --help."
+[[ $attempts =~ ^[1-9][0-9]*$ ]] ||
+  die "--attempts: expected a positive integer, got '$attempts'."
+[[ $action != run ]] || (($#)) ||
+  die "run: expected the arguments of Python behind '--'; see --help."
+
+# What hrm_jax.train exits with when SIGTERM made it save and stop.
+PREEMPTED=75
+tpu_vm=$(dirname "${BASH_SOURCE[0]}")/tpu_vm.sh
+
+# do_it COMMAND ...: runs it, or prints it.
+do_it() {
+  if $dry_run; then quote "$@"; else "$@"; fi
+}
+queued() {
+  local verb=$1
+  shift
+  do_it gcloud compute tpus queued-resources "$verb" "$name" "${where[@]}" "$@"
+}
+create() {
+  queued create "--node-id=$name" "--accelerator-type=$accelerator" \
+    "--runtime-version=$version" ${price[@]+"${price[@]}"}
+}
+delete() { queued delete --force --quiet; }
+status() { queued describe '--format=value(state.state)'; }
+on_hosts() {
+  local verb=$1
+  shift
+  do_it bash "$tpu_vm" "$verb" "--name=$name" "${where[@]}" "$@"
+}
+
+# Brings the TPU to ACTIVE, from whatever state it is in.
+obtain() {
+  local state before='' refused=0
+  while :; do
+    state=$(status 2>/dev/null) || state=NONE
+    [[ $state == "$before" ]] || say "$name: $state"
+    before=$state
+    case $state in
+      ACTIVE) return ;;
+      NONE)
+        create && continue
+        refused=$((refused + 1))
+        ((refused < 5)) || die "$name: cannot be created."
+        sleep 5
+        ;;
+      # Taken away, or never to come: it has to go before it can be asked for.
+      FAILED | SUSPENDED) delete ;;
+      # In the queue, or on the way between two of the above.
+      *) sleep 30 ;;
+    esac
+  done
+}
+
+case $action in
+  create | status | delete) "$action" ;;
+  run)
+    if $dry_run; then
+      create
+      status
+      on_hosts setup ${setup[@]+"${setup[@]}"}
+      on_hosts run -- "$@"
+      exit 0
+    fi
+    child=
+    stopped=false
+    # shellcheck disable=SC2317,SC2329  # The trap calls it.
+    on_signal() {
+      stopped=true
+      [[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true
+      # Without a run there is nothing to save.
+      [[ -n $child ]] || exit 143
+    }
+    trap 'on_signal' INT TERM
+    for ((attempt = 1; attempt <= attempts; attempt++)); do
+      obtain
+      on_hosts setup ${setup[@]+"${setup[@]}"} || {
+        say "attempt $attempt: the setup failed"
+        sleep 30
+        continue
+      }
+      # A process group of its own: see tpu_vm.sh.
+      set -m
+      bash "$tpu_vm" run "--name=$name" "${where[@]}" -- "$@" </dev/null &
+      child=$!
+      set +m
+      code=0
+      while kill -0 "$child" 2>/dev/null; do
+        wait "$child" || true  # A signal ends the wait, not the run.
+      done
+      wait "$child" || code=$?
+      child=
+      if ((code == 0)) || $stopped; then exit "$code"; fi
+      state=$(status 2>/dev/null) || state=NONE
+      say "attempt $attempt: exit code $code, the TPU is $state"
+      # The run's own mistake would be made again.
+      ((code == PREEMPTED)) || [[ $state != ACTIVE ]] || exit "$code"
+    done
+    die "gave up after $attempts attempts."
+    ;;
+esac

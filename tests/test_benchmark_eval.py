@@ -1,0 +1,48 @@
+"""The benchmarks of evaluation and solving: they measure what they say."""
+
+import pytest
+
+from hrm_jax import benchmark_eval, checkpoint
+from hrm_jax.console import InputError
+from tests.toys import random_like
+
+WAYS = {"full", "act", "refilled"}
+
+
+def test_evaluation_is_timed_in_every_way(tiny_run, monkeypatch):
+  trained = checkpoint.load(tiny_run)
+  trained = trained._replace(weights=random_like(trained.weights, seed=19))
+  monkeypatch.setattr(checkpoint, "load", lambda *_: trained)
+  result = benchmark_eval.benchmark_eval(tiny_run, limit=10, rounds=1)
+  assert result["puzzles"] == 10
+  assert result["halt_max_steps"] == 3
+  assert result["batch_size"] == 16
+  assert 1 < result["trained"]["mean_segments"] < 3
+  assert result["never_halting"]["mean_segments"] == 3
+  for case in ("trained", "never_halting"):
+    rate = result[case]["puzzles_per_s"]
+    assert set(rate) == set(result[case]["exact_accuracy"]) == WAYS
+    for way in ("full", "act"):
+      ratio = rate["refilled"] / rate[way]
+      assert result[case][f"refilled_over_{way}"] == pytest.approx(ratio)
+
+
+def test_solving_is_timed(tiny_run):
+  result = benchmark_eval.benchmark_solve(tiny_run, limit=10, rounds=1)
+  for name in ("full", "refilled"):
+    rate = 10 / result["seconds"][name]
+    assert result["puzzles_per_s"][name] == pytest.approx(rate)
+
+
+def test_the_first_run_is_not_counted_and_ways_take_turns():
+  calls = []
+  runs = {
+    name: lambda name=name: calls.append(name) or len(calls) for name in "ab"
+  }
+  assert benchmark_eval._in_rounds(runs, 2) == {"a": [3, 5], "b": [4, 6]}
+  assert calls == ["a", "b"] * 3
+
+
+def test_a_batch_that_does_not_divide_is_refused(tiny_run):
+  with pytest.raises(InputError, match="does not divide over 8 devices"):
+    benchmark_eval.benchmark_eval(tiny_run, batch_size=12)

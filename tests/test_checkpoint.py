@@ -1,0 +1,443 @@
+"""Saving and restoring: nothing half-written is ever taken for whole."""
+
+import collections
+import errno
+import pathlib
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from hrm_jax import checkpoint, checkpoint_cli, console, manifest, saved_steps
+from hrm_jax.checkpoint import Checkpoints
+from hrm_jax.console import InputError, RunError
+from tests import runs
+from tests.commands import Commands, files_of
+
+
+def toy_state(step):
+  return {"a": jnp.arange(6.0) + step, "key": jax.random.key(step)}
+
+
+def toy_run(step, accuracy):
+  sets = {"all": {"exact_accuracy": accuracy}}
+  return {"evaluation": {"step": step, "sets": sets}}
+
+
+def save(workdir, *steps, accuracy=0.5, **policy):
+  with Checkpoints(workdir, **policy) as checkpoints:
+    for step in steps:
+      checkpoints.save(step, toy_state(step), toy_run(step, accuracy))
+  return checkpoints
+
+
+def resume(workdir, **options):
+  shapes = jax.eval_shape(lambda: toy_state(0))
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  with Checkpoints(workdir) as checkpoints:
+    return checkpoints.resume(
+      shapes, jax.tree.map(lambda _: device, shapes), **options
+    )
+
+
+def steps_of(workdir):
+  return saved_steps.all_steps(saved_steps.directory_of(workdir))
+
+
+def flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 4
+  path.write_bytes(content)
+
+
+def truncate(path):
+  path.write_bytes(path.read_bytes()[:-1])
+
+
+def delete(path):
+  path.unlink()
+
+
+@pytest.fixture
+def lines(monkeypatch):
+  """What is logged, of any level."""
+  lines = []
+  for level in ("info", "warning", "error"):
+    monkeypatch.setattr(console.log, level, lines.append)
+  return lines
+
+
+@pytest.fixture
+def trained(tiny_run, tmp_path):
+  """A copy of the tiny run's checkpoints 5 and 10, to be damaged."""
+  shutil.copytree(tiny_run / "checkpoints", tmp_path / "run" / "checkpoints")
+  return tmp_path / "run"
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+  return Commands(monkeypatch, capsys)
+
+
+# --- damage
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, delete])
+def test_damage_to_any_file_is_named_and_the_step_passed_over(
+  trained, lines, damage
+):
+  directory = trained / "checkpoints"
+  names = files_of(directory / "10")
+  assert len(names) > 10
+  for name, content in names.items():
+    path = directory / "10" / name
+    if damage is not delete and not content:
+      continue  # Orbax leaves empty marker files.
+    damage(path)
+    assert saved_steps.choose_step(directory) == 5, name
+    assert f"{path}: " in lines.pop(), name
+    path.write_bytes(content)
+  assert saved_steps.choose_step(directory) == 10
+
+
+def test_a_damaged_newest_step_is_never_loaded(trained, lines):
+  truncate(trained / "checkpoints" / "10" / "state" / "_METADATA")
+  assert checkpoint.load(trained).step == 5
+  assert any("10/state/_METADATA: expected " in line for line in lines)
+  with pytest.raises(InputError, match=r"10/state/_METADATA: expected"):
+    checkpoint.load(trained, 10)
+
+
+def test_a_half_written_directory_is_no_checkpoint(tmp_path, lines):
+  save(tmp_path, 1)
+  directory = tmp_path / "checkpoints"
+  half = directory / "2.orbax-checkpoint-tmp"
+  shutil.copytree(directory / "1", half)
+  shutil.copytree(directory / "1", directory / "3")
+  (directory / "3" / "manifest.json").unlink()
+  assert resume(tmp_path).step == 1
+  assert any(f"{half}: deleted" in line for line in lines)
+  assert any("3/manifest.json: is missing" in line for line in lines)
+
+
+def test_what_orbax_cannot_read_is_named_and_passed_over(tmp_path, lines):
+  save(tmp_path, 1, 2)
+  path = tmp_path / "checkpoints" / "2"
+  (path / "state" / "_METADATA").write_text("{}")
+  manifest.write(path, 2)  # As if it had been written so.
+  assert resume(tmp_path).step == 1
+  assert len(lines) == 1
+  assert f"{path}: its digests are right, yet it cannot be read" in lines[0]
+  with pytest.raises(InputError, match="its digests are right, yet"):
+    resume(tmp_path, strict=True)
+
+
+def test_a_missing_array_is_reported_not_invented(tmp_path, lines):
+  save(tmp_path, 1)
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(2, {"key": jax.random.key(0)}, toy_run(2, 0))
+  assert resume(tmp_path).step == 1
+  assert "checkpoints/2: " in lines[0]
+
+
+def test_strict_restore_refuses_a_damaged_newest_step(tmp_path):
+  save(tmp_path, 1, 2)
+  flip(tmp_path / "checkpoints" / "2" / "run" / "metadata")
+  with pytest.raises(InputError, match=r"2/run/metadata: .*--strict-restore"):
+    resume(tmp_path, strict=True)
+
+
+def test_a_damaged_step_in_the_way_is_saved_anew(tmp_path, lines):
+  save(tmp_path, 1, 2)
+  flip(tmp_path / "checkpoints" / "2" / "run" / "metadata")
+  assert save(tmp_path, 2).saved_step == 2
+  assert "2/run/metadata: its digest differs" in lines[0]
+  assert lines[0].endswith("step 2 is saved anew")
+  restored = resume(tmp_path)
+  assert restored.step == 2
+  np.testing.assert_array_equal(restored.state["a"], toy_state(2)["a"])
+
+
+def test_a_whole_step_is_not_written_again(tmp_path):
+  save(tmp_path, 1)
+  before = files_of(tmp_path)
+  assert save(tmp_path, 1).saved_step == 1
+  assert files_of(tmp_path) == before
+
+
+def test_a_pickle_inside_a_checkpoint_does_not_run(tmp_path, lines):
+  class Bomb:
+    def __reduce__(self):
+      return (tmp_path.joinpath("canary").touch, ())
+
+  bomb = pickle.dumps(Bomb())
+  workdir = tmp_path / "run"
+  save(workdir, 1, 2)
+  path = workdir / "checkpoints" / "2"
+  for name, content in files_of(path).items():
+    if name != "manifest.json":
+      (path / name).write_bytes(bomb)
+      assert resume(workdir).step == 1, name
+      if name in ("run/metadata", "state/_METADATA", "_CHECKPOINT_METADATA"):
+        manifest.write(path, 2)  # Even with right digests.
+        assert resume(workdir).step in (1, 2), name
+      (path / name).write_bytes(content)
+      manifest.write(path, 2)
+  (path / "more.npy").write_bytes(bomb)
+  assert resume(workdir).step == 1
+  assert not (tmp_path / "canary").exists()
+
+
+# --- what is kept
+
+
+def test_every_step_saved_has_its_manifest(tmp_path):
+  assert save(tmp_path, 1, 2, 3).saved_step == 3
+  directory = tmp_path / "checkpoints"
+  assert saved_steps.complete_steps(directory) == [1, 2, 3]
+
+
+def test_the_best_and_the_period_outlive_max_to_keep(tmp_path):
+  policy = {"max_to_keep": 2, "keep_period": 4}
+  save(tmp_path, 1, accuracy=0.9, **policy)
+  save(tmp_path, *range(2, 10), accuracy=0.1, **policy)
+  assert steps_of(tmp_path) == [1, 4, 8, 9]
+  assert saved_steps.find_step(tmp_path, "best") == 1
+
+
+def test_old_steps_stay_until_the_new_one_has_its_manifest(
+  tmp_path, monkeypatch
+):
+  save(tmp_path, 1)
+  seen = []
+  write = manifest.write
+
+  def spy(directory, step):
+    seen.append(steps_of(tmp_path))
+    write(directory, step)
+
+  monkeypatch.setattr(manifest, "write", spy)
+  save(tmp_path, 2, accuracy=0.9, max_to_keep=1)
+  assert seen == [[1, 2]]
+  assert steps_of(tmp_path) == [2]
+
+
+def test_the_run_item_is_that_of_the_moment_of_saving(tmp_path):
+  run = toy_run(1, 0.25)
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, toy_state(1), run)
+    run["evaluation"] = None
+  assert saved_steps.scores(tmp_path / "checkpoints") == {1: 0.25}
+
+
+def test_training_options_reach_the_checkpoints(tmp_path):
+  runs.train_tiny(
+    tmp_path, checkpoint_interval=1, max_to_keep=1, keep_period=3, num_steps=5
+  )
+  assert steps_of(tmp_path) == [3, 5]
+
+
+# --- failures
+
+
+def test_too_little_space_is_told_and_nothing_is_tried(
+  tmp_path, lines, monkeypatch
+):
+  save(tmp_path, 1)
+  usage = collections.namedtuple("usage", "free")
+  free = [2**20, 2**30]
+  monkeypatch.setattr(
+    checkpoint.shutil, "disk_usage", lambda _: usage(free.pop(0))
+  )
+  checkpoints = save(tmp_path, 2, 3)
+  assert len(lines) == 1
+  assert "step 2 is not saved: it needs 1.0 MiB, and 1.0 MiB are" in lines[0]
+  assert checkpoints.saved_step == 3
+  assert steps_of(tmp_path) == [1, 3]
+
+
+def test_a_save_that_fails_in_the_background_is_survived(
+  tmp_path, lines, monkeypatch
+):
+  wait = ocp.AsyncCheckpointer.wait_until_finished
+  full = [OSError(errno.ENOSPC, "No space left on device")]
+
+  def fail_once(self):
+    wait(self)
+    directory = tmp_path / "checkpoints"
+    if full and (directory / "2").exists():
+      (directory / "2").rename(directory / "2.orbax-checkpoint-tmp")
+      raise full.pop()
+
+  monkeypatch.setattr(ocp.AsyncCheckpointer, "wait_until_finished", fail_once)
+  checkpoints = save(tmp_path, 1, 2)
+  assert checkpoints.saved_step == 1
+  assert len(lines) == 1
+  assert "2: not saved: OSError: [Errno 28] No space left" in lines[0]
+  assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["1"]
+  assert save(tmp_path, 2).saved_step == 2
+
+
+def test_a_manifest_that_cannot_be_written_is_a_failed_save(
+  tmp_path, lines, monkeypatch
+):
+  save(tmp_path, 1)
+
+  def full_disk(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(manifest, "write", full_disk)
+    assert save(tmp_path, 2, max_to_keep=1).saved_step is None
+  assert "2: not saved: OSError" in lines[0]
+  assert steps_of(tmp_path) == [1]
+
+
+def test_training_ends_and_says_what_was_not_saved(
+  tmp_path, monkeypatch, capsys
+):
+  from hrm_jax import train
+
+  result = {"step": 10, "saved_step": 5, "ended": "finished"}
+  monkeypatch.setattr(train, "train", lambda *_, **__: result)
+  flag = collections.namedtuple("flag", "value")
+  for name in ("CONFIG", "WORKDIR", "STRICT_RESTORE"):
+    monkeypatch.setattr(train, name, flag("x"))
+  for name in ("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"):
+    monkeypatch.setattr(train, name, flag(None))
+  monkeypatch.setattr(console.log, "handlers", [])
+  with pytest.raises(RunError, match="update 10 is not saved; the newest"):
+    train.main(["train"])
+  assert RunError.exit_code == 1
+  assert '"saved_step": 5' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_killed_while_saving_leaves_only_what_is_whole(tmp_path):
+  program = (
+    "import itertools, pathlib, sys\n"
+    "from tests.test_checkpoint import save\n"
+    "for step in itertools.count(1):\n"
+    "  save(pathlib.Path(sys.argv[1]), step, max_to_keep=2)\n"
+    "  print(step, flush=True)\n"
+  )
+  root = pathlib.Path(__file__).parent.parent
+  for kill in (signal.SIGKILL, signal.SIGTERM):
+    child = subprocess.Popen(
+      [sys.executable, "-c", program, tmp_path],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+      cwd=root,
+    )
+    with child:
+      done = [int(child.stdout.readline()) for _ in range(3)]
+      child.send_signal(kill)
+    restored = resume(tmp_path)
+    assert restored.step >= done[-1]
+    np.testing.assert_array_equal(
+      restored.state["a"], toy_state(restored.step)["a"]
+    )
+
+
+# --- the command
+
+
+def run_command(monkeypatch, capsys, *flags):
+  """Runs it; returns its exit code, its JSON and its stderr lines."""
+  code = 0
+  monkeypatch.setattr(sys, "argv", ["checkpoint", *map(str, flags)])
+  try:
+    checkpoint_cli.main()
+  except SystemExit as error:
+    code = error.code
+  captured = capsys.readouterr()
+  out = captured.out.splitlines()
+  return code, console.json.loads(out[-1]), captured.err.splitlines()
+
+
+def test_verify_passes_what_is_whole(tmp_path, monkeypatch, capsys):
+  save(tmp_path, 1, 2)
+  for directory in (tmp_path, tmp_path / "checkpoints"):
+    code, value, _ = run_command(monkeypatch, capsys, "verify", directory)
+    assert (code, value) == (0, {"ok": True, "steps": {"1": [], "2": []}})
+
+
+def test_verify_names_each_bad_file_and_fails(
+  tmp_path, monkeypatch, capsys, lines
+):
+  save(tmp_path, 1, 2)
+  path = tmp_path / "checkpoints" / "2"
+  flip(path / "run" / "metadata")
+  delete(path / "state" / "_METADATA")
+  code, value, err = run_command(monkeypatch, capsys, "verify", tmp_path)
+  assert code == 1
+  assert value["ok"] is False
+  assert value["steps"]["2"] == err
+  assert [line.split(": ")[0] for line in err] == [
+    str(path / "run" / "metadata"),
+    str(path / "state" / "_METADATA"),
+  ]
+  code, _, err = run_command(
+    monkeypatch, capsys, "verify", tmp_path, "--step=1"
+  )
+  assert (code, err) == (0, [])
+
+
+def test_list_marks_best_newest_and_incomplete(tmp_path, command):
+  save(tmp_path, 1, accuracy=0.75)
+  save(tmp_path, 2, 3)
+  (tmp_path / "checkpoints" / "3" / "manifest.json").unlink()
+  result = command(checkpoint_cli, "list", tmp_path)
+  facts = [
+    (row["step"], row["complete"], row["score"], row["best"], row["newest"])
+    for row in result["steps"]
+  ]
+  assert facts == [
+    (1, True, 0.75, True, False),
+    (2, True, 0.5, False, True),
+    (3, False, None, False, False),
+  ]
+  assert result["steps"][0]["bytes"] > 1000
+  assert "incomplete" in result["steps"][2]["problems"][0]
+
+
+def test_prune_removes_damaged_and_old_steps(tmp_path, command):
+  save(tmp_path, 1, accuracy=0.75)
+  save(tmp_path, 2, 3, 4)
+  directory = tmp_path / "checkpoints"
+  flip(directory / "4" / "run" / "metadata")
+  (directory / "5.orbax-checkpoint-tmp").mkdir()
+  before = files_of(tmp_path)
+  expected = {
+    "damaged": [4],
+    "old": [2],
+    "half_written": ["5.orbax-checkpoint-tmp"],
+    "kept": [1, 3],
+  }
+  flags = ("prune", tmp_path, "--keep=1")
+  result = command(checkpoint_cli, *flags, "--dry-run")
+  assert result == {**expected, "dry_run": True}
+  assert files_of(tmp_path) == before
+  assert command(checkpoint_cli, *flags) == {**expected, "dry_run": False}
+  assert sorted(p.name for p in directory.iterdir()) == ["1", "3"]
+
+
+def test_prune_never_deletes_the_last_hope(tmp_path, command):
+  save(tmp_path, 1)
+  (tmp_path / "checkpoints" / "1" / "manifest.json").unlink()
+  assert "no step is whole" in command.error(checkpoint_cli, "prune", tmp_path)
+  assert steps_of(tmp_path) == [1]
+
+
+def test_a_directory_without_checkpoints_gets_one_line(tmp_path, command):
+  for name in ("list", "verify", "prune"):
+    message = command.error(checkpoint_cli, name, tmp_path)
+    assert message.startswith(f"{tmp_path}: expected a workdir")

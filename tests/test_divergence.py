@@ -1,0 +1,178 @@
+"""What a run does when an update is not finite."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hrm_jax import divergence, recipe
+from hrm_jax.console import InputError
+from hrm_jax.divergence import DivergedError, Guard, RollBackError
+from tests import runs
+
+
+def flags(is_good):
+  return {
+    "is_good": jnp.array([is_good]),
+    "nonfinite": jnp.array([-1 if is_good else 1]),
+    "loss": jnp.zeros([1]),
+  }
+
+
+def watch(policy, goods, forgiven=()):
+  """Lets a guard see updates 1, 2, ... and reads all it has to say."""
+  guard = Guard(policy, ["carry.z_H", "loss"].__getitem__, forgiven)
+  for step, is_good in enumerate(goods, 1):
+    sums = flags(is_good)
+    guard.watch(step, sums)
+    assert sums.keys() == {"loss"}  # What is left is for the log.
+  guard.flush()
+
+
+def test_good_updates_pass_every_policy():
+  for policy in recipe.ON_NONFINITE:
+    watch(policy, [True] * 9)
+
+
+def test_stop_tells_the_update_and_the_tensor():
+  with pytest.raises(DivergedError, match="update 2: loss is not finite"):
+    watch("stop", [True, False, True])
+
+
+def test_the_bad_one_of_several_updates_of_a_dispatch_is_told():
+  guard = Guard("stop", ["", "loss"].__getitem__)
+  sums = {
+    "is_good": jnp.array([True, False, True]),
+    "nonfinite": jnp.array([-1, 1, -1]),
+  }
+  guard.watch(9, sums)
+  with pytest.raises(DivergedError, match="update 8: loss"):
+    guard.flush()
+
+
+def test_a_bad_update_is_noticed_two_updates_later():
+  guard = Guard("stop", ["", "loss"].__getitem__)
+  guard.watch(1, flags(False))
+  guard.watch(2, flags(True))
+  with pytest.raises(DivergedError):
+    guard.watch(3, flags(True))
+
+
+def test_rollback_asks_for_it_once():
+  with pytest.raises(RollBackError) as error:
+    watch("rollback", [True, True, False])
+  assert error.value.step == 3
+  watch("rollback", [True, True, False], forgiven={3})
+
+
+def test_skip_goes_on_but_not_forever():
+  watch("skip", [False] * 9 + [True] + [False] * 9)
+  with pytest.raises(DivergedError, match=r"update 10: .* for 10 updates"):
+    watch("skip", [False] * 10)
+
+
+def test_an_unknown_policy_is_refused(tmp_path):
+  with pytest.raises(
+    InputError, match=r"config\.on_nonfinite: expected one of"
+  ):
+    runs.train_tiny(tmp_path, on_nonfinite="ignore")
+
+
+def poison_params(state):
+  kernel = state.weights.params["lm_head"]["kernel"].at[1, 1].set(jnp.nan)
+  params = {**state.weights.params, "lm_head": {"kernel": kernel}}
+  return state._replace(weights=state.weights._replace(params=params))
+
+
+def poison_table(state):
+  table = state.weights.puzzle_table.at[0, 2].set(jnp.nan)
+  return state._replace(weights=state.weights._replace(puzzle_table=table))
+
+
+def poison_carry(state):
+  # What the rows of a batch think with: tokens cannot be NaN.
+  carry = state.carry
+  carry = carry._replace(
+    z_H=carry.z_H.at[3, 1, 2].set(jnp.nan),
+    halted=carry.halted.at[3].set(False),
+  )
+  return state._replace(carry=carry)
+
+
+@pytest.fixture
+def inject(monkeypatch):
+  """Arranges for a state to be poisoned once, before update 7."""
+
+  def arrange(poison):
+    make = recipe.make_train_step
+    done = []
+
+    def make_poisoned(*args, **kwargs):
+      train_step = make(*args, **kwargs)
+
+      def poisoned_step(state, batch):
+        if int(state.step) == 6 and not done:
+          done.append(True)
+          shardings = jax.tree.map(lambda x: x.sharding, state)
+          state = jax.device_put(poison(state), shardings)
+        return train_step(state, batch)
+
+      return poisoned_step
+
+    monkeypatch.setattr(recipe, "make_train_step", make_poisoned)
+
+  return arrange
+
+
+@pytest.mark.parametrize(
+  ("poison", "named"),
+  [
+    (poison_params, "weights.params.lm_head.kernel"),
+    (poison_table, "weights.puzzle_table"),
+    (poison_carry, "carry.z_H"),
+  ],
+)
+def test_stop_names_what_was_hit_and_leaves_a_report(
+  tmp_path, inject, poison, named
+):
+  inject(poison)
+  with pytest.raises(DivergedError, match=f"update 7: {named} is not"):
+    runs.train_tiny(tmp_path, checkpoint_interval=1)
+  report = json.loads((tmp_path / "diverged.json").read_text())
+  assert (report["step"], report["not_finite"]) == (7, named)
+  assert report["batch"]["set"] == "all"
+  assert len(report["batch"]["examples"]) == 16
+  assert report["metrics"]["train/lm_loss"] > 0
+  assert all_finite(tmp_path, max(runs.steps_of(tmp_path)))
+
+
+@pytest.mark.parametrize("poison", [poison_params, poison_table, poison_carry])
+def test_rollback_goes_on_as_if_nothing_had_happened(
+  tmp_path, inject, poison, tiny_run
+):
+  inject(poison)
+  result = runs.train_tiny(
+    tmp_path, on_nonfinite="rollback", checkpoint_interval=1
+  )
+  assert result["ended"] == "finished"
+  got, want = (runs.read_state(w, 10) for w in (tmp_path, tiny_run))
+  for path, value in want.items():
+    np.testing.assert_array_equal(got[path], value, err_msg=path)
+
+
+def test_skip_goes_on_without_the_rows_that_were_hit(tmp_path, inject):
+  inject(poison_carry)
+  result = runs.train_tiny(tmp_path, on_nonfinite="skip")
+  assert result["ended"] == "finished"
+  assert all_finite(tmp_path, 10)
+
+
+def all_finite(workdir, step):
+  state = runs.read_state(workdir, step)
+  return all(np.isfinite(v).all() for k, v in state.items() if "carry" not in k)
+
+
+def test_the_exit_code_is_its_own():
+  assert divergence.DivergedError.exit_code == 70

@@ -1,0 +1,271 @@
+"""launch/healthcheck.py: healthy machines, and the one reason otherwise.
+
+It runs as a program of its own, without anything of hrm_jax.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SCRIPT = ROOT / "launch" / "healthcheck.py"
+# A busy machine is no sick one.
+PATIENT = "--timeout=240"
+
+
+def start(*flags: object, **variables: str) -> subprocess.Popen:
+  # Elsewhere than the repository: it has to stand alone.
+  return subprocess.Popen(
+    [sys.executable, str(SCRIPT), *map(str, flags)],
+    cwd="/",
+    env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ""} | variables,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, dict, str]:
+  """Exit code, the JSON object of the last line, and stderr."""
+  with process:
+    out, err = process.communicate(timeout=280)
+  return process.returncode, json.loads(out.splitlines()[-1]), err
+
+
+def check(*flags: object, **variables: str) -> tuple[int, dict, str]:
+  return finish(start(*flags, **variables))
+
+
+def reason_for(*flags: object, **variables: str) -> str:
+  """Why a check failed, which it has to, in one line."""
+  code, result, err = check(*flags, **variables)
+  assert (code, result["ok"]) == (1, False)
+  assert err.splitlines()[-1] == f"error: {result['reason']}"
+  assert "Traceback" not in err
+  return result["reason"]
+
+
+def free_port() -> int:
+  with socket.create_server(("127.0.0.1", 0)) as server:
+    return server.getsockname()[1]
+
+
+def peers(n: int) -> list[tuple[str, ...]]:
+  port = free_port()
+  return [
+    (
+      f"--coordinator=127.0.0.1:{port}",
+      f"--num-processes={n}",
+      f"--process-id={i}",
+    )
+    for i in range(n)
+  ]
+
+
+@pytest.fixture
+def data(tmp_path) -> pathlib.Path:
+  split = tmp_path / "data" / "train"
+  split.mkdir(parents=True)
+  (split / "dataset.json").write_text("{}")
+  (split / "all__inputs.npy").write_bytes(b"12345678")
+  return tmp_path / "data"
+
+
+def test_a_healthy_machine_passes_every_check(tmp_path, data):
+  code, result, err = check(
+    PATIENT,
+    "--expect-devices=3",
+    "--expect-processes=1",
+    "--expect-platform=cpu",
+    f"--data={data}",
+    f"--workdir={tmp_path / 'runs' / 'new'}",
+    JAX_NUM_CPU_DEVICES="3",
+  )
+  assert (code, result["ok"], result["reason"]) == (0, True, None), err
+  assert (result["devices"], result["psum"]) == (3, 1 + 2 + 3)
+  assert result["data"] == {"files": 2, "bytes": 2 + 8}
+  assert 0 < result["matmul"]["min_tflops"] <= result["matmul"]["max_tflops"]
+  assert result["attention"]["xla"] < 0.05
+  assert not (tmp_path / "runs").exists()  # It leaves nothing behind.
+
+
+def test_two_processes_pass_together():
+  done = subprocess.run(
+    [
+      *("bash", "launch/local_multiprocess.sh", "--processes=2", "--devices=2"),
+      *("--", str(SCRIPT), PATIENT, "--expect-devices=4", "--json"),
+    ],
+    cwd=ROOT,
+    env=os.environ | {"PYTHON": sys.executable},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  # --json: nothing else is there, of either.
+  result = json.loads(done.stdout)
+  assert json.loads(done.stderr.removeprefix("[1] "))["process"] == 1
+  assert (result["devices"], result["local_devices"]) == (4, 2)
+  assert result["processes"] == 2
+  assert result["psum"] == 1 + 2 + 3 + 4
+
+
+def test_a_missing_device_is_the_reason():
+  reason = reason_for(PATIENT, "--expect-devices=8", JAX_NUM_CPU_DEVICES="2")
+  assert reason.startswith("devices: expected devices 8, found 2: 2 x cpu")
+
+
+def test_a_gpu_that_jax_cannot_use_is_the_reason():
+  reason = reason_for(PATIENT, "--expect-platform=gpu")
+  assert reason.startswith("devices: expected platform gpu, found cpu")
+
+
+def test_a_missing_process_is_the_reason():
+  reason = reason_for(PATIENT, "--expect-processes=2")
+  assert reason.startswith("devices: expected processes 2, found 1")
+
+
+def test_process_0_tells_which_peer_is_missing():
+  first, second, _ = peers(3)
+  process = start(*second, "--timeout=60")
+  reason = reason_for(*first, "--timeout=3")
+  assert reason.startswith("peers: process 2 of 3 did not report to 127.0.0.1")
+  # And so does, thanks to it, everyone who is there.
+  assert finish(process)[1]["reason"] == reason
+
+
+def test_without_process_0_the_others_say_so():
+  reason = reason_for(*peers(2)[1], "--timeout=1")
+  assert reason.startswith("peers: process 1 of 2 cannot reach process 0 at")
+  assert reason.endswith("refused")
+
+
+def test_what_is_wrong_with_one_is_heard_by_all(tmp_path):
+  first, second = peers(2)
+  process = start(*first, "--timeout=60")
+  reason = reason_for(*second, "--timeout=60", f"--data={tmp_path / 'gone'}")
+  assert reason.startswith("process 1: data: ")
+  assert finish(process)[1]["reason"] == reason
+
+
+def test_two_processes_with_one_number_are_told():
+  first, second, _ = peers(3)
+  others = [start(*second, "--timeout=60") for _ in range(2)]
+  reason = reason_for(*first, "--timeout=60")
+  assert reason == "peers: two processes are process 1"
+  assert all(finish(other)[0] == 1 for other in others)
+
+
+def test_processes_that_disagree_on_their_number_are_told():
+  first, second = peers(2)
+  process = start(*(f.replace("=2", "=3") for f in second), "--timeout=60")
+  assert "was told of 3 processes, process 0 of 2" in reason_for(
+    *first, "--timeout=60"
+  )
+  assert finish(process)[0] == 1
+
+
+# A step of Slurm with one of its two tasks: JAX finds it by itself, and waits
+# where it can only be ended from outside.
+HALF_A_STEP = {
+  "SLURM_JOB_ID": "1",
+  "SLURM_STEP_NODELIST": "localhost",
+  "SLURM_NTASKS": "2",
+  "SLURM_PROCID": "0",
+  "SLURM_LOCALID": "0",
+}
+
+
+def test_a_peer_missing_in_a_detected_cluster_is_the_reason():
+  reason = reason_for(
+    "--timeout=5", JAX_COORDINATOR_PORT=str(free_port()), **HALF_A_STEP
+  )
+  assert reason.startswith(("connect: ", "jax: "))
+  assert "after 5 s" in reason
+
+
+def test_a_jax_that_cannot_be_imported_is_the_reason(tmp_path):
+  (tmp_path / "jax.py").write_text("import no_such_wheel\n")
+  reason = reason_for(PATIENT, PYTHONPATH=str(tmp_path))
+  assert reason.startswith("jax: ModuleNotFoundError: No module named 'no_suc")
+
+
+def test_a_process_that_jax_aborts_still_gives_a_reason(tmp_path):
+  # What JAX's coordination client does from C++ when a peer dies.
+  (tmp_path / "jax.py").write_text(
+    "import os\n"
+    "__version__ = 'fake'\n"
+    "class distributed:\n"
+    "  initialize = staticmethod(lambda *_, **__: os.abort())\n"
+  )
+  reason = reason_for(PATIENT, PYTHONPATH=str(tmp_path))
+  assert "died of SIGABRT while it joined the others" in reason
+
+
+def test_a_process_that_hangs_is_ended_and_gives_a_reason(tmp_path):
+  (tmp_path / "jax.py").write_text(
+    "import time\n"
+    "__version__ = 'fake'\n"
+    "class distributed:\n"
+    "  initialize = staticmethod(lambda *_, **__: time.sleep(600))\n"
+  )
+  reason = reason_for("--timeout=2", PYTHONPATH=str(tmp_path))
+  assert "was not done after 2 s" in reason
+
+
+def test_missing_data_is_the_reason(tmp_path):
+  gone = tmp_path / "gone"
+  reason = reason_for(f"--data={gone}")
+  assert reason == f"data: {gone} is not a directory that I can see"
+
+
+def test_a_directory_that_holds_no_data_is_the_reason(tmp_path):
+  assert "holds no train/dataset.json" in reason_for(f"--data={tmp_path}")
+
+
+def test_a_full_disk_is_the_reason(tmp_path):
+  reason = reason_for(f"--workdir={tmp_path}", "--min-free-gb=1e9")
+  assert reason.startswith(f"disk: {tmp_path} has ")
+  assert reason.endswith("GB free, expected 1e+09")
+
+
+def test_a_workdir_below_a_file_is_the_reason(tmp_path):
+  (tmp_path / "file").touch()
+  reason = reason_for(f"--workdir={tmp_path / 'file' / 'run'}")
+  assert "cannot be written to: Not a directory" in reason
+
+
+@pytest.mark.parametrize(
+  "flags",
+  [
+    ["--coordinator=a:1"],
+    ["--coordinator=a", "--num-processes=2", "--process-id=0"],
+    ["--coordinator=a:1", "--num-processes=2", "--process-id=2"],
+  ],
+)
+def test_wrong_arguments_exit_with_2(flags):
+  with start(*flags) as process:
+    _, err = process.communicate()
+  assert process.returncode == 2
+  assert "healthcheck.py: error: " in err
+
+
+def test_dry_run_lists_the_checks_and_runs_none():
+  with start("--dry-run", "--data=/nowhere") as process:
+    out, err = process.communicate()
+  assert (process.returncode, err) == (0, "")
+  names = [line.partition(":")[0] for line in out.splitlines()]
+  assert names[:3] == ["data", "disk", "roll call"]
+  assert names[3:6] == ["jax", "connect", "devices"]
+  assert names[6:] == ["psum", "matmul", "attention"]
+
+
+def test_help_gives_an_example():
+  with start("--help") as process:
+    out, _ = process.communicate()
+  assert process.returncode == 0
+  assert "python launch/healthcheck.py --expect-devices=8" in out

@@ -1,0 +1,113 @@
+"""A run that is told to stop: saved after the update, and nothing lost."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hrm_jax import evaluate, recipe
+from hrm_jax.preemption import PreemptedError, Preemption
+from tests import runs
+from tests.toys import mesh_of
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_asks_for_a_stop(number):
+  before = signal.getsignal(number)
+  with Preemption() as preemption:
+    preemption.check(mesh_of(1))
+    os.kill(os.getpid(), number)
+    with pytest.raises(PreemptedError):
+      preemption.check(mesh_of(1))
+  assert signal.getsignal(number) == before
+
+
+def test_the_second_signal_ends_the_process():
+  program = (
+    "import os, signal\n"
+    "from hrm_jax.preemption import Preemption\n"
+    "with Preemption():\n"
+    "  os.kill(os.getpid(), signal.SIGTERM)\n"
+    "  print('still here', flush=True)\n"
+    "  os.kill(os.getpid(), signal.SIGTERM)\n"
+    "  print('too long', flush=True)\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True, check=False
+  )
+  assert done.stdout == "still here\n"
+  assert done.returncode == -signal.SIGTERM
+  assert "SIGTERM: saving after this update" in done.stderr
+
+
+def test_processes_that_heard_nothing_stop_with_the_others(monkeypatch):
+  preemption = Preemption()
+  monkeypatch.setattr(preemption, "_alone", False)
+  mesh = mesh_of(8)
+  preemption.check(mesh)
+  preemption._heard = True  # As one process would; the sum tells all.
+  preemption.check(mesh)
+  preemption.check(mesh)
+  with pytest.raises(PreemptedError):
+    preemption.check(mesh)
+
+
+def signal_during(monkeypatch, update):
+  """Sends SIGTERM while an update is dispatched."""
+  make = recipe.make_train_step
+
+  def make_signalling(*args, **kwargs):
+    train_step = make(*args, **kwargs)
+
+    def signalling(state, batch):
+      if int(state.step) == update - 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return train_step(state, batch)
+
+    return signalling
+
+  monkeypatch.setattr(recipe, "make_train_step", make_signalling)
+
+
+# Update 5 is the last of an iteration: its evaluation is given up.
+@pytest.mark.parametrize("update", [3, 5, 10])
+def test_a_preempted_run_loses_nothing(tmp_path, monkeypatch, tiny_run, update):
+  with monkeypatch.context() as patch:
+    signal_during(patch, update)
+    result = runs.train_tiny(tmp_path)
+  assert (result["ended"], result["step"]) == ("preempted", update)
+  assert runs.steps_of(tmp_path)[-1] == update
+  assert result["evaluation"] is None or result["evaluation"]["step"] < update
+  again = runs.train_tiny(tmp_path)
+  assert again["ended"] == "finished"
+  assert again["evaluation"]["step"] == 10
+  got, want = (runs.read_state(w, 10) for w in (tmp_path, tiny_run))
+  for path, value in want.items():
+    np.testing.assert_array_equal(got[path], value, err_msg=path)
+  seen, expected = (
+    [
+      (step, value)
+      for name, step, value in runs.read_scalars(workdir)
+      if name in ("train/lm_loss", "eval/all/lm_loss")
+    ]
+    for workdir in (tmp_path, tiny_run)
+  )
+  assert sorted(seen) == sorted(expected)
+
+
+def test_an_evaluation_is_given_up_after_the_batch(tmp_path, monkeypatch):
+  scored = []
+
+  def count(*args, **kwargs):
+    scored.append(args)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return call(*args, **kwargs)
+
+  call = evaluate._add
+  monkeypatch.setattr(evaluate, "_add", count)
+  result = runs.train_tiny(tmp_path)
+  assert (result["ended"], result["step"]) == ("preempted", 5)
+  assert len(scored) == 1  # Of two batches.
