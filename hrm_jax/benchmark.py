@@ -23,7 +23,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import sudoku
-from hrm_jax import benchmark_eval, command_line, console, measure
+from hrm_jax import benchmark_eval, command_line, console, host_memory, measure
 from hrm_jax.console import InputError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -66,6 +66,7 @@ def _show(result: dict[str, Any]) -> None:
 
 def main(argv: list[str]) -> None:
   """The command line."""
+  host_memory.keep_freed_blocks()
   command = " ".join(argv[1:])
   if command not in COMMANDS:
     raise InputError(

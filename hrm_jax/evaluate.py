@@ -26,6 +26,7 @@ from hrm_jax import (
   checkpoint,
   cluster,
   console,
+  host_memory,
   losses,
   metrics,
   path_score,
@@ -402,6 +403,7 @@ def main() -> None:
   cluster.add_arguments(parser)
   args = parser.parse_args()
 
+  host_memory.keep_freed_blocks()
   cluster.join(args.coordinator, args.num_processes, args.process_id)
   console.quiet_unless(cluster.is_first())
   mesh = sharding.make_mesh()

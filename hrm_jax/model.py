@@ -46,8 +46,9 @@ class SegmentOutput(NamedTuple):
 class Level(nn.Module):
   """One recurrent module: adds its injection to the state, runs its blocks.
 
-  The blocks' weights are stacked on a leading axis and the blocks run in a
-  scan, so the compiled program holds one block however many there are.
+  The blocks' weights are stacked on a leading axis. The scan over them is
+  unrolled: a loop would copy each block's weights out of the stack on every
+  pass, and its intermediates and gradients into one.
   """
 
   num_layers: int
@@ -61,6 +62,7 @@ class Level(nn.Module):
       variable_axes={"params": 0},
       split_rngs={"params": True},
       length=self.num_layers,
+      unroll=self.num_layers,
     )
     z, _ = run_blocks(self.make_block(name="layers"), z + injection, None)
     return z

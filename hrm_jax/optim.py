@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -87,13 +88,36 @@ def scale_by_adam_atan2(
     correction_1 = _bias_correction(b1, count)
     correction_2 = jnp.sqrt(_bias_correction(b2, count))
     directions = jax.tree.map(
-      lambda m, v: jnp.arctan2(m, jnp.sqrt(v) / correction_2) / correction_1,
+      lambda m, v: arctan2(m, jnp.sqrt(v) / correction_2) / correction_1,
       mu,
       nu,
     )
     return directions, ScaleByAdamAtan2State(count, mu, nu)
 
   return optax.GradientTransformation(init, update)
+
+
+# The powers of s in arctan(sqrt(s)) / sqrt(s), on [0, 1]; within 1e-8.
+_ARCTAN = np.polynomial.Chebyshev.interpolate(
+  lambda s: np.arctan(np.sqrt(s)) / np.sqrt(s), 9, domain=[0, 1]
+).convert(kind=np.polynomial.Polynomial)
+
+
+def arctan2(y: jax.Array, x: jax.Array) -> jax.Array:
+  """`jnp.arctan2` for finite y and x >= 0, float32, within 2e-7 of the angle.
+
+  In plain arithmetic, which XLA vectorises everywhere; its own calls a
+  function per number on CPUs, 20 times slower.
+  """
+  low, high = jnp.minimum(jnp.abs(y), x), jnp.maximum(jnp.abs(y), x)
+  ratio = low / jnp.where(high > 0, high, 1.0)
+  square = jnp.square(ratio)
+  angle = jnp.zeros_like(ratio)
+  for coefficient in reversed(_ARCTAN.coef.tolist()):
+    angle = angle * square + coefficient
+  angle *= ratio
+  angle = jnp.where(jnp.abs(y) > x, math.pi / 2 - angle, angle)
+  return jnp.sign(y) * angle
 
 
 def _bias_correction(decay: float, count: jax.Array) -> jax.Array:

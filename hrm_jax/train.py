@@ -33,6 +33,7 @@ from hrm_jax import (
   console,
   divergence,
   flops,
+  host_memory,
   metrics,
   preemption,
   puzzle,
@@ -411,6 +412,7 @@ def is_due(done: int, interval: int) -> bool:
 
 def main(argv: list[str]) -> None:
   """The command line."""
+  host_memory.keep_freed_blocks()
   if len(argv) > 1:
     raise InputError(f"unexpected argument '{argv[1]}'.")
   cluster.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)

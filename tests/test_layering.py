@@ -36,6 +36,7 @@ ROWS = (
     "collectives",
     "command_line",
     "finite",
+    "host_memory",
     "watchdog",
     "saved_steps",
     "sudoku",

@@ -89,6 +89,15 @@ def test_moments_decay_by_their_own_rates():
   np.testing.assert_allclose(state.nu, [0.75 * 0.25 * 4])
 
 
+def test_the_angle_is_that_of_arctan2():
+  y = np.concatenate([[0, 0, 1, -1, 1], np.linspace(-3, 3, 1001)])
+  x = np.concatenate([[0, 1, 0, 0, 1], np.logspace(-20, 20, 1001)])
+  y, x = y.astype(np.float32), x.astype(np.float32)
+  np.testing.assert_allclose(
+    optim.arctan2(y, x), np.arctan2(y.astype(float), x), rtol=2.5e-7
+  )
+
+
 def test_jit_changes_nothing():
   transform = optim.adam_atan2(
     optim.warmup_cosine(1e-2, warmup_steps=2, total_steps=9, min_ratio=0.1),
