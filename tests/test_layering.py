@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROWS = (
   ("train", "benchmark"),
   ("benchmark_eval",),
-  ("evaluate", "solve", "measure"),
+  ("evaluate", "solve", "measure", "benchmark_data"),
   (
     "checkpoint",
     "predictions",
@@ -130,6 +130,7 @@ def test_data_tools_share_only_the_contract(path):
     "manifest",
     "saved_steps",
     "checkpoint_cli",
+    "benchmark_data",
     *sorted(CONTRACT),
   ],
 )
