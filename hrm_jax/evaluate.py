@@ -25,6 +25,7 @@ from hrm_jax import (
   act,
   checkpoint,
   cluster,
+  compilation_cache,
   console,
   losses,
   metrics,
@@ -404,6 +405,7 @@ def main() -> None:
 
   cluster.join(args.coordinator, args.num_processes, args.process_id)
   console.quiet_unless(cluster.is_first())
+  compilation_cache.use(compilation_cache.of_user())
   mesh = sharding.make_mesh()
   trained = checkpoint.load(
     args.workdir, args.step, functools.partial(sharding.of_weights, mesh)

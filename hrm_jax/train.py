@@ -30,6 +30,7 @@ from hrm_jax import (
   checkpoint,
   cluster,
   command_line,
+  compilation_cache,
   console,
   divergence,
   flops,
@@ -382,11 +383,9 @@ def main(argv: list[str]) -> None:
     raise InputError(f"unexpected argument '{argv[1]}'.")
   cluster.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
   console.quiet_unless(cluster.is_first())
-  result = train(
-    CONFIG.value,
-    pathlib.Path(WORKDIR.value),
-    strict_restore=STRICT_RESTORE.value,
-  )
+  workdir = pathlib.Path(WORKDIR.value)
+  compilation_cache.use(compilation_cache.of_run(workdir))
+  result = train(CONFIG.value, workdir, strict_restore=STRICT_RESTORE.value)
   if cluster.is_first():
     console.print_json(result)
   if result["saved_step"] != result["step"]:

@@ -21,6 +21,7 @@ ROWS = (
     "recipe",
     "preemption",
     "divergence",
+    "compilation_cache",
   ),
   ("step", "checkpoint_cli"),
   ("refill",),
