@@ -49,6 +49,9 @@ def base() -> ml_collections.ConfigDict:
   config.model.forward_dtype = "bfloat16"  # or "float32"
   config.model.halt_max_steps = 16  # segments a puzzle gets at most
   config.model.halt_exploration_prob = 0.1
+  # "bootstrap": q_continue learns the value of the next segment, as published;
+  # "none": a row halts when sigmoid(q_halt) > 1/2, at 10/16 of the work.
+  config.model.q_target = "bootstrap"
 
   config.loss = ml_collections.ConfigDict()
   # "stablemax_cross_entropy" or "softmax_cross_entropy"
@@ -91,6 +94,9 @@ def base() -> ml_collections.ConfigDict:
   # later run with a larger number goes on. 0: all updates of all epochs.
   config.num_steps = 0
   config.log_every = 10  # updates
+  # Updates that the device does at one command of the host; the results are
+  # the same. More than 1 pays where an update takes a few milliseconds.
+  config.updates_per_dispatch = 1
   config.checkpoint_every_eval = True
   config.checkpoint_interval = 0  # also every so many updates; 0: do not
   # Newest checkpoints that are kept, besides the one with the best

@@ -14,7 +14,7 @@ import jax
 from hrm_jax.console import RunError, log
 from hrm_jax.data import TrainData
 
-# Updates that may be in flight when one is read: reading never waits.
+# Dispatches that may be in flight when one is read: reading never waits.
 _LAG = 2
 
 # In a row; so many cannot be bad luck.
@@ -91,20 +91,29 @@ class Guard:
     self._under_way: collections.deque = collections.deque()
     self._skipped = 0  # In a row.
 
-  def watch(self, step: int, sums: dict[str, jax.Array]) -> None:
-    """Takes its two flags out of the sums of update `step`; judges earlier."""
+  def watch(self, last: int, sums: dict[str, jax.Array]) -> None:
+    """Takes the flags of some updates; judges those of two calls before.
+
+    Args:
+      last: the last of the n updates.
+      sums: from `step.train_steps`, [n, ...]; loses its two flags.
+    """
     flags = sums.pop("is_good"), sums.pop("nonfinite")
-    self._under_way.append((step, flags))
+    self._under_way.append((last, flags))
     if len(self._under_way) > _LAG:
-      self._judge(*self._under_way.popleft())
+      self._judge_all(*self._under_way.popleft())
 
   def flush(self) -> None:
     """Judges all updates so far, waiting for them."""
     while self._under_way:
-      self._judge(*self._under_way.popleft())
+      self._judge_all(*self._under_way.popleft())
 
-  def _judge(self, step: int, flags: tuple[jax.Array, jax.Array]) -> None:
-    is_good, number = jax.device_get(flags)
+  def _judge_all(self, last: int, flags: tuple[jax.Array, jax.Array]) -> None:
+    each = list(zip(*jax.device_get(flags), strict=True))
+    for step, (is_good, number) in enumerate(each, last - len(each) + 1):
+      self._judge(step, is_good, number)
+
+  def _judge(self, step: int, is_good: bool, number: int) -> None:
     if is_good:
       self._skipped = 0
       return

@@ -28,9 +28,9 @@ def per_update(model: HRM) -> float:
   """FLOPs of a training update of one puzzle.
 
   A segment, the backward pass of the last update of each level (twice its
-  forward), and the segment behind the bootstrapped target.
+  forward), and the segment behind the bootstrapped target, if there is one.
   """
-  segments = 2 if model.halt_max_steps > 1 else 1
+  segments = 2 if model.needs_next_segment else 1
   layers_with_gradient = model.H_layers + model.L_layers
   backward = 2 * (layers_with_gradient * _per_block(model) + _head(model))
   return segments * per_segment(model) + backward

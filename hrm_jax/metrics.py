@@ -192,7 +192,7 @@ class Meter:
     self._bar = console.Progress(
       "train", last_step, unit="updates", start=first_step
     )
-    self._pending: tuple[int, Any] | None = None
+    self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
     self._restart_clock(first_step)
 
   def __enter__(self) -> "Meter":
@@ -214,19 +214,25 @@ class Meter:
         return
       yield batch
 
-  def update(self, step: int, sums: Mapping[str, jax.Array]) -> None:
-    """Takes the sums of update `step`, which may still be under way."""
-    previous, self._pending = self._pending, (step, sums)
+  def update(self, last: int, sums: Mapping[str, jax.Array]) -> None:
+    """Takes the sums of some updates, which may still be under way.
+
+    Args:
+      last: the last of the n updates.
+      sums: of each, [n].
+    """
+    n = len(sums["count"])
+    previous, self._pending = self._pending, (last, sums)
     if previous is None:
-      self._restart_clock(step - 1)  # Compiled, and only now under way.
-    elif previous[0] % self._log_every == 0:
-      self._log(*previous)
-    self._bar.advance()
+      self._restart_clock(last - n)  # Compiled, and only now under way.
+    else:
+      self._log_due(*previous)
+    self._bar.advance(n)
 
   def flush(self) -> None:
     """Logs the last update, waiting for it; the next one starts the clock."""
     if self._pending is not None:
-      self._log(*self._pending)
+      self._log_due(*self._pending, always_last=True)
       self._pending = None
 
   def write_config(self, config: Mapping[str, Any]) -> None:
@@ -239,10 +245,33 @@ class Meter:
       values = {f"eval/{set_name}/{k}": v for k, v in means.items()}
       self._writer.scalars(step, values)
 
-  def _log(self, step: int, sums: Mapping[str, jax.Array]) -> None:
-    means = train_means(jax.device_get(sums), self._batch_size)
-    values = {f"train/{name}": value for name, value in means.items()}
-    values |= self._speed(step)
+  def _log_due(
+    self,
+    last: int,
+    sums: Mapping[str, jax.Array],
+    *,
+    always_last: bool = False,
+  ) -> None:
+    n = len(sums["count"])
+    steps = [
+      step
+      for step in range(last - n + 1, last + 1)
+      if step % self._log_every == 0 or (always_last and step == last)
+    ]
+    if not steps:
+      return
+    sums = jax.device_get(sums)
+    for step in steps:
+      each = {k: v[step - last - 1] for k, v in sums.items()}
+      # The clock has only been read for the last of them.
+      speed = self._speed(last) if step == steps[-1] else {}
+      self._log(step, each, speed)
+
+  def _log(
+    self, step: int, sums: Mapping[str, np.ndarray], speed: dict[str, float]
+  ) -> None:
+    means = train_means(sums, self._batch_size)
+    values = {f"train/{name}": value for name, value in means.items()} | speed
     self._writer.scalars(step, values)
     self.latest = values
     note = f"loss {means['lm_loss']:.3f}"

@@ -87,6 +87,10 @@ class HRM(nn.Module):
     forward_dtype: compute dtype, "bfloat16" or "float32".
     halt_max_steps: segments a puzzle gets at most (used by `act`).
     halt_exploration_prob: how often a row must think on (used by `act`).
+    q_target: what `q_continue_logits` learn. "bootstrap": the value of the
+      next segment. "none": nothing, they are 0, so that a row halts when
+      sigmoid(q_halt) > 1/2; training needs no second segment then (TRM, arXiv
+      2510.04871).
   """
 
   vocab_size: int
@@ -105,6 +109,12 @@ class HRM(nn.Module):
   forward_dtype: str = "bfloat16"
   halt_max_steps: int = 16
   halt_exploration_prob: float = 0.1
+  q_target: str = "bootstrap"
+
+  @property
+  def needs_next_segment(self) -> bool:
+    """Whether an update looks one segment ahead, for `q_continue_logits`."""
+    return self.halt_max_steps > 1 and self.q_target == "bootstrap"
 
   @property
   def puzzle_width(self) -> int:
@@ -225,12 +235,15 @@ class HRM(nn.Module):
       z_L = self.L_level(z_L, z_H + x)
       z_H = self.H_level(z_H, z_L)
       q_logits = self.q_head(z_H[:, 0]).astype(jnp.float32)
+      q_halt, q_continue = q_logits[:, 0], q_logits[:, 1]
+      if self.q_target == "none":
+        q_continue = jnp.zeros_like(q_continue)
       return SegmentOutput(
         z_H=z_H,
         z_L=z_L,
         logits=self.lm_head(z_H[:, self.num_slots :]),
-        q_halt_logits=q_logits[:, 0],
-        q_continue_logits=q_logits[:, 1],
+        q_halt_logits=q_halt,
+        q_continue_logits=q_continue,
       )
 
 
@@ -300,6 +313,11 @@ def _check(model: HRM) -> None:
   expect(0 <= model.halt_exploration_prob <= 1, "halt_exploration_prob", "0..1")
   expect(model.puzzle_width >= 0, "puzzle_emb_ndim", "0 or more")
   expect(model.expansion > 0, "expansion", "more than 0")
+  expect(
+    model.q_target in ("bootstrap", "none"),
+    "q_target",
+    "one of bootstrap, none",
+  )
   positions = ("rope", "learned", "none")
   expect(
     model.pos_encodings in positions,

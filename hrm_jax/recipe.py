@@ -8,7 +8,7 @@ import jax
 import ml_collections
 from jax.sharding import Mesh
 
-from hrm_jax import losses, optim, puzzle, sharding, sparse_embedding, step
+from hrm_jax import losses, optim, sharding, sparse_embedding, step
 from hrm_jax.console import InputError
 from hrm_jax.model import HRM
 
@@ -25,6 +25,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
   at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
   at_least |= {"keep_period": 0, "watchdog_seconds": 0}
+  at_least |= {"updates_per_dispatch": 1}
   for key, least in at_least.items():
     if config[key] < least:
       raise InputError(
@@ -92,7 +93,8 @@ def make_train_step(
   loss: step.Loss,
   mesh: Mesh,
   shardings: step.TrainState,
-) -> Callable[[step.TrainState, puzzle.Batch], Any]:
+  update: Callable[..., Any] = step.train_step,
+) -> Callable[[step.TrainState, Any], Any]:
   """`step.train_step`, jitted for a mesh; it donates the state.
 
   The state leaves as it came in, so the second update finds the program of
@@ -104,11 +106,10 @@ def make_train_step(
     loss: which loss.
     mesh: the devices.
     shardings: laid out like the state.
+    update: `step.train_step` or `step.train_steps`.
   """
   return jax.jit(
-    functools.partial(
-      step.train_step, model=model, optimizers=optimizers, loss=loss
-    ),
+    functools.partial(update, model=model, optimizers=optimizers, loss=loss),
     donate_argnums=0,
     out_shardings=(shardings, sharding.replicated(mesh)),
   )

@@ -180,18 +180,19 @@ def on_each_device(function: Callable[..., Any], mesh: Mesh):
 
 
 def prefetch(
-  batches: Iterable[Any], mesh: Mesh, batch_size: int
+  batches: Iterable[Any], mesh: Mesh, batch_size: int, *, num_ahead: int = 1
 ) -> Iterator[Any]:
-  """Yields batches on the devices, the next one already under way.
+  """Yields batches on the devices, the next ones already under way.
 
   Args:
     batches: as `put_rows` takes them.
     mesh: where they go.
     batch_size: rows of the global batch.
+    num_ahead: how many are under way while one is in use.
   """
   ahead = collections.deque()
   for batch in batches:
     ahead.append(put_rows(batch, mesh, batch_size))
-    if len(ahead) == 2:
+    if len(ahead) > num_ahead:
       yield ahead.popleft()
   yield from ahead

@@ -5,7 +5,7 @@ that each can be held against the reference.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -97,7 +97,7 @@ class SegmentResult(NamedTuple):
 
   Attributes:
     output: of the network.
-    target_q_continue: [B] float32, or None with one segment only.
+    target_q_continue: [B] float32, or None if nothing asks for it.
     loss: [] float32, summed over rows.
     sums: metric sums, see `losses.loss_and_metrics`.
   """
@@ -221,7 +221,7 @@ def forward_backward(
       halt_exploration_prob=model.halt_exploration_prob,
     )
     target = None
-    if model.halt_max_steps > 1:
+    if model.needs_next_segment:
       frozen = functools.partial(think, *lax.stop_gradient((params, rows)))
       target = act.bootstrap_target(
         frozen, output, steps, halt_max_steps=model.halt_max_steps
@@ -310,6 +310,27 @@ def apply_gradients(
     table_opt_state=table_opt_state,
   )
   return state, norms, is_good
+
+
+def train_steps(
+  state: TrainState, batches: Sequence[Batch], **settings: Any
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Several updates at once, the same as one after the other.
+
+  Args:
+    state: donate it.
+    batches: n of them, as `train_step` takes one.
+    **settings: of `train_step`.
+
+  Returns:
+    The new state; what `train_step` returns of each update, [n, ...].
+  """
+  update = functools.partial(train_step, **settings)
+  if len(batches) == 1:
+    state, sums = update(state, *batches)
+    return state, jax.tree.map(lambda leaf: leaf[None], sums)
+  stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
+  return lax.scan(update, state, stacked)
 
 
 class Examined(NamedTuple):

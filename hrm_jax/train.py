@@ -157,7 +157,9 @@ def _train(
   shardings = sharding.of_state(
     mesh, shapes, split_moments=config.mesh.split_moments
   )
-  train_step = recipe.make_train_step(model, optimizers, loss, mesh, shardings)
+  train_steps = recipe.make_train_step(
+    model, optimizers, loss, mesh, shardings, update=step.train_steps
+  )
   evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
 
   run = checkpoint.describe_run(config, metadata)
@@ -262,14 +264,18 @@ def _train(
       meter.write_config(run["config"])
       mine = sharding.local_rows(mesh, config.global_batch_size)
       batches = sharding.prefetch(
-        batches_from(data, done, stop, mine), mesh, config.global_batch_size
+        batches_from(data, done, stop, mine),
+        mesh,
+        config.global_batch_size,
+        num_ahead=config.updates_per_dispatch,
       )
+      groups = dispatches(batches, data, done, stop, config)
       try:
         if ends_iteration(data, done) and done < stop and not is_evaluated():
           evaluate_now()
-        for batch in meter.waiting_for(batches):
-          state, sums = train_step(state, batch)  # Dispatched, not awaited.
-          done += 1
+        for group in meter.waiting_for(groups):
+          state, sums = train_steps(state, group)  # Dispatched, not awaited.
+          done += len(group)
           guard.watch(done, sums)
           meter.update(done, sums)
           is_last = ends_iteration(data, done) and not ended_early()
@@ -299,7 +305,8 @@ def _train(
   elif run["ended"]:
     ended = run["ended"]
   else:
-    ended = "num_steps" if done < data.total_steps else "finished"
+    is_over = data.locate(done)[0] == data.num_iterations
+    ended = "finished" if is_over or not ended_early() else "num_steps"
   return {
     "step": done,
     "total_steps": data.total_steps,
@@ -365,6 +372,32 @@ def batches_from(
   rest = zip(range(iteration, data.num_iterations), starts, strict=False)
   batches = (batch for i, at in rest for batch in data.iteration(i, at, rows))
   return itertools.islice(batches, max(stop - done, 0))
+
+
+def dispatches(
+  batches: Iterator[puzzle.Batch],
+  data: TrainData,
+  done: int,
+  stop: int,
+  config: ml_collections.ConfigDict,
+) -> Iterator[tuple[puzzle.Batch, ...]]:
+  """Groups batches for one command to the device each.
+
+  Of `updates_per_dispatch`, or of one where something is due before: the end
+  of an iteration, a checkpoint. So there are two programs at most.
+  """
+  interval = config.checkpoint_interval
+  while done < stop:
+    iteration, index = data.locate(done)
+    if iteration == data.num_iterations:
+      return
+    due = min(stop, done - index + data.batches_in(iteration))
+    if interval:
+      due = min(due, done - done % interval + interval)
+    fits = done + config.updates_per_dispatch <= due
+    n = config.updates_per_dispatch if fits else 1
+    yield tuple(itertools.islice(batches, n))
+    done += n
 
 
 def ends_iteration(data: TrainData, done: int) -> bool:

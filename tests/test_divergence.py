@@ -15,9 +15,9 @@ from tests import runs
 
 def flags(is_good):
   return {
-    "is_good": jnp.array(is_good),
-    "nonfinite": jnp.int32(-1 if is_good else 1),
-    "loss": 0.0,
+    "is_good": jnp.array([is_good]),
+    "nonfinite": jnp.array([-1 if is_good else 1]),
+    "loss": jnp.zeros([1]),
   }
 
 
@@ -39,6 +39,17 @@ def test_good_updates_pass_every_policy():
 def test_stop_tells_the_update_and_the_tensor():
   with pytest.raises(DivergedError, match="update 2: loss is not finite"):
     watch("stop", [True, False, True])
+
+
+def test_the_bad_one_of_several_updates_of_a_dispatch_is_told():
+  guard = Guard("stop", ["", "loss"].__getitem__)
+  sums = {
+    "is_good": jnp.array([True, False, True]),
+    "nonfinite": jnp.array([-1, 1, -1]),
+  }
+  guard.watch(9, sums)
+  with pytest.raises(DivergedError, match="update 8: loss"):
+    guard.flush()
 
 
 def test_a_bad_update_is_noticed_two_updates_later():
@@ -98,8 +109,8 @@ def inject(monkeypatch):
     make = recipe.make_train_step
     done = []
 
-    def make_poisoned(*args):
-      train_step = make(*args)
+    def make_poisoned(*args, **kwargs):
+      train_step = make(*args, **kwargs)
 
       def poisoned_step(state, batch):
         if int(state.step) == 6 and not done:
@@ -108,7 +119,6 @@ def inject(monkeypatch):
           state = jax.device_put(poison(state), shardings)
         return train_step(state, batch)
 
-      poisoned_step.lower = train_step.lower
       return poisoned_step
 
     monkeypatch.setattr(recipe, "make_train_step", make_poisoned)

@@ -52,16 +52,23 @@ def test_segment_is_what_xla_counts():
   assert flops.per_segment(model) == pytest.approx(counted, rel=0.03)
 
 
-@pytest.mark.parametrize("halt_max_steps", [1, 4])
-def test_update_is_what_xla_counts(halt_max_steps):
-  model = loop_free(halt_max_steps=halt_max_steps)
+@pytest.mark.parametrize(
+  "changed",
+  [
+    {"halt_max_steps": 1},
+    {"halt_max_steps": 4},
+    {"halt_max_steps": 4, "q_target": "none"},
+  ],
+)
+def test_update_is_what_xla_counts(changed):
+  model = loop_free(**changed)
   carry, batch, draws = jax.eval_shape(
     lambda key: (
       carry := act.init_carry(
         B, (model.num_positions, 128), model.seq_len, model.dtype
       ),
       carry.current,
-      act.exploration_draws(key, B, halt_max_steps),
+      act.exploration_draws(key, B, model.halt_max_steps),
     ),
     jax.random.key(0),
   )

@@ -101,7 +101,12 @@ def logged_losses(directory):
 
 
 def sums_of(step):
-  return {**SUMS, "lm_loss": np.float32(32 * step)}
+  """Of one update."""
+  return one_update({**SUMS, "lm_loss": np.float32(32 * step)})
+
+
+def one_update(sums):
+  return {name: np.asarray(value)[None] for name, value in sums.items()}
 
 
 def test_meter_logs_each_update_once_and_one_late(tmp_path):
@@ -125,10 +130,21 @@ def test_meter_logs_every_nth_update_the_last_and_what_it_flushes(tmp_path):
   assert [step for step, _ in logged_losses(tmp_path)] == [3, 4, 6, 7]
 
 
+def test_meter_logs_several_updates_of_one_dispatch(tmp_path):
+  with make_meter(tmp_path, log_every=2, last_step=9) as meter:
+    for last in (4, 8, 9):
+      n = 1 if last == 9 else 4
+      steps = [sums_of(step) for step in range(last - n + 1, last + 1)]
+      stacked = {k: np.concatenate([s[k] for s in steps]) for k in SUMS}
+      meter.update(last, stacked)
+    meter.flush()
+  assert logged_losses(tmp_path) == [(2, 2), (4, 4), (6, 6), (8, 8), (9, 9)]
+
+
 def test_meter_writes_the_names_of_the_reference(tmp_path):
   with make_meter(tmp_path) as meter:
     for step in (1, 2):
-      meter.update(step, SUMS)
+      meter.update(step, one_update(SUMS))
     meter.flush()
     meter.write_evaluation(2, {"sets": {"all": {"exact_accuracy": 0.5}}})
   names = {name for name, _, _ in read_scalars(tmp_path)}
@@ -151,7 +167,7 @@ def test_meter_measures_speed_and_the_wait_for_data(tmp_path, clock):
   with make_meter(tmp_path, log_every=2) as meter:
     for step, _ in enumerate(meter.waiting_for(batches()), 1):
       clock.now += 1.5
-      meter.update(step, SUMS)
+      meter.update(step, one_update(SUMS))
   assert meter.latest["perf/step_seconds"] == pytest.approx(2)
   assert meter.latest["perf/examples_per_s"] == pytest.approx(16)
   assert meter.latest["perf/tokens_per_s"] == pytest.approx(80)
@@ -169,7 +185,8 @@ class Device:
     """Returns at once; who reads the sums waits for them."""
     self._clock.now += 0.01
     self._free_at = max(self._free_at, self._clock.now) + 2
-    return {**SUMS, "lm_loss": Late(self._clock, self._free_at)}
+    late = Late(self._clock, self._free_at)
+    return {**one_update(SUMS), "lm_loss": late}
 
 
 class Late:
@@ -180,7 +197,7 @@ class Late:
 
   def __array__(self, dtype=None, copy=None):
     self._clock.now = max(self._clock.now, self._ready_at)
-    return np.asarray(1.0, dtype)
+    return np.ones([1], dtype)
 
 
 @pytest.mark.parametrize("log_every", [1, 4])

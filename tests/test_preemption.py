@@ -59,15 +59,14 @@ def signal_during(monkeypatch, update):
   """Sends SIGTERM while an update is dispatched."""
   make = recipe.make_train_step
 
-  def make_signalling(*args):
-    train_step = make(*args)
+  def make_signalling(*args, **kwargs):
+    train_step = make(*args, **kwargs)
 
     def signalling(state, batch):
       if int(state.step) == update - 1:
         os.kill(os.getpid(), signal.SIGTERM)
       return train_step(state, batch)
 
-    signalling.lower = train_step.lower
     return signalling
 
   monkeypatch.setattr(recipe, "make_train_step", make_signalling)

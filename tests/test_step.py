@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from hrm_jax import act, losses, step
+from hrm_jax import act, losses, recipe, sharding, step
 from tests.toys import (
   BATCH_SIZE,
   NUM_ROWS,
@@ -151,6 +151,44 @@ def test_every_mesh_computes_what_one_device_does(axes):
     # A gradient near zero may point either way: few weights, a few moves.
     assert np.mean(off > 1e-4) < 0.01
     assert off.max() < 10 * LR
+
+
+def test_several_updates_at_once_are_the_same_as_one_by_one():
+  ours = trainer()
+  eight = recipe.make_train_step(
+    ours.model,
+    ours.optimizers,
+    step.Loss(),
+    ours.mesh,
+    sharding.of_state(ours.mesh, ours.shapes),
+    update=step.train_steps,
+  )
+  batches = tuple(ours.put(toy_batch(i)) for i in range(8))
+  state, all_sums = eight(ours.state(), batches)
+  want, want_sums = run(8)
+  state = state._replace(key=jax.random.key_data(state.key))
+  assert_trees_equal(state, want)
+  for i, sums in enumerate(want_sums):
+    assert_trees_equal({k: v[i] for k, v in all_sums.items()}, sums)
+
+
+def test_without_a_target_rows_halt_when_halting_is_likelier_than_not():
+  model = toy_model(q_target="none", halt_exploration_prob=0.0)
+  ours = Trainer(model)
+  weights = toy_weights(model)
+  # So that some rows like to halt, and some do not.
+  weights.params["q_head"]["bias"] = jnp.zeros([2])
+  carry, gradients, segment = jax.jit(
+    functools.partial(step.forward_backward, model, loss=step.Loss())
+  )(weights, fresh_carry(model), toy_batch(), no_exploration())
+  assert segment.target_q_continue is None
+  assert "q_continue_loss" not in segment.sums
+  likely = jax.nn.sigmoid(segment.output.q_halt_logits) > 0.5
+  np.testing.assert_array_equal(carry.halted, likely)
+  assert 0 < likely.sum() < BATCH_SIZE
+  np.testing.assert_array_equal(gradients.params["q_head"]["kernel"][:, 1], 0)
+  _, sums = ours.step(ours.state(), ours.put(toy_batch()))
+  assert sums["is_good"]
 
 
 def test_target_uses_the_weights_before_the_update():
