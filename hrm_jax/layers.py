@@ -116,16 +116,43 @@ class Rotation(nn.Module):
     return (y * cos + turned * sin).astype(x.dtype)
 
 
+def mix_values(
+  query: jax.Array, key: jax.Array, value: jax.Array, implementation: str
+) -> jax.Array:
+  """Softmax attention of every position to every one.
+
+  Scores and softmax are float32 whatever the dtype.
+
+  Args:
+    query: [B, S, A, C].
+    key: like `query`.
+    value: like `query`.
+    implementation: "xla", or "cudnn": an NVIDIA GPU and bfloat16 only.
+
+  Returns:
+    [B, S, A, C], of the same dtype.
+  """
+  return jax.nn.dot_product_attention(
+    query,
+    key,
+    value,
+    scale=query.shape[-1] ** -0.5,
+    implementation=implementation,
+  )
+
+
 class Attention(nn.Module):
   """Full (non-causal) softmax attention with one fused projection.
 
   Attributes:
     num_heads: A; must divide D.
     rope_theta: base of the rotary positions of query and key; None for none.
+    implementation: see `mix_values`.
   """
 
   num_heads: int
   rope_theta: float | None
+  implementation: str = "xla"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -138,8 +165,7 @@ class Attention(nn.Module):
     if self.rope_theta is not None:
       rotate = Rotation(self.rope_theta)
       query, key = rotate(query), rotate(key)
-    # Scores and softmax are float32 whatever the dtype of x.
-    mixed = jax.nn.dot_product_attention(query, key, value, scale=C**-0.5)
+    mixed = mix_values(query, key, value, self.implementation)
     return Linear(D, name="o_proj")(mixed.reshape(B, S, D))
 
 
@@ -175,11 +201,14 @@ class Block(nn.Module):
   expansion: float
   rope_theta: float | None
   rms_norm_eps: float
+  attention: str = "xla"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, S, D] to [B, S, D]."""
-    attention = Attention(self.num_heads, self.rope_theta, name="self_attn")
+    attention = Attention(
+      self.num_heads, self.rope_theta, self.attention, name="self_attn"
+    )
     x = rms_norm(x + attention(x), self.rms_norm_eps)
     return rms_norm(
       x + SwiGLU(self.expansion, name="mlp")(x), self.rms_norm_eps

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
-from hrm_jax import collectives, flops, recipe, sharding, step
+from hrm_jax import attention, collectives, flops, recipe, sharding, step
 from hrm_jax.console import log
 from hrm_jax.model import HRM, count_parameters, make_model
 from hrm_jax.puzzle import Batch, DatasetMetadata
@@ -68,7 +68,11 @@ def make_program(
   recipe.check_config(config)
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.table)
   sharding.check_batch_size(config.global_batch_size, mesh)
-  model = make_model(config.model, metadata)
+  model = attention.choose(
+    config.attention,
+    make_model(config.model, metadata),
+    config.global_batch_size // mesh.size,
+  )
   optimizers = recipe.make_optimizers(config, TOTAL_STEPS)
   init = functools.partial(
     step.init_state,
@@ -279,6 +283,7 @@ def _circumstances(program: Program) -> dict[str, Any]:
     "devices": jax.device_count(),
     "mesh": dict(program.mesh.shape),
     "jax": jax.__version__,
+    "attention": program.model.attention,
     "dtype": jax.numpy.dtype(program.model.dtype).name,
     "global_batch_size": program.config.global_batch_size,
     "seq_len": program.metadata.seq_len,

@@ -27,6 +27,7 @@ from ml_collections import config_flags
 
 from data_tools import generate_sudoku
 from hrm_jax import (
+  attention,
   checkpoint,
   cluster,
   command_line,
@@ -142,7 +143,11 @@ def _train(
   sharding.check_batch_size(config.global_batch_size, mesh)
 
   # --- the pure functions, jitted for this mesh
-  model = make_model(config.model, metadata)
+  model = attention.choose(
+    config.attention,
+    make_model(config.model, metadata),
+    config.global_batch_size // mesh.size,
+  )
   loss = recipe.make_loss(config)
   optimizers = recipe.make_optimizers(config, data.total_steps)
   init = functools.partial(

@@ -25,7 +25,7 @@ ROWS = (
   ),
   ("step", "checkpoint_cli"),
   ("refill",),
-  ("act", "flops", "arc_tally", "path_score"),
+  ("act", "flops", "attention", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
     "layers",
