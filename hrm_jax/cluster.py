@@ -108,6 +108,13 @@ def wait_for_all(what: str) -> None:
     multihost_utils.sync_global_devices(what)
 
 
+def from_first(number: int) -> int:
+  """The number of process 0, below 2**31, in all processes."""
+  if jax.process_count() == 1:
+    return number
+  return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
 def sum_over_processes(counts: Any) -> Any:
   """Adds up a pytree of host counts, each below 2**31, over the processes."""
   if jax.process_count() == 1:

@@ -27,9 +27,11 @@ from ml_collections import config_flags
 
 from data_tools import generate_sudoku
 from hrm_jax import (
+  attention,
   checkpoint,
   cluster,
   command_line,
+  compilation_cache,
   console,
   divergence,
   flops,
@@ -142,7 +144,11 @@ def _train(
   sharding.check_batch_size(config.global_batch_size, mesh)
 
   # --- the pure functions, jitted for this mesh
-  model = make_model(config.model, metadata)
+  model = attention.choose(
+    config.attention,
+    make_model(config.model, metadata),
+    config.global_batch_size // mesh.size,
+  )
   loss = recipe.make_loss(config)
   optimizers = recipe.make_optimizers(config, data.total_steps)
   init = functools.partial(
@@ -417,11 +423,9 @@ def main(argv: list[str]) -> None:
     raise InputError(f"unexpected argument '{argv[1]}'.")
   cluster.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
   console.quiet_unless(cluster.is_first())
-  result = train(
-    CONFIG.value,
-    pathlib.Path(WORKDIR.value),
-    strict_restore=STRICT_RESTORE.value,
-  )
+  workdir = pathlib.Path(WORKDIR.value)
+  compilation_cache.use(compilation_cache.of_run(workdir))
+  result = train(CONFIG.value, workdir, strict_restore=STRICT_RESTORE.value)
   if cluster.is_first():
     console.print_json(result)
   if result["saved_step"] != result["step"]:

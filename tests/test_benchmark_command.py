@@ -86,7 +86,8 @@ def test_an_unknown_subcommand_gets_one_line_and_exits_with_2(benchmark):
   assert done.returncode == 2
   assert done.stdout == ""
   assert done.stderr == (
-    "error: expected one of train, compile, comm, got 'speed'; see --help.\n"
+    "error: expected one of train, compile, data, comm, eval, solve, got "
+    "'speed'; see --help.\n"
   )
 
 

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROWS = (
   ("train", "benchmark"),
   ("benchmark_eval",),
-  ("evaluate", "solve", "measure"),
+  ("evaluate", "solve", "measure", "benchmark_data"),
   (
     "checkpoint",
     "predictions",
@@ -21,10 +21,11 @@ ROWS = (
     "recipe",
     "preemption",
     "divergence",
+    "compilation_cache",
   ),
   ("step", "checkpoint_cli"),
   ("refill",),
-  ("act", "flops", "arc_tally", "path_score"),
+  ("act", "flops", "attention", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
     "layers",
@@ -131,6 +132,7 @@ def test_data_tools_share_only_the_contract(path):
     "manifest",
     "saved_steps",
     "checkpoint_cli",
+    "benchmark_data",
     *sorted(CONTRACT),
   ],
 )
