@@ -238,6 +238,7 @@ def _train(
 
     def save() -> None:
       guard.flush()  # Nothing that is not finite may be saved.
+      meter.settle()
       checkpoints.save(done, state, run)
 
     def ended_early() -> bool:
@@ -283,8 +284,9 @@ def _train(
           report = divergence.write_report(workdir, error, data, meter.latest)
           log.error(f"{report} says more")
         raise
+      if not preempted:  # Then the last update is like any other.
+        meter.flush()
       save()
-      meter.flush()
   if preempted:
     ended = "preempted"
   elif run["ended"]:
