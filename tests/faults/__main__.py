@@ -11,10 +11,11 @@ import sys
 import tempfile
 import time
 
-from tests.faults import kills, processes
+from tests.faults import kills, processes, terms
 
 SCENARIOS = {
   "kills": lambda starter, given, rng: kills.run(starter, given.kills, rng),
+  "terms": lambda starter, given, rng: terms.run(starter, given.terms, rng),
 }
 
 

@@ -9,11 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hrm_jax import saved_steps
-from tests.faults import reference
+from tests.faults import hits, reference
 from tests.faults.processes import Child, Starter
-
-# Updates that a run makes on average between two kills.
-_STEPS_PER_KILL = 5
 
 MOMENTS = ("starting", "any", "saving", "no manifest", "deleting")
 
@@ -27,8 +24,7 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
     were aimed at what; `left_half_written`, after how many there was half a
     save or half a deletion on disk; `killed_at`, the newest step then.
   """
-  iterations = 1 + -(-_STEPS_PER_KILL * count // 20)
-  want = reference.train(starter, iterations)
+  want = reference.train(starter, hits.iterations(count))
   workdir = starter.scratch / "killed"
   directory = saved_steps.directory_of(workdir)
   moments = [MOMENTS[i % len(MOMENTS)] for i in range(count)]
@@ -38,7 +34,7 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
   code = None
   for left, moment in zip(range(count, 0, -1), moments, strict=True):
     child = _train(starter, workdir, want.flags, rng)
-    target = _target(_newest(directory), want.last_step, left, rng)
+    target = hits.target(_newest(directory), want.last_step, left, rng)
     _wait_for(child, moment, directory, target, rng)
     child.signal(signal.SIGKILL)
     code = child.wait()
@@ -71,14 +67,6 @@ def _train(
   # How often a run saves is no part of what it computes.
   interval = f"checkpoint_interval={rng.randint(1, 3)}"
   return starter.train(workdir, *flags, interval)
-
-
-def _target(
-  newest: int, last_step: int, kills_left: int, rng: random.Random
-) -> int:
-  """The step to kill at, so that the kills are spread over the run."""
-  share = (last_step - 5 - newest) // (kills_left + 1)
-  return newest + rng.randint(1, max(2 * share, 1))
 
 
 def _wait_for(

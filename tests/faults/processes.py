@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-TRAIN = "hrm_jax.train"
+TRAIN, OBSERVED = "hrm_jax.train", "tests.faults.observed"
 
 # Of any one process on a busy machine; more is a hang.
 PATIENCE = 300.0
