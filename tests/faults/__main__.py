@@ -11,11 +11,13 @@ import sys
 import tempfile
 import time
 
-from tests.faults import kills, processes, terms
+from tests.faults import full_disk, kills, nans, processes, terms
 
 SCENARIOS = {
   "kills": lambda starter, given, rng: kills.run(starter, given.kills, rng),
   "terms": lambda starter, given, rng: terms.run(starter, given.terms, rng),
+  "full_disk": lambda starter, _, rng: full_disk.run(starter, rng),
+  "nans": lambda starter, _, rng: nans.run(starter, rng),
 }
 
 

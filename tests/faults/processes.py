@@ -74,8 +74,9 @@ class Child:
 
   @property
   def result(self) -> dict[str, Any]:
-    """The JSON object on its last line of stdout."""
-    return json.loads(self._out.read_text(encoding="utf-8").splitlines()[-1])
+    """The JSON object on its last line of stdout; empty without any."""
+    lines = self._out.read_text(encoding="utf-8").splitlines()
+    return json.loads(lines[-1]) if lines else {}
 
 
 class Starter:
