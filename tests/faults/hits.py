@@ -11,7 +11,9 @@ def iterations(count: int) -> int:
   return 1 + -(-_STEPS_PER_HIT * count // 20)
 
 
-def target(done: int, last_step: int, hits_left: int, rng: random.Random) -> int:
+def target(
+  done: int, last_step: int, hits_left: int, rng: random.Random
+) -> int:
   """The update after which to hit a run next.
 
   Args:

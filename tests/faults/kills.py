@@ -91,8 +91,10 @@ def _wait_for(
       and not (directory / name / "manifest.json").exists()
       for name in _names(directory)
     ),
-    "deleting": lambda: _newest(directory) >= target
-    and any(name.endswith(".removed") for name in _names(directory)),
+    "deleting": lambda: (
+      _newest(directory) >= target
+      and any(name.endswith(".removed") for name in _names(directory))
+    ),
   }
   child.until(happened[moment])
   if moment == "any":

@@ -89,7 +89,5 @@ _POISONS = {"params": _in_params, "table": _in_table, "batch": _in_batch}
 if __name__ == "__main__":
   recipe.make_train_step = make_train_step
   console.run(
-    functools.partial(
-      command_line.run, train.main, train.__doc__, train.CONFIG
-    )
+    functools.partial(command_line.run, train.main, train.__doc__, train.CONFIG)
   )
