@@ -19,13 +19,16 @@ from hrm_jax.console import InputError
 # in use before: in a notebook, say, which is a process by itself.
 _ALONE = "coordinator_address should be defined", "must be called before"
 
+# Seconds; long enough for a host that swaps or compiles.
+HEARTBEAT_TIMEOUT = 100
+
 
 def join(
   coordinator: str | None = None,
   num_processes: int | None = None,
   process_id: int | None = None,
   *,
-  heartbeat_timeout: int = 100,
+  heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
 ) -> None:
   """Joins the other processes of the run, if there are any.
 

@@ -62,6 +62,13 @@ COORDINATOR = flags.DEFINE_string(
 )
 NUM_PROCESSES = flags.DEFINE_integer("num-processes", None, "Of the run.")
 PROCESS_ID = flags.DEFINE_integer("process-id", None, "Of this one, from 0.")
+HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+  "heartbeat-timeout",
+  cluster.HEARTBEAT_TIMEOUT,
+  "Seconds of silence after which a process counts as lost, and the others "
+  "end.",
+  lower_bound=1,
+)
 STRICT_RESTORE = flags.DEFINE_bool(
   "strict-restore",
   False,
@@ -374,7 +381,12 @@ def main(argv: list[str]) -> None:
   """The command line."""
   if len(argv) > 1:
     raise InputError(f"unexpected argument '{argv[1]}'.")
-  cluster.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  cluster.join(
+    COORDINATOR.value,
+    NUM_PROCESSES.value,
+    PROCESS_ID.value,
+    heartbeat_timeout=HEARTBEAT_TIMEOUT.value,
+  )
   console.quiet_unless(cluster.is_first())
   result = train(
     CONFIG.value,
