@@ -484,7 +484,7 @@ def describe_run(
   return {
     "config": json.loads(config.to_json_best_effort()),
     "dataset": metadata.to_json(),
-    "versions": {name: _version(name) for name in PACKAGES},
+    "versions": {name: version_of(name) for name in PACKAGES},
     "git_commit": _git_commit(),
     "evaluation": None,
     "changes": [],  # of keys, at a resume
@@ -536,7 +536,7 @@ def _not_of_a_failed_save(record: logging.LogRecord) -> bool:
   return not (record.exc_info and "orbax" in source)
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
   try:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:

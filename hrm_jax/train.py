@@ -388,11 +388,12 @@ def main(argv: list[str]) -> None:
     heartbeat_timeout=HEARTBEAT_TIMEOUT.value,
   )
   console.quiet_unless(cluster.is_first())
-  result = train(
-    CONFIG.value,
-    pathlib.Path(WORKDIR.value),
-    strict_restore=STRICT_RESTORE.value,
-  )
+  with cluster.blaming_the_lost():
+    result = train(
+      CONFIG.value,
+      pathlib.Path(WORKDIR.value),
+      strict_restore=STRICT_RESTORE.value,
+    )
   if cluster.is_first():
     console.print_json(result)
   if result["saved_step"] != result["step"]:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import random
 import resource
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ _SIZE = 8 * 2**20
 _LARGEST_FILE = 2**16
 
 
-def run(starter: Starter, rng: random.Random) -> dict[str, Any]:
+def run(starter: Starter) -> dict[str, Any]:
   """Fills the disk at the first sign of a save, for the rest of the run.
 
   Then makes room, and trains to the end.
@@ -32,7 +31,6 @@ def run(starter: Starter, rng: random.Random) -> dict[str, Any]:
     updates that the next run had to make again; `problems` with how the run
     ended, was restored and went on: none.
   """
-  del rng
   want = reference.train(starter, 2)
   mount = starter.scratch / "small"
   mount.mkdir()

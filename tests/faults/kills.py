@@ -41,23 +41,27 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
     if code == 0:
       break
     if code != -signal.SIGKILL:
-      failed.append({"code": code, "stderr": child.stderr[-2000:]})
+      failed.append(f"exit code {code}: {child.stderr[-2000:]}")
       continue
     killed_at.append(_newest(directory))
     left_half_written += _is_half_written(directory)
   if code != 0:
     child = _train(starter, workdir, want.flags, rng)
     if (code := child.wait()) != 0:
-      failed.append({"code": code, "stderr": child.stderr[-2000:]})
+      failed.append(f"exit code {code}: {child.stderr[-2000:]}")
+  same = want.matches(starter, workdir) if code == 0 else {"ended": False}
+  problems = [f"{what} is not so" for what, is_so in same.items() if not is_so]
+  if len(killed_at) < count:
+    problems.append(f"expected {count} kills, got {len(killed_at)}")
   return {
     "kills": len(killed_at),
     "failed_restarts": len(failed),
-    "failures": failed,
-    **(want.matches(starter, workdir) if code == 0 else {"ended": False}),
+    **same,
     "moments": Counter(moments[: len(killed_at)]),
     "left_half_written": left_half_written,
     "steps": want.last_step,
     "killed_at": killed_at,
+    "problems": problems + failed,
   }
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import threading
 from typing import NamedTuple
 
 from tests.faults import curves
@@ -36,13 +37,21 @@ class Reference(NamedTuple):
     }
 
 
-@functools.cache
+_one_at_a_time = threading.Lock()
+
+
 def train(starter: Starter, iterations: int) -> Reference:
   """Trains without interruption for so many iterations of 20 updates.
 
   It also compiles what the other runs then find: JAX's cache is not written
   atomically, so one that is killed had better write nothing there.
   """
+  with _one_at_a_time:
+    return _train(starter, iterations)
+
+
+@functools.cache
+def _train(starter: Starter, iterations: int) -> Reference:
   flags = (f"epochs={8 * iterations}", "eval_interval=8", "max_to_keep=3")
   workdir = starter.scratch / f"reference-{iterations}"
   code = starter.train(workdir, *flags, "checkpoint_interval=3").wait()

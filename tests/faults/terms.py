@@ -5,10 +5,9 @@ import pathlib
 import random
 import signal
 import time
-from collections import Counter
 from typing import Any
 
-from hrm_jax import saved_steps
+from hrm_jax import preemption, saved_steps
 from tests.faults import hits, reference
 from tests.faults.processes import OBSERVED, Starter
 
@@ -19,10 +18,9 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
   It saves only when it is asked to end, and after an evaluation.
 
   Returns:
-    `terms`, SIGTERMs and one SIGINT; `codes`, how often it exited with which;
-    `lost_steps`, updates that were made and had to be made again; whether the
-    run is the uninterrupted one; `seconds_to_end`, the longest time from the
-    signal to the end; `saved_at`.
+    `terms` and `interrupts`; `lost_steps`, updates that were made and had to
+    be made again; whether the run is the uninterrupted one; `seconds_to_end`,
+    the longest time from the signal to the end; `saved_at`; `problems`: none.
   """
   want = reference.train(starter, hits.iterations(count + 1))
   workdir = starter.scratch / "terminated"
@@ -48,14 +46,22 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
     workdir, *want.flags, module=OBSERVED, environment=environment
   )
   codes.append(child.wait())
+  same = want.matches(starter, workdir)
+  problems = [f"{what} is not so" for what, is_so in same.items() if not is_so]
+  if codes != [preemption.EXIT_CODE] * len(numbers) + [0]:
+    problems.append(f"exit codes {codes}; {child.stderr[-2000:]}")
+  lost = len(made(record)) - want.last_step
+  if lost:
+    problems.append(f"{lost} updates were lost")
   return {
-    "terms": count + 1,
-    "lost_steps": len(made(record)) - want.last_step,
-    "codes": Counter(codes),
-    **want.matches(starter, workdir),
+    "terms": numbers.count(signal.SIGTERM),
+    "interrupts": numbers.count(signal.SIGINT),
+    "lost_steps": lost,
+    **same,
     "seconds_to_end": round(max(seconds), 1),
     "steps": want.last_step,
     "saved_at": saved[1:],
+    "problems": problems,
   }
 
 
