@@ -67,6 +67,13 @@ COORDINATOR = flags.DEFINE_string(
 )
 NUM_PROCESSES = flags.DEFINE_integer("num-processes", None, "Of the run.")
 PROCESS_ID = flags.DEFINE_integer("process-id", None, "Of this one, from 0.")
+HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+  "heartbeat-timeout",
+  cluster.HEARTBEAT_TIMEOUT,
+  "Seconds of silence after which a process counts as lost, and the others "
+  "end.",
+  lower_bound=1,
+)
 STRICT_RESTORE = flags.DEFINE_bool(
   "strict-restore",
   False,
@@ -254,6 +261,7 @@ def _train(
 
     def save() -> None:
       guard.flush()  # Nothing that is not finite may be saved.
+      meter.settle()
       checkpoints.save(done, state, run)
 
     def ended_early() -> bool:
@@ -304,8 +312,9 @@ def _train(
           report = divergence.write_report(workdir, error, data, meter.latest)
           log.error(f"{report} says more")
         raise
+      if not preempted:  # Then the last update is like any other.
+        meter.flush()
       save()
-      meter.flush()
   if preempted:
     ended = "preempted"
   elif run["ended"]:
@@ -421,11 +430,17 @@ def main(argv: list[str]) -> None:
   host_memory.keep_freed_blocks()
   if len(argv) > 1:
     raise InputError(f"unexpected argument '{argv[1]}'.")
-  cluster.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  cluster.join(
+    COORDINATOR.value,
+    NUM_PROCESSES.value,
+    PROCESS_ID.value,
+    heartbeat_timeout=HEARTBEAT_TIMEOUT.value,
+  )
   console.quiet_unless(cluster.is_first())
   workdir = pathlib.Path(WORKDIR.value)
   compilation_cache.use(compilation_cache.of_run(workdir))
-  result = train(CONFIG.value, workdir, strict_restore=STRICT_RESTORE.value)
+  with cluster.blaming_the_lost():
+    result = train(CONFIG.value, workdir, strict_restore=STRICT_RESTORE.value)
   if cluster.is_first():
     console.print_json(result)
   if result["saved_step"] != result["step"]:

@@ -44,7 +44,7 @@ ROWS = (
     "maze",
     "arc",
   ),
-  ("puzzle", "manifest"),
+  ("puzzle", "manifest", "roll_call"),
   ("console",),
 )
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
