@@ -3,6 +3,8 @@
 import ast
 import functools
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -158,6 +160,20 @@ def test_the_mathematics_knows_no_devices(name):
 def test_inference_needs_no_trainer(name):
   assert not ours(from_file(name)) & {"train", "optim", "sparse_embedding"}
   assert "optax" not in packages(from_file(name))
+
+
+def test_the_network_is_imported_without_what_a_run_needs():
+  show = "import sys, hrm_jax.model; print(*sys.modules)"
+  done = subprocess.run(
+    [sys.executable, "-c", show],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  loaded = set(done.stdout.split())
+  assert "flax.linen" in loaded
+  assert not loaded & {"orbax.checkpoint", "grain", "optax", "tensorboardX"}
 
 
 @pytest.mark.parametrize("package", ["hrm_jax", "data_tools", "configs"])
