@@ -8,7 +8,6 @@ example: python -m tests.faults --kills 50 --terms 20
 
 import argparse
 import concurrent.futures
-import json
 import os
 import pathlib
 import platform
