@@ -11,7 +11,7 @@ from typing import Any
 
 from hrm_jax import saved_steps
 from tests.faults import reference
-from tests.faults.processes import Child, Starter
+from tests.faults.processes import OBSERVED, Child, Starter
 
 _SIZE = 8 * 2**20
 
@@ -38,14 +38,10 @@ def run(starter: Starter) -> dict[str, Any]:
     workdir = mount / "run"
     directory = saved_steps.directory_of(workdir)
     flags = (*want.flags, "checkpoint_interval=1")
-    child = starter.train(workdir, *flags)
-    child.until(
-      lambda: any(
-        int(name.split(".")[0]) > 5
-        for name in saved_steps.leftovers(directory)
-        if name[0].isdecimal()
-      )
+    child = starter.train(
+      workdir, *flags, module=OBSERVED, environment={"FAULTS_PAUSE": "0.1"}
     )
+    child.until(lambda: _is_saving(directory, 6) or _is_saved(directory, 12))
     make_room = _fill(mount) if is_mounted else _limit(child)
     code, said = child.wait(), child.stderr
     newest = saved_steps.choose_step(directory)
@@ -53,6 +49,7 @@ def run(starter: Starter) -> dict[str, Any]:
     result = child.result
     saved = result.get("saved_step")
     again = starter.train(workdir, *flags)
+    again.wait()
     checks = {
       f"it exits with {code}": code == 1,
       # TensorStore may complain in between, of a callback that came late.
@@ -63,7 +60,7 @@ def run(starter: Starter) -> dict[str, Any]:
       f"it says that {saved} is saved": saved == newest,
       f"{newest} is whole": newest is not None and newest >= 5,
       "it made all updates": result.get("step") == want.last_step,
-      f"it goes on: {again.stderr[-2000:]}": again.wait() == 0,
+      f"it goes on: {again.stderr[-2000:]}": again.code == 0,
       "it goes on there": f"at update {newest}" in again.stderr,
     }
     same = want.matches(starter, workdir)
@@ -74,6 +71,17 @@ def run(starter: Starter) -> dict[str, Any]:
     "not_saved": want.last_step - (newest or 0),
     "problems": [what for what, is_so in checks.items() if not is_so],
   }
+
+
+def _is_saving(directory: pathlib.Path, step: int) -> bool:
+  """Whether that step, or a later one, is half-written."""
+  names = saved_steps.leftovers(directory)
+  return any(int(n.split(".")[0]) >= step for n in names if n[0].isdecimal())
+
+
+def _is_saved(directory: pathlib.Path, step: int) -> bool:
+  """Whether that step, or a later one, is there: the other was missed."""
+  return max(saved_steps.all_steps(directory), default=0) >= step
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from hrm_jax import saved_steps
 from tests.faults import hits, reference
-from tests.faults.processes import Child, Starter
+from tests.faults.processes import OBSERVED, Child, Starter
 
 MOMENTS = ("starting", "any", "saving", "no manifest", "deleting")
 
@@ -70,7 +70,13 @@ def _train(
 ) -> Child:
   # How often a run saves is no part of what it computes.
   interval = f"checkpoint_interval={rng.randint(1, 3)}"
-  return starter.train(workdir, *flags, interval)
+  return starter.train(
+    workdir,
+    *flags,
+    interval,
+    module=OBSERVED,
+    environment={"FAULTS_PAUSE": "0.03"},  # Else it is over in no time.
+  )
 
 
 def _wait_for(
@@ -100,7 +106,10 @@ def _wait_for(
       and any(name.endswith(".removed") for name in _names(directory))
     ),
   }
-  child.until(happened[moment])
+  child.until(
+    # The others are short, and may be missed.
+    lambda: happened[moment]() or _newest(directory) >= target + 3
+  )
   if moment == "any":
     time.sleep(rng.uniform(0, 0.3))
   elif moment == "saving":
