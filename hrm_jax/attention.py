@@ -2,7 +2,8 @@
 
 XLA's runs everywhere; cuDNN's only on NVIDIA GPUs, for some dtypes and head
 sizes. Which is faster depends on shapes and versions: both are timed, once at
-the start. It changes rounding, so a run that must repeat another names one.
+the start. It changes rounding: a run that resumes keeps the one it had, and a
+run that must repeat another names one.
 """
 
 import functools
@@ -24,7 +25,12 @@ Timing = Callable[[str, HRM, int], float]
 
 
 def choose(
-  setting: str, model: HRM, rows: int, timing: Timing | None = None
+  setting: str,
+  model: HRM,
+  rows: int,
+  timing: Timing | None = None,
+  *,
+  earlier: str | None = None,
 ) -> HRM:
   """The network, with the implementation of attention that it shall use.
 
@@ -35,6 +41,7 @@ def choose(
     model: the network.
     rows: of the batch, on each device.
     timing: replaces `measured_seconds`.
+    earlier: what the run has used so far; "auto" keeps it if it runs here.
 
   Raises:
     InputError: no such setting, or cuDNN was asked for and does not run.
@@ -56,18 +63,20 @@ def choose(
   elif setting == "auto":
     setting = "xla"
     if jax.default_backend() == "gpu":
-      if cluster.is_first():
-        setting = _faster(model, rows, timing)
+      if cluster.is_first() and earlier != "xla":
+        setting = _faster(model, rows, timing, keep_cudnn=earlier == "cudnn")
       setting = SETTINGS[cluster.from_first(SETTINGS.index(setting))]
   return model.clone(attention=setting)
 
 
-def _faster(model: HRM, rows: int, timing: Timing) -> str:
+def _faster(model: HRM, rows: int, timing: Timing, *, keep_cudnn: bool) -> str:
   try:
     cudnn = timing("cudnn", model, rows)
   except Exception as error:  # Of many kinds: JAX's, XLA's, cuDNN's.
     log.info(f"attention: xla; cuDNN's does not run here ({_line(error)})")
     return "xla"
+  if keep_cudnn:
+    return "cudnn"
   xla = timing("xla", model, rows)
   choice = "cudnn" if cudnn < xla else "xla"
   log.info(

@@ -366,6 +366,17 @@ def read_run(workdir: pathlib.Path, step: int) -> dict[str, Any]:
   return saved_steps.read_run(_directory(workdir), step)
 
 
+def attention_of(workdir: pathlib.Path) -> str | None:
+  """The implementation of attention that a run has used, if it has begun."""
+  steps = saved_steps.complete_steps(_directory(workdir))
+  if not steps:
+    return None
+  # What is damaged is dealt with at the resume.
+  with contextlib.suppress(InputError):
+    return read_run(workdir, steps[-1]).get("attention")
+  return None
+
+
 def check_same_contract(
   run: dict[str, Any], metadata: DatasetMetadata, where: str
 ) -> None:

@@ -155,6 +155,7 @@ def _train(
     config.attention,
     make_model(config.model, metadata),
     config.global_batch_size // mesh.size,
+    earlier=checkpoint.attention_of(workdir),
   )
   loss = recipe.make_loss(config)
   optimizers = recipe.make_optimizers(config, data.total_steps)
@@ -176,6 +177,7 @@ def _train(
   evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
 
   run = checkpoint.describe_run(config, metadata)
+  run["attention"] = model.attention
 
   def check_fits(earlier: dict[str, Any]) -> None:
     checkpoint.check_same_contract(earlier, metadata, str(split.path))

@@ -39,8 +39,9 @@ def never(*_):
   pytest.fail("nothing is to be timed")  # No Exception: nobody catches it.
 
 
-def chosen(setting, timing):
-  return attention.choose(setting, toy_model(), 5, timing).attention
+def chosen(setting, timing, earlier=None):
+  model = attention.choose(setting, toy_model(), 5, timing, earlier=earlier)
+  return model.attention
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,15 @@ def test_where_cudnn_does_not_run_xla_does(on_a_gpu, log):
     "xla; cuDNN's does not run here (NotImplementedError: head dim of 2)"
   )
   assert message in log.text
+
+
+def test_a_run_that_resumes_keeps_what_it_had(on_a_gpu):
+  assert chosen("auto", never, earlier="xla") == "xla"
+  slow = taking(xla=1.0, cudnn=2.0)
+  assert chosen("auto", slow, earlier="cudnn") == "cudnn"
+  gone = taking(xla=1.0, cudnn=None)
+  assert chosen("auto", gone, earlier="cudnn") == "xla"
+  assert chosen("xla", never, earlier="cudnn") == "xla"
 
 
 def test_other_backends_time_nothing():
