@@ -9,6 +9,7 @@ JAX watches too and would end the process, but by aborting it: with many lines,
 and not always the name of the process. It is given more time, as a backstop.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -49,9 +50,11 @@ class RollCall:
   def __init__(self, store: Store, me: int, seconds: float):
     self._store, self._me = store, me
     self._pause = seconds / (_PATIENCE_OF_FIRST + 1)
-    # Calls that a process let pass. Counted, not timed: who was stopped
-    # itself, and goes on, has no reason to suspect the others.
-    self._silent = {0: 0}
+    # Counted in calls, not seconds: who was stopped itself, and goes on, has
+    # no reason to suspect the others. Those cannot be heard without the store,
+    # so while it does not answer only process 0 is under suspicion.
+    self._silent: dict[int, int] = {}
+    self._unanswered = 0
     self._is_over = threading.Event()
 
   def start(self) -> None:
@@ -65,35 +68,34 @@ class RollCall:
 
   def _call(self) -> None:
     """Says that this process is there, and hears who else is."""
-    number, heard = 0, {}
+    number, before = 0, {}
     while not self._is_over.is_set():
       number += 1
-      try:
+      with contextlib.suppress(Exception):  # Whatever it is, it is no answer.
         self._store.key_value_set(
           f"{_KEY}/{self._me}", str(number), allow_overwrite=True
         )
-        found = dict(self._store.key_value_dir_get(_KEY))
-      except Exception:  # Whatever it is, the store does not answer.
-        found = {}
-      else:
-        self._silent[0] = 0
-      for key in found.items() - heard.items():
-        self._silent[int(key[0].rsplit("/", 1)[-1])] = 0
-      heard |= found
+        heard = dict(self._store.key_value_dir_get(_KEY))
+        self._unanswered = 0
+        for key, value in heard.items():
+          process = int(key.rsplit("/", 1)[-1])
+          is_silent = value == before.get(key)
+          self._silent[process] = is_silent * (self._silent.get(process, 0) + 1)
+        before = heard
       self._is_over.wait(self._pause)
 
   def _judge(self) -> None:
     patience = _PATIENCE if self._me else _PATIENCE_OF_FIRST
     while not self._is_over.wait(self._pause):
-      for process in list(self._silent):
-        self._silent[process] += process != self._me
+      self._unanswered += 1
       lost = [i for i, calls in self._silent.items() if calls >= patience]
+      if self._unanswered >= patience:
+        lost = [0]
       if lost:
         self._end(lost, patience * self._pause)
 
   def _end(self, lost: Collection[int], seconds: float) -> None:
-    # Without process 0 nobody is heard.
-    names = "0" if 0 in lost else ", ".join(map(str, sorted(lost)))
+    names = ", ".join(map(str, sorted(lost)))
     log.error(
       f"error: process {names}: not heard of for {seconds:.0f} s, so it is "
       f"dead or stuck; process {self._me} ends too (exit code {EXIT_CODE})"

@@ -37,11 +37,11 @@ def run(starter: Starter) -> dict[str, Any]:
   with _tmpfs(mount) as is_mounted:
     workdir = mount / "run"
     directory = saved_steps.directory_of(workdir)
-    flags = (*want.flags, "checkpoint_interval=1")
+    flags = (*want.flags, "checkpoint_interval=4")
     child = starter.train(
       workdir, *flags, module=OBSERVED, environment={"FAULTS_PAUSE": "0.1"}
     )
-    child.until(lambda: _is_saving(directory, 6) or _is_saved(directory, 12))
+    child.until(lambda: _is_saving(directory, 8) or _is_saved(directory, 12))
     make_room = _fill(mount) if is_mounted else _limit(child)
     code, said = child.wait(), child.stderr
     newest = saved_steps.choose_step(directory)
@@ -58,7 +58,7 @@ def run(starter: Starter) -> dict[str, Any]:
       ),
       f"it says: {said[:2000]}": "not saved" in said,
       f"it says that {saved} is saved": saved == newest,
-      f"{newest} is whole": newest is not None and newest >= 5,
+      f"{newest} is whole": newest is not None and newest >= 4,
       "it made all updates": result.get("step") == want.last_step,
       f"it goes on: {again.stderr[-2000:]}": again.code == 0,
       "it goes on there": f"at update {newest}" in again.stderr,
