@@ -84,6 +84,11 @@ def base() -> ml_collections.ConfigDict:
   # communication.
   config.mesh.split_moments = False
 
+  # Implementation of attention: "xla", "cudnn" (NVIDIA GPUs, bfloat16), or
+  # "auto": the one that is faster, timed at the start. A resumed run may have
+  # another.
+  config.attention = "auto"
+
   # --- evaluation
   config.eval = ml_collections.ConfigDict()
   # "full": always halt_max_steps segments, as the reference reports;

@@ -5,14 +5,16 @@ example: python -m hrm_jax.benchmark train --config=configs/sudoku.py \\
 
   train    one training update, over and over
   compile  how long the update takes to compile, and what it needs
+  data     batches per second of the data pipeline alone: of config.data.path,
+           or of a generated set if nothing is there
   comm     bytes that each device sends per update, on 8 CPU devices made up
            for it; reads the compiled program, runs nothing
   eval     puzzles per second of evaluating the run in --workdir: all segments,
            halting, and halting with rows that take the next puzzle
   solve    the same of solving its test puzzles as a file
 
-The first three run on generated batches; any key of the configuration can be
-overridden. With --json the last line of stdout is one JSON object.
+train, compile and comm run on generated batches; any key of the configuration
+can be overridden. With --json the last line of stdout is one JSON object.
 """
 
 import pathlib
@@ -23,7 +25,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import sudoku
-from hrm_jax import benchmark_eval, command_line, console, host_memory, measure
+from hrm_jax import (
+  benchmark_data,
+  benchmark_eval,
+  command_line,
+  console,
+  host_memory,
+  measure,
+)
 from hrm_jax.console import InputError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -44,14 +53,17 @@ IDENTIFIERS = flags.DEFINE_integer(
   "num-identifiers", 1, "Of puzzles: rows of the puzzle table.", 1
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "eval, solve: of the run.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "eval, solve: that are timed.", 1)
+BATCHES = flags.DEFINE_integer("batches", 2000, "data: read per round.", 1)
+ROUNDS = flags.DEFINE_integer(
+  "rounds", 5, "data, eval, solve: that are timed.", 1
+)
 LIMIT = flags.DEFINE_integer("limit", 0, "eval, solve: puzzles; 0: all.", 0)
 
 ON_A_RUN = {
   "eval": benchmark_eval.benchmark_eval,
   "solve": benchmark_eval.benchmark_solve,
 }
-COMMANDS = ("train", "compile", "comm", *ON_A_RUN)
+COMMANDS = ("train", "compile", "data", "comm", *ON_A_RUN)
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -99,6 +111,10 @@ def _on_generated_batches(command: str) -> dict[str, Any]:
   puzzles = measure.generated_puzzles(
     SEQ_LEN.value, VOCAB_SIZE.value, IDENTIFIERS.value
   )
+  if command == "data":
+    return benchmark_data.benchmark_data(
+      CONFIG.value, puzzles, batches=BATCHES.value, rounds=ROUNDS.value
+    )
   program = measure.make_program(CONFIG.value, puzzles)
   if command == "train":
     return measure.train(program, steps=STEPS.value, profile=PROFILE.value)

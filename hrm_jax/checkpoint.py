@@ -48,6 +48,9 @@ PACKAGES = (
 
 _MIB = 2**20
 
+# Of one failed save; it writes fewer files beside the arrays.
+_MOST_ERRORS = 100
+
 # Beginnings of the keys that make a run what it is: the network, and which
 # examples come when. The directory of the data may move.
 _CONTRACT = (
@@ -269,8 +272,20 @@ class Checkpoints:
       f"error: {self._directory / str(step)}: not saved: {_line(error)}; "
       "training goes on"
     )
+    self._forget_errors()
     if jax.process_index() == 0:
       saved_steps.discard(self._directory, step)
+
+  def _forget_errors(self) -> None:
+    """Lets a failed save spoil no later one.
+
+    Orbax writes several files at once. It keeps the error of each, and raises
+    one whenever it is asked to wait: at the next save, or when it is closed.
+    """
+    for _ in range(_MOST_ERRORS):
+      with contextlib.suppress(Exception):
+        self._writer.wait_until_finished()
+        return
 
 
 class Trained(NamedTuple):
@@ -349,6 +364,17 @@ def load(
 def read_run(workdir: pathlib.Path, step: int) -> dict[str, Any]:
   """The `run` item of a checkpoint."""
   return saved_steps.read_run(_directory(workdir), step)
+
+
+def attention_of(workdir: pathlib.Path) -> str | None:
+  """The implementation of attention that a run has used, if it has begun."""
+  steps = saved_steps.complete_steps(_directory(workdir))
+  if not steps:
+    return None
+  # What is damaged is dealt with at the resume.
+  with contextlib.suppress(InputError):
+    return read_run(workdir, steps[-1]).get("attention")
+  return None
 
 
 def check_same_contract(
@@ -473,7 +499,7 @@ def describe_run(
   return {
     "config": json.loads(config.to_json_best_effort()),
     "dataset": metadata.to_json(),
-    "versions": {name: _version(name) for name in PACKAGES},
+    "versions": {name: version_of(name) for name in PACKAGES},
     "git_commit": _git_commit(),
     "evaluation": None,
     "changes": [],  # of keys, at a resume
@@ -530,7 +556,7 @@ def _not_of_a_failed_save(record: logging.LogRecord) -> bool:
   return not (record.exc_info and "orbax" in source)
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
   try:
     return importlib.metadata.version(package)
   except importlib.metadata.PackageNotFoundError:

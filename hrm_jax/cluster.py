@@ -7,17 +7,30 @@ returns at once.
 """
 
 import argparse
+import atexit
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, log
+from hrm_jax.roll_call import RollCall
 
 # What JAX says when it was told nothing and found no cluster, and when it was
 # in use before: in a notebook, say, which is a process by itself.
 _ALONE = "coordinator_address should be defined", "must be called before"
+
+# Seconds; long enough for a host that swaps or compiles.
+HEARTBEAT_TIMEOUT = 100
+
+_roll_call: RollCall | None = None
+
+
+# In what JAX says when communication fails, on CPU and on GPU.
+_DISCONNECTED = "Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED"
 
 
 def join(
@@ -25,7 +38,7 @@ def join(
   num_processes: int | None = None,
   process_id: int | None = None,
   *,
-  heartbeat_timeout: int = 100,
+  heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
 ) -> None:
   """Joins the other processes of the run, if there are any.
 
@@ -35,8 +48,8 @@ def join(
     coordinator: HOST:PORT of process 0, where there is no cluster manager.
     num_processes: of the run; goes with `coordinator`.
     process_id: of this process, from 0; goes with `coordinator`.
-    heartbeat_timeout: seconds after which a silent process counts as dead,
-      and the others end.
+    heartbeat_timeout: seconds after which a silent process counts as lost,
+      and the others end; see `roll_call`.
 
   Raises:
     InputError: some of the three were given, but not all, or they make no
@@ -52,11 +65,46 @@ def join(
       process_id,
       # Whoever says who is who does not want a manager's word on devices.
       cluster_detection_method="deactivate" if coordinator else None,
-      heartbeat_timeout_seconds=heartbeat_timeout,
+      heartbeat_timeout_seconds=2 * heartbeat_timeout + 10,
     )
   except (ValueError, RuntimeError) as error:
     if coordinator or not any(text in str(error) for text in _ALONE):
       raise
+  else:
+    _start_roll_call(heartbeat_timeout)
+
+
+def _start_roll_call(seconds: int) -> None:
+  global _roll_call
+  try:
+    # Not public; but Orbax, too, goes by it.
+    from jax._src import distributed
+
+    store, me = distributed.global_state.client, jax.process_index()
+    store.key_value_set, store.key_value_dir_get  # noqa: B018
+  except (ImportError, AttributeError):
+    return  # JAX ends lost runs as well, only less clearly.
+  if jax.process_count() > 1:
+    _roll_call = RollCall(store, me, seconds)
+    _roll_call.start()
+    atexit.register(_roll_call.stop)
+
+
+@contextlib.contextmanager
+def blaming_the_lost() -> Iterator[None]:
+  """Ends the process if an error comes of another one being lost.
+
+  Communication with a dead process fails at once, with an error that names an
+  address. A little later it is known which process it was.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if _roll_call is not None and any(w in str(error) for w in _DISCONNECTED):
+      text = " ".join(str(error).split())
+      log.error(f"error: {text[:200]}; looking for the process that is lost")
+      _roll_call.wait_for_the_verdict()
+    raise
 
 
 def _check(
@@ -106,6 +154,13 @@ def wait_for_all(what: str) -> None:
   """Returns when all processes have come here, with the same `what`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(what)
+
+
+def from_first(number: int) -> int:
+  """The number of process 0, below 2**31, in all processes."""
+  if jax.process_count() == 1:
+    return number
+  return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def sum_over_processes(counts: Any) -> Any:

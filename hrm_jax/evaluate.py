@@ -25,6 +25,7 @@ from hrm_jax import (
   act,
   checkpoint,
   cluster,
+  compilation_cache,
   console,
   host_memory,
   losses,
@@ -406,6 +407,7 @@ def main() -> None:
   host_memory.keep_freed_blocks()
   cluster.join(args.coordinator, args.num_processes, args.process_id)
   console.quiet_unless(cluster.is_first())
+  compilation_cache.use(compilation_cache.of_user())
   mesh = sharding.make_mesh()
   trained = checkpoint.load(
     args.workdir, args.step, functools.partial(sharding.of_weights, mesh)

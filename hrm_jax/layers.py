@@ -119,16 +119,50 @@ class Rotation(nn.Module):
     return (y * cos + turned * sin).astype(x.dtype)
 
 
+def mix_values(
+  query: jax.Array, key: jax.Array, value: jax.Array, implementation: str
+) -> jax.Array:
+  """Softmax attention of every position to every one.
+
+  Scores and softmax are float32 whatever the dtype.
+
+  Args:
+    query: [B, S, A, C].
+    key: like `query`.
+    value: like `query`.
+    implementation: "xla", or "cudnn": an NVIDIA GPU and bfloat16 only.
+
+  Returns:
+    [B, S, A, C], of the same dtype.
+  """
+  scale = query.shape[-1] ** -0.5
+  if implementation == "cudnn":
+    return jax.nn.dot_product_attention(
+      query, key, value, scale=scale, implementation="cudnn"
+    )
+  # As `jax.nn.dot_product_attention`, but with the heads ahead of the
+  # positions in the products, the layout in which CPUs need the fewest copies.
+  query, key, value = (jnp.swapaxes(t, 1, 2) for t in (query, key, value))
+  scores = jnp.einsum(
+    "batc,basc->bats", query, key, preferred_element_type=jnp.float32
+  )
+  weights = jax.nn.softmax(scores * scale)
+  mixed = jnp.einsum("bats,basc->batc", weights.astype(value.dtype), value)
+  return jnp.swapaxes(mixed, 1, 2)
+
+
 class Attention(nn.Module):
   """Full (non-causal) softmax attention with one fused projection.
 
   Attributes:
     num_heads: A; must divide D.
     rope_theta: base of the rotary positions of query and key; None for none.
+    implementation: see `mix_values`.
   """
 
   num_heads: int
   rope_theta: float | None
+  implementation: str = "xla"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -141,23 +175,8 @@ class Attention(nn.Module):
     if self.rope_theta is not None:
       rotate = Rotation(self.rope_theta)
       query, key = rotate(query), rotate(key)
-    mixed = _attend(query, key, value).reshape(B, S, D)
-    return Linear(D, name="o_proj")(mixed)
-
-
-def _attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-  """Softmax attention, each [B, S, A, C]; scores and softmax are float32.
-
-  As `jax.nn.dot_product_attention`, but with the heads ahead of the positions
-  in the products, the layout in which CPUs need the fewest copies.
-  """
-  query, key, value = (jnp.swapaxes(t, 1, 2) for t in (query, key, value))
-  scores = jnp.einsum(
-    "batc,basc->bats", query, key, preferred_element_type=jnp.float32
-  )
-  weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5)
-  mixed = jnp.einsum("bats,basc->batc", weights.astype(value.dtype), value)
-  return jnp.swapaxes(mixed, 1, 2)
+    mixed = mix_values(query, key, value, self.implementation)
+    return Linear(D, name="o_proj")(mixed.reshape(B, S, D))
 
 
 def swiglu_width(hidden_size: int, expansion: float) -> int:
@@ -192,11 +211,14 @@ class Block(nn.Module):
   expansion: float
   rope_theta: float | None
   rms_norm_eps: float
+  attention: str = "xla"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, S, D] to [B, S, D]."""
-    attention = Attention(self.num_heads, self.rope_theta, name="self_attn")
+    attention = Attention(
+      self.num_heads, self.rope_theta, self.attention, name="self_attn"
+    )
     x = rms_norm(x + attention(x), self.rms_norm_eps)
     return rms_norm(
       x + SwiGLU(self.expansion, name="mlp")(x), self.rms_norm_eps

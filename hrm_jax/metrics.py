@@ -6,6 +6,7 @@ are `eval/<set>/<metric>` and `perf/<quantity>`.
 
 import json
 import pathlib
+import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -69,6 +70,8 @@ class Writer:
       filename_suffix=f".{first_step}.{time.time_ns()}",
     )
     self._writer.add_custom_scalars(_DASHBOARD)
+    self._events = self._writer.file_writer.event_writer
+    self._flushed = queue.SimpleQueue()
     self._survive_a_full_disk(directory)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -81,6 +84,11 @@ class Writer:
     text = json.dumps(value, indent=2)
     self._writer.add_text(name, f"```\n{text}\n```")
 
+  def flush(self) -> None:
+    """Returns when all so far is in the event file: a kill loses none of it."""
+    self._events.add_event(_FLUSH)  # Comes out behind what went in before.
+    self._flushed.get()
+
   def close(self) -> None:
     """Flushes and closes the event file."""
     self._writer.close()
@@ -91,7 +99,7 @@ class Writer:
     tensorboardX writes in a thread of its own. An error would end the thread,
     and the training would then wait for it forever.
     """
-    file = self._writer.file_writer.event_writer._ev_writer
+    file = self._events._ev_writer
     broken = False  # Half a record: what follows it could not be read.
 
     def forgiving(write: Callable) -> Callable:
@@ -113,6 +121,20 @@ class Writer:
 
     for name in ("write_event", "flush", "close"):
       setattr(file, name, forgiving(getattr(file, name)))
+    write_event = file.write_event
+
+    def write_or_flush(event: Any) -> None:
+      if event == _FLUSH:
+        file.flush()
+        self._flushed.put(None)
+      else:
+        write_event(event)
+
+    file.write_event = write_or_flush
+
+
+# Among the events: everything before it goes to disk now.
+_FLUSH = "flush"
 
 
 class NoWriter(Writer):
@@ -125,6 +147,9 @@ class NoWriter(Writer):
     """Nothing."""
 
   def json(self, name: str, value: Mapping[str, Any]) -> None:
+    """Nothing."""
+
+  def flush(self) -> None:
     """Nothing."""
 
   def close(self) -> None:
@@ -234,6 +259,15 @@ class Meter:
     if self._pending is not None:
       self._log_due(*self._pending, always_last=True)
       self._pending = None
+
+  def settle(self) -> None:
+    """Logs what is due, waiting for it, and sees it onto the disk.
+
+    For before a save: the run that goes on from there logs later updates only.
+    """
+    if self._pending is not None and self._pending[0] % self._log_every == 0:
+      self.flush()
+    self._writer.flush()
 
   def write_config(self, config: Mapping[str, Any]) -> None:
     """Shows the run's configuration beside its curves."""

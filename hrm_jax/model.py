@@ -106,6 +106,8 @@ class HRM(nn.Module):
       2510.04871).
     remat: whether the backward pass computes the intermediates of each block
       again instead of keeping them: less memory, an eighth more work.
+    attention: "xla" or "cudnn", see `layers.mix_values`; no key of the arch
+      file, because it makes no other network.
   """
 
   vocab_size: int
@@ -126,6 +128,7 @@ class HRM(nn.Module):
   halt_exploration_prob: float = 0.1
   q_target: str = "bootstrap"
   remat: bool = False
+  attention: str = "xla"
 
   @property
   def needs_next_segment(self) -> bool:
@@ -165,6 +168,7 @@ class HRM(nn.Module):
       expansion=self.expansion,
       rope_theta=self.rope_theta if self.pos_encodings == "rope" else None,
       rms_norm_eps=self.rms_norm_eps,
+      attention=self.attention,
     )
     self.H_level = Level(self.H_layers, make_block, self.remat)
     self.L_level = Level(self.L_layers, make_block, self.remat)
@@ -295,6 +299,11 @@ def _cycle_without_gradient(f_H, f_L, z_H, z_L, x, *, H_cycles, L_cycles):
   return z_H, lax.fori_loop(0, L_cycles - 1, body, z_L)
 
 
+# Fields of `HRM` that the arch file does not set: Linen's, the data set's, and
+# the one that is chosen where it runs.
+_NO_KEYS = {"parent", "name", "vocab_size", "seq_len", "attention"}
+
+
 def make_model(arch: Mapping[str, Any], metadata: DatasetMetadata) -> HRM:
   """Builds the network for a data set.
 
@@ -305,12 +314,12 @@ def make_model(arch: Mapping[str, Any], metadata: DatasetMetadata) -> HRM:
   Raises:
     InputError: unknown key, or sizes that do not fit together.
   """
-  known = set(HRM.__dataclass_fields__) - {"parent", "name"}
+  known = set(HRM.__dataclass_fields__) - _NO_KEYS
   for key in arch:
-    if key not in known or key in ("vocab_size", "seq_len"):
+    if key not in known:
       raise InputError(
         f"config.model.{key}: unknown key; known are "
-        f"{', '.join(sorted(known - {'vocab_size', 'seq_len'}))}."
+        f"{', '.join(sorted(known))}."
       )
   model = HRM(vocab_size=metadata.vocab_size, seq_len=metadata.seq_len, **arch)
   _check(model)

@@ -17,7 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrm_jax import act, checkpoint, console, refill, saved_steps, step, sudoku
+from hrm_jax import (
+  act,
+  checkpoint,
+  compilation_cache,
+  console,
+  refill,
+  saved_steps,
+  step,
+  sudoku,
+)
 from hrm_jax.checkpoint import Trained
 from hrm_jax.console import InputError
 from hrm_jax.model import HRM, SegmentOutput
@@ -238,6 +247,7 @@ def main() -> None:
   add("--json", action="store_true", help="print one JSON object instead")
   args = parser.parse_args()
 
+  compilation_cache.use(compilation_cache.of_user())
   trained = checkpoint.load(args.workdir, args.step)
   puzzles = read_puzzles(args, side_of(trained))
   # Small sets get a small program; large ones the run's batch.

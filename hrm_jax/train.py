@@ -27,9 +27,11 @@ from ml_collections import config_flags
 
 from data_tools import generate_sudoku
 from hrm_jax import (
+  attention,
   checkpoint,
   cluster,
   command_line,
+  compilation_cache,
   console,
   divergence,
   flops,
@@ -65,6 +67,13 @@ COORDINATOR = flags.DEFINE_string(
 )
 NUM_PROCESSES = flags.DEFINE_integer("num-processes", None, "Of the run.")
 PROCESS_ID = flags.DEFINE_integer("process-id", None, "Of this one, from 0.")
+HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+  "heartbeat-timeout",
+  cluster.HEARTBEAT_TIMEOUT,
+  "Seconds of silence after which a process counts as lost, and the others "
+  "end.",
+  lower_bound=1,
+)
 STRICT_RESTORE = flags.DEFINE_bool(
   "strict-restore",
   False,
@@ -142,7 +151,12 @@ def _train(
   sharding.check_batch_size(config.global_batch_size, mesh)
 
   # --- the pure functions, jitted for this mesh
-  model = make_model(config.model, metadata)
+  model = attention.choose(
+    config.attention,
+    make_model(config.model, metadata),
+    config.global_batch_size // mesh.size,
+    earlier=checkpoint.attention_of(workdir),
+  )
   loss = recipe.make_loss(config)
   optimizers = recipe.make_optimizers(config, data.total_steps)
   init = functools.partial(
@@ -163,6 +177,7 @@ def _train(
   evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
 
   run = checkpoint.describe_run(config, metadata)
+  run["attention"] = model.attention
 
   def check_fits(earlier: dict[str, Any]) -> None:
     checkpoint.check_same_contract(earlier, metadata, str(split.path))
@@ -248,6 +263,7 @@ def _train(
 
     def save() -> None:
       guard.flush()  # Nothing that is not finite may be saved.
+      meter.settle()
       checkpoints.save(done, state, run)
 
     def ended_early() -> bool:
@@ -298,8 +314,9 @@ def _train(
           report = divergence.write_report(workdir, error, data, meter.latest)
           log.error(f"{report} says more")
         raise
+      if not preempted:  # Then the last update is like any other.
+        meter.flush()
       save()
-      meter.flush()
   if preempted:
     ended = "preempted"
   elif run["ended"]:
@@ -415,13 +432,17 @@ def main(argv: list[str]) -> None:
   host_memory.keep_freed_blocks()
   if len(argv) > 1:
     raise InputError(f"unexpected argument '{argv[1]}'.")
-  cluster.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-  console.quiet_unless(cluster.is_first())
-  result = train(
-    CONFIG.value,
-    pathlib.Path(WORKDIR.value),
-    strict_restore=STRICT_RESTORE.value,
+  cluster.join(
+    COORDINATOR.value,
+    NUM_PROCESSES.value,
+    PROCESS_ID.value,
+    heartbeat_timeout=HEARTBEAT_TIMEOUT.value,
   )
+  console.quiet_unless(cluster.is_first())
+  workdir = pathlib.Path(WORKDIR.value)
+  compilation_cache.use(compilation_cache.of_run(workdir))
+  with cluster.blaming_the_lost():
+    result = train(CONFIG.value, workdir, strict_restore=STRICT_RESTORE.value)
   if cluster.is_first():
     console.print_json(result)
   if result["saved_step"] != result["step"]:

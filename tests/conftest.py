@@ -16,6 +16,8 @@ jax.config.update("jax_num_cpu_devices", 8)  # sharding tests run on a laptop
 _PROGRAMS = tempfile.TemporaryDirectory(prefix="hrm_jax_tests_")
 jax.config.update("jax_compilation_cache_dir", _PROGRAMS.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+# For the processes that tests start: nobody's own cache is touched.
+os.environ["XDG_CACHE_HOME"] = _PROGRAMS.name
 
 
 @pytest.fixture

@@ -81,12 +81,20 @@ def test_train_reports_rates_that_agree_with_its_step_time(benchmark):
   assert result["mfu"] == pytest.approx(achieved / result["peak_flops"])
 
 
+def test_a_second_start_reads_the_program_instead_of_compiling(benchmark):
+  result = result_of(benchmark("compile", "--json", *TINY))
+  # A twentieth of it and less; a machine may stall.
+  assert result["warm_compile_s"] < result["compile_s"] / 2
+  assert result["attention"] == "xla"
+
+
 def test_an_unknown_subcommand_gets_one_line_and_exits_with_2(benchmark):
   done = benchmark("speed")
   assert done.returncode == 2
   assert done.stdout == ""
   assert done.stderr == (
-    "error: expected one of train, compile, comm, got 'speed'; see --help.\n"
+    "error: expected one of train, compile, data, comm, eval, solve, got "
+    "'speed'; see --help.\n"
   )
 
 

@@ -285,6 +285,28 @@ def test_a_save_that_fails_in_the_background_is_survived(
   assert save(tmp_path, 2).saved_step == 2
 
 
+def test_a_failed_save_with_several_errors_spoils_no_later_one(
+  tmp_path, lines, monkeypatch
+):
+  wait = ocp.AsyncCheckpointer.wait_until_finished
+  errors = []
+
+  def raise_one_by_one(self):
+    wait(self)
+    if (tmp_path / "checkpoints" / "2").exists():
+      (tmp_path / "checkpoints" / "2").rename(tmp_path / "failed")
+      errors.extend([OSError(errno.ENOSPC, "No space left on device")] * 3)
+    if errors:
+      raise errors.pop()
+
+  monkeypatch.setattr(
+    ocp.AsyncCheckpointer, "wait_until_finished", raise_one_by_one
+  )
+  assert save(tmp_path, 1, 2, 3).saved_step == 3
+  assert steps_of(tmp_path) == [1, 3]
+  assert len(lines) == 1
+
+
 def test_a_manifest_that_cannot_be_written_is_a_failed_save(
   tmp_path, lines, monkeypatch
 ):

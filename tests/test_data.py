@@ -190,6 +190,32 @@ def test_random_access_equals_iteration_order(mixed):
   assert_same_batches(backwards[::-1], in_order)
 
 
+@pytest.mark.parametrize("at_a_time", [1, 2, 3])
+def test_handing_over_several_batches_at_a_time_keeps_the_order(
+  tenfold, monkeypatch, at_a_time
+):
+  train = make_train(tenfold)
+  # A batch is 7 x 4 cells of two int32; an iteration has 5 batches.
+  monkeypatch.setattr(data, "_HANDED_OVER", at_a_time * 7 * 4 * 8)
+  for start in range(6):
+    expected = [train.batch(step) for step in range(start, 5)]
+    assert_same_batches(list(train.iteration(0, start)), expected)
+
+
+def test_a_large_batch_is_handed_over_by_itself(mixed, monkeypatch):
+  read = []
+  train = make_train(mixed, epochs=400, eval_interval=0)
+  monkeypatch.setattr(data, "_HANDED_OVER", 1)
+  monkeypatch.setattr(
+    train, "_read", lambda iteration, rows, index: read.append(index) or index
+  )
+  batches = train.iteration(0)
+  next(batches)
+  batches.close()
+  # It, the four that wait, and those that the thread has under way.
+  assert len(read) <= 1 + 4 + 2
+
+
 def test_a_new_reader_continues_at_any_step(mixed):
   whole = [b for i in range(3) for b in make_train(mixed).iteration(i)]
   for step in range(len(whole)):
@@ -400,6 +426,13 @@ def test_tokens_outside_the_vocabulary_are_refused(tmp_path, field, token):
     next(make_train(split).iteration(0))
   with pytest.raises(InputError, match=message):
     data.EvaluationData(split, batch_size=4).batch(0)
+
+
+def test_a_token_that_int32_cannot_hold_is_refused(tmp_path):
+  path = write_split(tmp_path, groups=MIXED, dtype=np.int64)
+  rewrite_field(path, "inputs", lambda a: a + 2**32)
+  with pytest.raises(InputError, match=r"got 4294967\d{3}\."):
+    make_train(open_split(tmp_path, "train")).batch(0)
 
 
 def test_labels_already_ignored_on_disk_stay_so(tmp_path):

@@ -36,6 +36,10 @@ def test_mini_trains_resumes_evaluates_and_solves(tmp_path):
   assert second["step"] == 120
   assert second["train"]["train/lm_loss"] < first["train"]["train/lm_loss"]
 
+  # The second start found the program of the first.
+  kept = (tmp_path / "compilation_cache").glob("jit_train_step-*-cache")
+  assert len(list(kept)) == 1
+
   evaluation = run("hrm_jax.evaluate", workdir, "--halt=act")
   assert evaluation["step"] == 120
   assert evaluation["sets"]["all"]["count"] == 100

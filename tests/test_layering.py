@@ -3,6 +3,8 @@
 import ast
 import functools
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -12,7 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROWS = (
   ("train", "benchmark"),
   ("benchmark_eval",),
-  ("evaluate", "solve", "measure"),
+  ("evaluate", "solve", "measure", "benchmark_data"),
   (
     "checkpoint",
     "predictions",
@@ -21,10 +23,11 @@ ROWS = (
     "recipe",
     "preemption",
     "divergence",
+    "compilation_cache",
   ),
   ("step", "checkpoint_cli"),
   ("refill",),
-  ("act", "flops", "arc_tally", "path_score"),
+  ("act", "flops", "attention", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
     "layers",
@@ -43,7 +46,7 @@ ROWS = (
     "maze",
     "arc",
   ),
-  ("puzzle", "manifest"),
+  ("puzzle", "manifest", "roll_call"),
   ("console",),
 )
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
@@ -131,6 +134,7 @@ def test_data_tools_share_only_the_contract(path):
     "manifest",
     "saved_steps",
     "checkpoint_cli",
+    "benchmark_data",
     *sorted(CONTRACT),
   ],
 )
@@ -156,6 +160,20 @@ def test_the_mathematics_knows_no_devices(name):
 def test_inference_needs_no_trainer(name):
   assert not ours(from_file(name)) & {"train", "optim", "sparse_embedding"}
   assert "optax" not in packages(from_file(name))
+
+
+def test_the_network_is_imported_without_what_a_run_needs():
+  show = "import sys, hrm_jax.model; print(*sys.modules)"
+  done = subprocess.run(
+    [sys.executable, "-c", show],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  loaded = set(done.stdout.split())
+  assert "flax.linen" in loaded
+  assert not loaded & {"orbax.checkpoint", "grain", "optax", "tensorboardX"}
 
 
 @pytest.mark.parametrize("package", ["hrm_jax", "data_tools", "configs"])

@@ -238,6 +238,31 @@ def test_resumed_writer_hides_what_it_repeats(tmp_path):
   assert [mark in file.read_bytes() for file in files] == [False, True]
 
 
+def test_what_is_flushed_is_in_the_file_whatever_comes_then(tmp_path):
+  writer = metrics.Writer(tmp_path / "tensorboard", first_step=1)
+  for step in range(1, 50):
+    writer.scalars(step, {"train/lr": 0.5})
+  writer.flush()
+  assert [step for _, step, _ in read_scalars(tmp_path)] == list(range(1, 50))
+  writer.close()
+
+
+@pytest.mark.parametrize(("log_every", "settled"), [(1, 4), (2, 4), (3, 3)])
+def test_meter_settles_what_is_due_and_nothing_else(
+  tmp_path, log_every, settled
+):
+  with make_meter(tmp_path, log_every=log_every) as meter:
+    for step in range(1, 5):
+      meter.update(step, sums_of(step))
+    meter.settle()
+    # Already on disk, though neither flushed nor closed.
+    assert logged_losses(tmp_path)[-1][0] == settled
+    meter.update(5, sums_of(5))
+    meter.update(6, sums_of(6))
+  due = [step for step in range(1, 6) if step % log_every == 0]
+  assert [step for step, _ in logged_losses(tmp_path)] == due
+
+
 def test_a_full_disk_ends_the_curves_and_not_the_training(
   tmp_path, monkeypatch
 ):
@@ -254,6 +279,7 @@ def test_a_full_disk_ends_the_curves_and_not_the_training(
   writer = metrics.Writer(tmp_path / "tensorboard", first_step=1)
   for step in range(1, 100):  # More than tensorboardX's queue holds.
     writer.scalars(step, {"train/lm_loss": 1.0})
+  writer.flush()  # Nor does this wait forever.
   writer.close()
   steps = [step for _, step, _ in read_scalars(tmp_path)]
   assert steps == [1, 2]  # What follows half a record could not be read.

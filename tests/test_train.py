@@ -39,6 +39,20 @@ def test_updates_at_once_leave_the_same_run(tmp_path, tiny_run):
   assert got == want
 
 
+def test_a_run_moves_to_another_mesh(tmp_path, tiny_run):
+  runs.train_tiny(tmp_path, num_steps=5)
+  runs.train_tiny(tmp_path, **{"mesh.table": 4, "mesh.split_moments": True})
+  got, want = (
+    [s for s in runs.read_scalars(w) if s[0] == "train/lm_loss"]
+    for w in (tmp_path, tiny_run)
+  )
+  assert [step for _, step, _ in got] == list(range(1, 11))
+  assert got[:5] == want[:5]
+  np.testing.assert_allclose(
+    *([value for _, _, value in losses] for losses in (got, want)), rtol=1e-4
+  )
+
+
 def test_the_checkpoint_holds_everything_a_run_needs(tiny_run):
   paths = " ".join(runs.read_state(tiny_run, 10))
   for part in (

@@ -1,0 +1,117 @@
+"""Runs the scenarios, two at a time, and prints what they found.
+
+The last line of stdout is one JSON object: `ok`, the numbers that matter, and
+by scenario what else it counted. It exits with 1 if anything is wrong.
+
+example: python -m tests.faults --kills 50 --terms 20
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import platform
+import random
+import tempfile
+import time
+from typing import Any
+
+from hrm_jax import checkpoint, console
+from tests.faults import full_disk, kills, nans, peers, processes, terms
+
+# The longest first.
+_SCENARIOS = {
+  "peers": lambda starter, given: peers.run(starter),
+  "kills": lambda starter, given: kills.run(
+    starter, given.kills, random.Random(given.seed)
+  ),
+  "terms": lambda starter, given: terms.run(
+    starter, given.terms, random.Random(given.seed)
+  ),
+  "nans": lambda starter, given: nans.run(starter),
+  "full_disk": lambda starter, given: full_disk.run(starter),
+}
+
+
+def main() -> None:
+  """The command line."""
+  parser = argparse.ArgumentParser(
+    prog="python -m tests.faults",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add("--kills", type=int, default=3, help="SIGKILLs (default: 3)")
+  add("--terms", type=int, default=2, help="SIGTERMs (default: 2)")
+  add("--seed", type=int, default=0, help="of the moments (default: 0)")
+  add(
+    "--only",
+    choices=_SCENARIOS,
+    nargs="+",
+    default=list(_SCENARIOS),
+    help="scenarios to run (default: all)",
+  )
+  given = parser.parse_args()
+  began = time.monotonic()
+  with (
+    tempfile.TemporaryDirectory(prefix="hrm_jax_faults_") as scratch,
+    processes.started(pathlib.Path(scratch)) as starter,
+    concurrent.futures.ThreadPoolExecutor(2) as pool,
+  ):
+    started = {
+      name: pool.submit(_timed, name, starter, given) for name in given.only
+    }
+    found = {name: future.result() for name, future in started.items()}
+  result = _summary(found) | {
+    "seconds": round(time.monotonic() - began, 1),
+    "cores": os.cpu_count(),
+    "versions": {
+      "python": platform.python_version(),
+      **{name: checkpoint.version_of(name) for name in checkpoint.PACKAGES},
+    },
+    "scenarios": found,
+  }
+  console.print_json(result)
+  if not result["ok"]:
+    raise SystemExit(1)
+
+
+def _timed(
+  name: str, starter: processes.Starter, given: argparse.Namespace
+) -> dict[str, Any]:
+  began = time.monotonic()
+  found = _SCENARIOS[name](starter, given)
+  found["seconds"] = round(time.monotonic() - began, 1)
+  problems = ", ".join(found["problems"]) or "as it should be"
+  console.log.info(f"{name}: {found['seconds']} s, {problems}")
+  return found
+
+
+def _summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  """What the scenarios add up to."""
+  identical = [
+    found[name][key]
+    for name in ("kills", "terms")
+    if name in found
+    for key in ("same_losses", "same_state", "each_step_once")
+  ]
+  return {
+    "ok": not any(each["problems"] for each in found.values()),
+    "identical": all(identical),
+    **{
+      key: found[name][key]
+      for name, key in (
+        ("kills", "kills"),
+        ("kills", "failed_restarts"),
+        ("terms", "terms"),
+        ("terms", "lost_steps"),
+        ("full_disk", "tmpfs"),
+      )
+      if name in found
+    },
+  }
+
+
+if __name__ == "__main__":
+  console.set_up_logging()
+  main()

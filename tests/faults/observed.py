@@ -1,0 +1,93 @@
+"""hrm_jax.train, with its updates written down, slowed down or poisoned.
+
+It takes the same flags. The environment says what else:
+
+  FAULTS_RECORD  a file that gets a JSON line for each update: its step, and
+                 from each of this process's rows to a digest of what it held
+  FAULTS_PAUSE   seconds to wait before each update
+  FAULTS_POISON  WHERE@STEP: a NaN before that update in the "params", the
+                 puzzle "table" or the states that "batch" rows begin with
+"""
+
+import functools
+import json
+import os
+import pathlib
+import time
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hrm_jax import command_line, console, recipe, train
+
+_make_train_step = recipe.make_train_step
+
+
+def make_train_step(*args):
+  """In place of `recipe.make_train_step`."""
+  train_step = _make_train_step(*args)
+
+  def observed(state, batch):
+    step = int(state.step) + 1
+    if path := os.environ.get("FAULTS_RECORD"):
+      with pathlib.Path(path).open("a", encoding="utf-8") as file:
+        print(json.dumps({"step": step, "rows": _rows(batch)}), file=file)
+    time.sleep(float(os.environ.get("FAULTS_PAUSE", 0)))
+    where, _, at = os.environ.get("FAULTS_POISON", "").partition("@")
+    # Once: a run that rolled back gets another chance.
+    if where and step == int(at) and not os.environ.get("FAULTS_POISONED"):
+      os.environ["FAULTS_POISONED"] = "yes"
+      state = _POISONS[where](state)
+    return train_step(state, batch)
+
+  return observed
+
+
+def _rows(batch) -> dict[int, int]:
+  """From the number of a row in the global batch to a digest of it."""
+  digests = {}
+  for shards in zip(
+    *(array.addressable_shards for array in batch.values()), strict=True
+  ):
+    first = shards[0].index[0].start or 0
+    fields = [np.asarray(shard.data) for shard in shards]
+    for row in range(len(fields[0])):
+      content = b"".join(field[row].tobytes() for field in fields)
+      digests[first + row] = zlib.crc32(content)
+  return digests
+
+
+def _poison(array: jax.Array) -> jax.Array:
+  """A NaN in each of its rows; it stays where it lies."""
+  spoil = jax.jit(
+    lambda a: a.at[..., 0].set(jnp.nan), out_shardings=array.sharding
+  )
+  return spoil(array)
+
+
+def _in_params(state):
+  leaves, tree = jax.tree.flatten(state.weights.params)
+  params = jax.tree.unflatten(tree, [_poison(leaves[0]), *leaves[1:]])
+  return state._replace(weights=state.weights._replace(params=params))
+
+
+def _in_table(state):
+  table = _poison(state.weights.puzzle_table)
+  return state._replace(weights=state.weights._replace(puzzle_table=table))
+
+
+def _in_batch(state):
+  carry = state.carry._replace(z_H=_poison(state.carry.z_H))
+  return state._replace(carry=carry)
+
+
+_POISONS = {"params": _in_params, "table": _in_table, "batch": _in_batch}
+
+
+if __name__ == "__main__":
+  recipe.make_train_step = make_train_step
+  console.run(
+    functools.partial(command_line.run, train.main, train.__doc__, train.CONFIG)
+  )

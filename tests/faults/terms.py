@@ -1,0 +1,73 @@
+"""SIGTERM, and once SIGINT: saved to the last update, and ended with 75."""
+
+import json
+import pathlib
+import random
+import signal
+import time
+from typing import Any
+
+from hrm_jax import preemption, saved_steps
+from tests.faults import hits, reference
+from tests.faults.processes import OBSERVED, Starter
+
+
+def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
+  """Trains one run to its end, with so many SIGTERMs and a SIGINT on the way.
+
+  It saves only when it is asked to end, and after an evaluation.
+
+  Returns:
+    `terms` and `interrupts`; `lost_steps`, updates that were made and had to
+    be made again; whether the run is the uninterrupted one; `seconds_to_end`,
+    the longest time from the signal to the end; `saved_at`; `problems`: none.
+  """
+  want = reference.train(starter, hits.iterations(count + 1))
+  workdir = starter.scratch / "terminated"
+  directory = saved_steps.directory_of(workdir)
+  record = starter.scratch / "terminated.jsonl"
+  environment = {"FAULTS_RECORD": str(record), "FAULTS_PAUSE": "0.03"}
+  numbers = [signal.SIGTERM] * count + [signal.SIGINT]
+  rng.shuffle(numbers)
+
+  codes, saved, seconds = [], [0], []
+  for left, number in zip(range(len(numbers), 0, -1), numbers, strict=True):
+    target = hits.target(saved[-1], want.last_step, left, rng)
+    child = starter.train(
+      workdir, *want.flags, module=OBSERVED, environment=environment
+    )
+    child.until(lambda target=target: made(record)[-1:] >= [target])
+    began = time.monotonic()
+    child.signal(number)
+    codes.append(child.wait())
+    seconds.append(time.monotonic() - began)
+    saved.append(saved_steps.choose_step(directory) or 0)
+  child = starter.train(
+    workdir, *want.flags, module=OBSERVED, environment=environment
+  )
+  codes.append(child.wait())
+  same = want.matches(starter, workdir)
+  problems = [f"{what} is not so" for what, is_so in same.items() if not is_so]
+  if codes != [preemption.EXIT_CODE] * len(numbers) + [0]:
+    problems.append(f"exit codes {codes}; {child.stderr[-2000:]}")
+  lost = len(made(record)) - want.last_step
+  if lost:
+    problems.append(f"{lost} updates were lost")
+  return {
+    "terms": numbers.count(signal.SIGTERM),
+    "interrupts": numbers.count(signal.SIGINT),
+    "lost_steps": lost,
+    **same,
+    "seconds_to_end": round(max(seconds), 1),
+    "steps": want.last_step,
+    "saved_at": saved[1:],
+    "problems": problems,
+  }
+
+
+def made(record: pathlib.Path) -> list[int]:
+  """The updates that were begun, in order."""
+  if not record.exists():
+    return []
+  lines = record.read_text(encoding="utf-8").splitlines()
+  return [json.loads(line)["step"] for line in lines]

@@ -1,0 +1,47 @@
+"""The scenarios, with few kills; `python -m tests.faults` takes more."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.faults import processes
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def found():
+  """What one run of all scenarios prints."""
+  done = subprocess.run(
+    [sys.executable, "-m", "tests.faults", "--kills=3", "--terms=2"],
+    cwd=processes.ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=False,
+  )
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(found):
+  assert found["scenarios"]["kills"]["problems"] == []
+  assert (found["kills"], found["failed_restarts"]) == (3, 0)
+  assert found["identical"] is True
+
+
+def test_a_run_that_is_told_to_end_loses_no_update(found):
+  assert found["scenarios"]["terms"]["problems"] == []
+  assert (found["terms"], found["lost_steps"]) == (2, 0)
+
+
+def test_a_full_disk_costs_what_was_not_saved_and_no_more(found):
+  assert found["scenarios"]["full_disk"]["problems"] == []
+
+
+def test_a_nan_is_named_and_the_policy_obeyed(found):
+  assert found["scenarios"]["nans"]["problems"] == []
+
+
+def test_processes_end_with_their_peers_and_others_go_on(found):
+  assert found["scenarios"]["peers"]["problems"] == []

@@ -1,0 +1,130 @@
+"""Which attention a run uses: the faster one, and only one that runs."""
+
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from hrm_jax import attention, cluster, layers
+from hrm_jax.console import InputError
+from tests.toys import toy_model
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+
+@pytest.fixture
+def log(monkeypatch, caplog):
+  monkeypatch.setattr(attention.log, "propagate", True)
+  caplog.set_level(logging.INFO, "hrm_jax")
+  return caplog
+
+
+def taking(**seconds):
+  """A timing that takes what is told; None: it does not run."""
+
+  def timing(implementation, model, rows):
+    assert rows == 5
+    if seconds[implementation] is None:
+      raise NotImplementedError("head dim\nof 2")
+    return seconds[implementation]
+
+  return timing
+
+
+def never(*_):
+  pytest.fail("nothing is to be timed")  # No Exception: nobody catches it.
+
+
+def chosen(setting, timing, earlier=None):
+  model = attention.choose(setting, toy_model(), 5, timing, earlier=earlier)
+  return model.attention
+
+
+@pytest.mark.parametrize(
+  ("xla", "cudnn", "faster"), [(2.0, 1.0, "cudnn"), (1.0, 2.0, "xla")]
+)
+def test_a_gpu_gets_the_faster_one(on_a_gpu, log, xla, cudnn, faster):
+  assert chosen("auto", taking(xla=xla, cudnn=cudnn)) == faster
+  assert f"attention: {faster}; " in log.text
+  assert f"{xla * 1e3:.3f} ms by XLA and {cudnn * 1e3:.3f}" in log.text
+
+
+def test_where_cudnn_does_not_run_xla_does(on_a_gpu, log):
+  assert chosen("auto", taking(xla=1.0, cudnn=None)) == "xla"
+  message = (
+    "xla; cuDNN's does not run here (NotImplementedError: head dim of 2)"
+  )
+  assert message in log.text
+
+
+def test_a_run_that_resumes_keeps_what_it_had(on_a_gpu):
+  assert chosen("auto", never, earlier="xla") == "xla"
+  slow = taking(xla=1.0, cudnn=2.0)
+  assert chosen("auto", slow, earlier="cudnn") == "cudnn"
+  gone = taking(xla=1.0, cudnn=None)
+  assert chosen("auto", gone, earlier="cudnn") == "xla"
+  assert chosen("xla", never, earlier="cudnn") == "xla"
+
+
+def test_other_backends_time_nothing():
+  assert chosen("auto", never) == "xla"
+
+
+def test_xla_needs_no_timing(on_a_gpu):
+  assert chosen("xla", never) == "xla"
+
+
+def test_cudnn_that_does_not_run_is_refused_if_asked_for():
+  with pytest.raises(InputError, match=r"not run here \(.*: head dim of 2\)"):
+    chosen("cudnn", taking(cudnn=None))
+  assert chosen("cudnn", taking(cudnn=1.0)) == "cudnn"
+
+
+def test_cudnn_is_refused_on_a_cpu():
+  if jax.default_backend() != "cpu":
+    pytest.skip("needs a CPU")
+  with pytest.raises(InputError, match=r"config.attention: expected auto or"):
+    attention.choose("cudnn", toy_model(forward_dtype="bfloat16"), 2)
+
+
+def test_an_unknown_implementation_is_refused():
+  with pytest.raises(InputError, match="one of auto, xla, cudnn, got 'flash'"):
+    chosen("flash", never)
+
+
+def test_all_processes_use_what_the_first_one_chose(on_a_gpu, monkeypatch):
+  monkeypatch.setattr(cluster, "is_first", lambda: False)
+  monkeypatch.setattr(cluster, "from_first", lambda number: 2)
+  assert chosen("auto", never) == "cudnn"
+
+
+def test_xla_is_timed_at_the_sizes_of_the_model():
+  assert 0 < attention.measured_seconds("xla", toy_model(), 2, repeats=1) < 60
+
+
+def test_the_implementation_is_no_part_of_the_network():
+  with pytest.raises(InputError, match=r"config.model.attention: unknown key"):
+    toy_model(attention="xla")
+
+
+@pytest.mark.gpu
+def test_cudnn_computes_what_xla_does():
+  if jax.default_backend() != "gpu":
+    pytest.skip("needs a GPU")
+  keys = jax.random.split(jax.random.key(0), 4)
+  query, key, value, cotangent = (
+    jax.random.normal(k, (4, 82, 8, 64), "bfloat16") for k in keys
+  )
+  results = {}
+  for name in ("xla", "cudnn"):
+    mixed, backward = jax.vjp(
+      lambda *qkv, name=name: layers.mix_values(*qkv, name), query, key, value
+    )
+    results[name] = [mixed, *backward(cotangent)]
+  for one, other in zip(*results.values(), strict=True):
+    one, other = (np.asarray(x, np.float32) for x in (one, other))
+    np.testing.assert_allclose(one, other, atol=0.02 * np.abs(one).max())
