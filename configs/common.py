@@ -52,6 +52,9 @@ def base() -> ml_collections.ConfigDict:
   # "bootstrap": q_continue learns the value of the next segment, as published;
   # "none": a row halts when sigmoid(q_halt) > 1/2, at 10/16 of the work.
   config.model.q_target = "bootstrap"
+  # Whether the backward pass computes the intermediates of each block again
+  # instead of keeping them. Saves memory, costs time; same results.
+  config.model.remat = False
 
   config.loss = ml_collections.ConfigDict()
   # "stablemax_cross_entropy" or "softmax_cross_entropy"

@@ -49,20 +49,31 @@ class Level(nn.Module):
   The blocks' weights are stacked on a leading axis. The scan over them is
   unrolled: a loop would copy each block's weights out of the stack on every
   pass, and its intermediates and gradients into one.
+
+  Attributes:
+    num_layers: how many blocks.
+    make_block: makes a block, by name.
+    remat: whether the backward pass computes a block's intermediates again.
   """
 
   num_layers: int
   make_block: Callable[..., Block]
+  remat: bool = False
 
   @nn.compact
   def __call__(self, z: jax.Array, injection: jax.Array) -> jax.Array:
     """Maps [B, S, D], [B, S, D] to [B, S, D]."""
+
+    def run_block(block, x, _):
+      return block(x), None
+
     run_blocks = nn.scan(
-      lambda block, x, _: (block(x), None),
+      nn.remat(run_block) if self.remat else run_block,
       variable_axes={"params": 0},
       split_rngs={"params": True},
       length=self.num_layers,
-      unroll=self.num_layers,
+      # Unrolled, XLA sees on a CPU that it has the intermediates already.
+      unroll=1 if self.remat else self.num_layers,
     )
     z, _ = run_blocks(self.make_block(name="layers"), z + injection, None)
     return z
@@ -93,6 +104,8 @@ class HRM(nn.Module):
       next segment. "none": nothing, they are 0, so that a row halts when
       sigmoid(q_halt) > 1/2; training needs no second segment then (TRM, arXiv
       2510.04871).
+    remat: whether the backward pass computes the intermediates of each block
+      again instead of keeping them: less memory, an eighth more work.
     attention: "xla" or "cudnn", see `layers.mix_values`; no key of the arch
       file, because it makes no other network.
   """
@@ -114,6 +127,7 @@ class HRM(nn.Module):
   halt_max_steps: int = 16
   halt_exploration_prob: float = 0.1
   q_target: str = "bootstrap"
+  remat: bool = False
   attention: str = "xla"
 
   @property
@@ -156,8 +170,8 @@ class HRM(nn.Module):
       rms_norm_eps=self.rms_norm_eps,
       attention=self.attention,
     )
-    self.H_level = Level(self.H_layers, make_block)
-    self.L_level = Level(self.L_layers, make_block)
+    self.H_level = Level(self.H_layers, make_block, self.remat)
+    self.L_level = Level(self.L_layers, make_block, self.remat)
     self.lm_head = Linear(self.vocab_size)
     # Bias -5: both Q values start near 0.007, and so does the bootstrapped
     # target that they are trained towards.
