@@ -153,9 +153,10 @@ def train(
   state, sums = program.step(state, next(batches))
   jax.block_until_ready(sums)
   first_update_s = time.perf_counter() - began
-  times, dispatch_times = [], []
+  times, dispatch_times, cpu_times = [], [], []
   for i in range(WARM_UP_STEPS + steps):
     batch = jax.block_until_ready(next(batches))
+    cpu_before = time.process_time()
     began = time.perf_counter()
     state, sums = program.step(state, batch)
     dispatched = time.perf_counter()
@@ -163,6 +164,7 @@ def train(
     if i >= WARM_UP_STEPS:
       times.append(time.perf_counter() - began)
       dispatch_times.append(dispatched - began)
+      cpu_times.append(time.process_time() - cpu_before)
   if profile:
     with jax.profiler.trace(profile):
       for _ in range(3):
@@ -179,6 +181,9 @@ def train(
     "step_s_min": min(times),
     "step_s_max": max(times),
     "steps": len(times),
+    # Of this process, all threads: hardly moves on a busy machine.
+    "cpu_s": statistics.median(cpu_times),
+    "cpu_s_min": min(cpu_times),
     "examples_per_s": B / step_s,
     "tokens_per_s": B * program.metadata.seq_len / step_s,
     "flops_per_step": flops_per_step,

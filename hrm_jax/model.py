@@ -46,19 +46,22 @@ class SegmentOutput(NamedTuple):
 class Level(nn.Module):
   """One recurrent module: adds its injection to the state, runs its blocks.
 
-  The blocks' weights are stacked on a leading axis. The scan over them is
-  unrolled: a loop would copy each block's weights out of the stack on every
-  pass, and its intermediates and gradients into one.
+  The blocks' weights are stacked on a leading axis and the blocks run in a
+  scan, so the compiled program holds one block however many there are.
 
   Attributes:
     num_layers: how many blocks.
     make_block: makes a block, by name.
     remat: whether the backward pass computes a block's intermediates again.
+    unroll: whether the scan is written out instead. A loop copies each block's
+      weights out of the stack on every pass, and its intermediates and
+      gradients into one.
   """
 
   num_layers: int
   make_block: Callable[..., Block]
   remat: bool = False
+  unroll: bool = False
 
   @nn.compact
   def __call__(self, z: jax.Array, injection: jax.Array) -> jax.Array:
@@ -72,8 +75,7 @@ class Level(nn.Module):
       variable_axes={"params": 0},
       split_rngs={"params": True},
       length=self.num_layers,
-      # Unrolled, XLA sees on a CPU that it has the intermediates already.
-      unroll=1 if self.remat else self.num_layers,
+      unroll=self.num_layers if self.unroll else 1,
     )
     z, _ = run_blocks(self.make_block(name="layers"), z + injection, None)
     return z
@@ -106,6 +108,8 @@ class HRM(nn.Module):
       2510.04871).
     remat: whether the backward pass computes the intermediates of each block
       again instead of keeping them: less memory, an eighth more work.
+    unroll: whether the blocks of a level are written out one after the other:
+      the program grows with them, and is faster on CPUs.
     attention: "xla" or "cudnn", see `layers.mix_values`; no key of the arch
       file, because it makes no other network.
   """
@@ -128,6 +132,7 @@ class HRM(nn.Module):
   halt_exploration_prob: float = 0.1
   q_target: str = "bootstrap"
   remat: bool = False
+  unroll: bool = False
   attention: str = "xla"
 
   @property
@@ -170,8 +175,8 @@ class HRM(nn.Module):
       rms_norm_eps=self.rms_norm_eps,
       attention=self.attention,
     )
-    self.H_level = Level(self.H_layers, make_block, self.remat)
-    self.L_level = Level(self.L_layers, make_block, self.remat)
+    self.H_level = Level(self.H_layers, make_block, self.remat, self.unroll)
+    self.L_level = Level(self.L_layers, make_block, self.remat, self.unroll)
     self.lm_head = Linear(self.vocab_size)
     # Bias -5: both Q values start near 0.007, and so does the bootstrapped
     # target that they are trained towards.
@@ -349,6 +354,8 @@ def _check(model: HRM) -> None:
     "pos_encodings",
     f"one of {', '.join(positions)}",
   )
+  # XLA:CPU would see that unrolled blocks have their intermediates already.
+  expect(not (model.remat and model.unroll), "unroll", "False with remat")
   dtypes = ("bfloat16", "float32")
   expect(model.forward_dtype in dtypes, "forward_dtype", f"one of {dtypes}")
   D = model.hidden_size

@@ -69,6 +69,7 @@ def test_train_reports_rates_that_agree_with_its_step_time(benchmark):
   assert result["steps"] == 3
   step_s = result["step_s"]
   assert 0 < result["step_s_min"] <= step_s <= result["step_s_max"]
+  assert 0 < result["cpu_s_min"] <= result["cpu_s"]
   assert result["examples_per_s"] == pytest.approx(16 / step_s)
   assert result["tokens_per_s"] == pytest.approx(16 * 9 / step_s)
   # By hand: a block and the head of one puzzle, 9 cells behind one slot.

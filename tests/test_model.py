@@ -153,6 +153,14 @@ def test_remat_gives_the_same_gradients_in_less_memory():
   assert memory < 0.7 * memory_without, (memory, memory_without)
 
 
+def test_unrolled_blocks_are_the_same_network():
+  model = toy_model(H_layers=2, L_layers=3)
+  inputs = segment_inputs(model)
+  unrolled = toy_model(H_layers=2, L_layers=3, unroll=True)
+  assert weight_shapes(unrolled) == weight_shapes(model)
+  assert_close(think(unrolled, *inputs), think(model, *inputs), rtol=2e-5)
+
+
 def test_puzzle_rows_are_padded_into_slots_before_the_grid():
   model = toy_model(puzzle_emb_ndim=24)  # 1.5 D
   variables = variables_of(toy_weights(model))
