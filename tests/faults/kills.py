@@ -33,6 +33,7 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
   killed_at, left_half_written, failed = [], 0, []
   code = None
   for left, moment in zip(range(count, 0, -1), moments, strict=True):
+    before = _half_written(directory)
     child = _train(starter, workdir, want.flags, rng)
     target = hits.target(_newest(directory), want.last_step, left, rng)
     _wait_for(child, moment, directory, target, rng)
@@ -44,7 +45,7 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
       failed.append(f"exit code {code}: {child.stderr[-2000:]}")
       continue
     killed_at.append(_newest(directory))
-    left_half_written += _is_half_written(directory)
+    left_half_written += bool(_half_written(directory) - before)
   if code != 0:
     child = _train(starter, workdir, want.flags, rng)
     if (code := child.wait()) != 0:
@@ -128,7 +129,9 @@ def _newest(directory: pathlib.Path) -> int:
   return max((int(n) for n in _names(directory) if n.isdecimal()), default=0)
 
 
-def _is_half_written(directory: pathlib.Path) -> bool:
-  steps = saved_steps.all_steps(directory)
-  whole = saved_steps.complete_steps(directory)
-  return bool(saved_steps.leftovers(directory)) or steps != whole
+def _half_written(directory: pathlib.Path) -> set[tuple[str, int]]:
+  """What is there of saves and deletions cut short: names, and since when."""
+  steps = set(saved_steps.all_steps(directory))
+  parts = map(str, steps - set(saved_steps.complete_steps(directory)))
+  names = [*saved_steps.leftovers(directory), *parts]
+  return {(name, (directory / name).stat().st_ino) for name in names}

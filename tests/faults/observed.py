@@ -25,22 +25,23 @@ from hrm_jax import command_line, console, recipe, train
 _make_train_step = recipe.make_train_step
 
 
-def make_train_step(*args):
-  """In place of `recipe.make_train_step`."""
-  train_step = _make_train_step(*args)
+def make_train_step(*args, **kwargs):
+  """In place of `recipe.make_train_step`, of several updates at once."""
+  train_steps = _make_train_step(*args, **kwargs)
 
-  def observed(state, batch):
-    step = int(state.step) + 1
+  def observed(state, batches):
+    first = int(state.step) + 1
     if path := os.environ.get("FAULTS_RECORD"):
       with pathlib.Path(path).open("a", encoding="utf-8") as file:
-        print(json.dumps({"step": step, "rows": _rows(batch)}), file=file)
+        for step, batch in enumerate(batches, first):
+          print(json.dumps({"step": step, "rows": _rows(batch)}), file=file)
     time.sleep(float(os.environ.get("FAULTS_PAUSE", 0)))
     where, _, at = os.environ.get("FAULTS_POISON", "").partition("@")
     # Once: a run that rolled back gets another chance.
-    if where and step == int(at) and not os.environ.get("FAULTS_POISONED"):
+    if where and first == int(at) and not os.environ.get("FAULTS_POISONED"):
       os.environ["FAULTS_POISONED"] = "yes"
       state = _POISONS[where](state)
-    return train_step(state, batch)
+    return train_steps(state, batches)
 
   return observed
 
