@@ -37,7 +37,7 @@ def test_mini_trains_resumes_evaluates_and_solves(tmp_path):
   assert second["train"]["train/lm_loss"] < first["train"]["train/lm_loss"]
 
   # The second start found the program of the first.
-  kept = (tmp_path / "compilation_cache").glob("jit_train_step-*-cache")
+  kept = (tmp_path / "compilation_cache").glob("jit_train_steps-*-cache")
   assert len(list(kept)) == 1
 
   evaluation = run("hrm_jax.evaluate", workdir, "--halt=act")
