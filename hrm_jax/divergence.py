@@ -6,6 +6,7 @@ nothing is lost while the news travels to the host, two updates late.
 
 import collections
 import json
+import math
 import pathlib
 from collections.abc import Callable, Collection, Mapping
 
@@ -61,7 +62,11 @@ def write_report(
     "step": error.step,
     "not_finite": error.name,
     "batch": {"set": set_name, "examples": examples.tolist()},
-    "metrics": dict(latest),
+    # JSON knows no NaN.
+    "metrics": {
+      name: value if math.isfinite(value) else str(value)
+      for name, value in latest.items()
+    },
   }
   path = workdir / "diverged.json"
   partial = path.with_name(f".{path.name}.partial")
