@@ -6,7 +6,7 @@ import pytest
 
 from hrm_jax import reference_params
 from hrm_jax.console import InputError
-from tests.toys import METADATA, toy_model, toy_weights
+from tests.toys import NUM_ROWS, toy_model, toy_weights
 
 VARIANTS = {
   "plain": {},
@@ -19,9 +19,7 @@ LAYER = "model.inner.L_level.layers.1.mlp.down_proj.weight"
 
 
 def from_reference(named, model):
-  return reference_params.from_reference(
-    named, model, METADATA.num_puzzle_identifiers
-  )
+  return reference_params.from_reference(named, model, NUM_ROWS)
 
 
 @pytest.fixture
