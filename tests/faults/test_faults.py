@@ -35,10 +35,6 @@ def test_a_run_that_is_told_to_end_loses_no_update(found):
   assert (found["terms"], found["lost_steps"]) == (2, 0)
 
 
-def test_a_full_disk_costs_what_was_not_saved_and_no_more(found):
-  assert found["scenarios"]["full_disk"]["problems"] == []
-
-
 def test_a_nan_is_named_and_the_policy_obeyed(found):
   assert found["scenarios"]["nans"]["problems"] == []
 
