@@ -15,36 +15,38 @@ from tests.faults.processes import OBSERVED, Child, Starter
 
 _SIZE = 8 * 2**20
 
+# The save that is cut off, and how often there is one.
+_CUT_OFF, _INTERVAL = 8, 4
+
 # What one file may have where there is no file system to fill: enough for
 # what a run says, too little for its arrays.
 _LARGEST_FILE = 2**17
 
 
 def run(starter: Starter) -> dict[str, Any]:
-  """Fills the disk at the first sign of a save, for the rest of the run.
+  """Fills the disk when a save has found room, for the rest of the run.
 
   Then makes room, and trains to the end.
 
   Returns:
     `tmpfs`, whether it was a real file system, not a limit to the size of the
-    files; `cut_off`, whether a save had begun when it was full; `not_saved`,
-    updates that the next run had to make again; `problems` with how the run
-    ended, was restored and went on: none.
+    files; `not_saved`, updates that the next run had to make again; `problems`
+    with how the run ended, was restored and went on: none.
   """
   want = reference.train(starter, 2)
   mount = starter.scratch / "small"
   mount.mkdir()
   with _tmpfs(mount) as is_mounted:
     workdir = mount / "run"
-    directory = saved_steps.directory_of(workdir)
-    flags = (*want.flags, "checkpoint_interval=4")
-    child = starter.train(
-      workdir, *flags, module=OBSERVED, environment={"FAULTS_PAUSE": "0.1"}
-    )
-    child.until(lambda: _is_saving(directory, 8) or _is_saved(directory, 12))
+    flags = (*want.flags, f"checkpoint_interval={_INTERVAL}")
+    go_on = starter.scratch / "small.full"
+    hold = {"FAULTS_HOLD": f"save@{_CUT_OFF}", "FAULTS_GO_ON": str(go_on)}
+    child = starter.train(workdir, *flags, module=OBSERVED, environment=hold)
+    child.until(lambda: f"held save@{_CUT_OFF}" in child.stderr)
     make_room = _fill(mount) if is_mounted else _limit(child)
+    go_on.touch()
     code, said = child.wait(), child.stderr
-    newest = saved_steps.choose_step(directory)
+    newest = saved_steps.choose_step(saved_steps.directory_of(workdir))
     make_room()
     result = child.result
     saved = result.get("saved_step")
@@ -56,9 +58,9 @@ def run(starter: Starter) -> dict[str, Any]:
       f"it ends with: {said[-2000:]}": (
         f"\nerror: update {want.last_step} is not saved; the newest" in said
       ),
-      f"it says: {said[:2000]}": "not saved" in said,
+      f"it says: {said[:2000]}": f"/{_CUT_OFF}: not saved: " in said,
       f"it says that {saved} is saved": saved == newest,
-      f"{newest} is whole": newest is not None and newest >= 4,
+      f"{newest} is whole": newest == _CUT_OFF - _INTERVAL,
       "it made all updates": result.get("step") == want.last_step,
       f"it goes on: {again.stderr[-2000:]}": again.code == 0,
       "it goes on there": f"at update {newest}" in again.stderr,
@@ -67,21 +69,9 @@ def run(starter: Starter) -> dict[str, Any]:
     checks[f"it ends with {same}"] = all(same.values())
   return {
     "tmpfs": is_mounted,
-    "cut_off": ": not saved: " in said,
     "not_saved": want.last_step - (newest or 0),
     "problems": [what for what, is_so in checks.items() if not is_so],
   }
-
-
-def _is_saving(directory: pathlib.Path, step: int) -> bool:
-  """Whether that step, or a later one, is half-written."""
-  names = saved_steps.leftovers(directory)
-  return any(int(n.split(".")[0]) >= step for n in names if n[0].isdecimal())
-
-
-def _is_saved(directory: pathlib.Path, step: int) -> bool:
-  """Whether that step, or a later one, is there: the other was missed."""
-  return max(saved_steps.all_steps(directory), default=0) >= step
 
 
 @contextlib.contextmanager
@@ -102,7 +92,7 @@ def _fill(mount: pathlib.Path) -> Callable[[], None]:
   """Leaves no byte free; returns what undoes it."""
   filler = mount / "filler"
   with filler.open("wb", buffering=0) as file:
-    # At once, before the save is done; then what became free meanwhile.
+    # All at once; then what became free meanwhile.
     for size in (shutil.disk_usage(mount).free, *[2**12] * 100):
       with contextlib.suppress(OSError):
         os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), size)

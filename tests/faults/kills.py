@@ -5,7 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hrm_jax import saved_steps
@@ -34,7 +34,9 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
   code = None
   for left, moment in zip(range(count, 0, -1), moments, strict=True):
     before = _half_written(directory)
-    child = _train(starter, workdir, want.flags, rng)
+    # A kill that comes late finds it before its last update.
+    hold = {"FAULTS_HOLD": f"update@{want.last_step}"}
+    child = _train(starter, workdir, want.flags, rng, hold)
     target = hits.target(_newest(directory), want.last_step, left, rng)
     _wait_for(child, moment, directory, target, rng)
     child.signal(signal.SIGKILL)
@@ -67,7 +69,11 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
 
 
 def _train(
-  starter: Starter, workdir: pathlib.Path, flags: tuple, rng: random.Random
+  starter: Starter,
+  workdir: pathlib.Path,
+  flags: tuple,
+  rng: random.Random,
+  hold: Mapping[str, str] | None = None,
 ) -> Child:
   # How often a run saves is no part of what it computes.
   interval = f"checkpoint_interval={rng.randint(1, 3)}"
@@ -76,7 +82,8 @@ def _train(
     *flags,
     interval,
     module=OBSERVED,
-    environment={"FAULTS_PAUSE": "0.03"},  # Else it is over in no time.
+    # Without pauses it is over in no time.
+    environment={"FAULTS_PAUSE": "0.03", **(hold or {})},
   )
 
 

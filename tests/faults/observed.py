@@ -1,4 +1,4 @@
-"""hrm_jax.train, with its updates written down, slowed down or poisoned.
+"""hrm_jax.train, its updates written down, slowed down, held or poisoned.
 
 It takes the same flags. The environment says what else:
 
@@ -7,6 +7,9 @@ It takes the same flags. The environment says what else:
   FAULTS_PAUSE   seconds to wait before each update
   FAULTS_POISON  WHERE@STEP: a NaN before that update in the "params", the
                  puzzle "table" or the states that "batch" rows begin with
+  FAULTS_HOLD    WHERE@STEP: stops before that "update", or where that step's
+                 "save" is about to write, says "held WHERE@STEP" and waits
+                 for the file FAULTS_GO_ON; without one, forever
 """
 
 import functools
@@ -19,10 +22,12 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 
 from hrm_jax import command_line, console, recipe, train
 
 _make_train_step = recipe.make_train_step
+_save = ocp.AsyncCheckpointer.save
 
 
 def make_train_step(*args, **kwargs):
@@ -36,6 +41,7 @@ def make_train_step(*args, **kwargs):
         for step, batch in enumerate(batches, first):
           print(json.dumps({"step": step, "rows": _rows(batch)}), file=file)
     time.sleep(float(os.environ.get("FAULTS_PAUSE", 0)))
+    _hold("update", first)
     where, _, at = os.environ.get("FAULTS_POISON", "").partition("@")
     # Once: a run that rolled back gets another chance.
     if where and first == int(at) and not os.environ.get("FAULTS_POISONED"):
@@ -44,6 +50,22 @@ def make_train_step(*args, **kwargs):
     return train_steps(state, batches)
 
   return observed
+
+
+def save(self, directory, *args, **kwargs):
+  """In place of `AsyncCheckpointer.save`."""
+  _hold("save", directory.name)
+  return _save(self, directory, *args, **kwargs)
+
+
+def _hold(where: str, step: int | str) -> None:
+  here = f"{where}@{step}"
+  if here != os.environ.get("FAULTS_HOLD"):
+    return
+  console.log.info(f"held {here}")
+  go_on = os.environ.get("FAULTS_GO_ON")
+  while not (go_on and os.path.exists(go_on)):
+    time.sleep(0.01)
 
 
 def _rows(batch) -> dict[int, int]:
@@ -89,6 +111,7 @@ _POISONS = {"params": _in_params, "table": _in_table, "batch": _in_batch}
 
 if __name__ == "__main__":
   recipe.make_train_step = make_train_step
+  ocp.AsyncCheckpointer.save = save
   console.run(
     functools.partial(command_line.run, train.main, train.__doc__, train.CONFIG)
   )

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,12 @@ def run(starter: Starter) -> dict[str, Any]:
   want = runs.finish(alone, processes=1)
   checks = {f"alone: {want}": want == [0]}
   directory = saved_steps.directory_of(pair)
+  go_on = starter.scratch / "pair.told"
 
-  first, second = runs.start(pair, processes=2)
-  first.until(lambda: runs.made(pair) >= 5)
+  first, second = runs.start(pair, 2, hold={0: 6, 1: 6}, go_on=go_on)
+  first.until(lambda: runs.made(pair) == 6)
   second.signal(signal.SIGTERM)  # Only one is told; both have to stop.
+  go_on.touch()
   codes = [first.wait(), second.wait()]
   told = saved_steps.choose_step(directory)
   checks |= {
@@ -48,8 +51,14 @@ def run(starter: Starter) -> dict[str, Any]:
     f"both have saved {told}": runs.last_of_each(pair) == [told] * 2,
   }
 
-  first, second = runs.start(pair, processes=2)
-  first.until(lambda: (directory / str(told + 3) / "run").exists())
+  # Who is lost stops first, so that the other one waits for it.
+  first, second = runs.start(pair, 2, hold={1: told + 4})
+  second.until(
+    lambda: (
+      runs.made(pair) == told + 4
+      and saved_steps.complete_steps(directory)[-1] > told
+    )
+  )
   dead = _seconds_to_end(first, second, signal.SIGKILL)
   checks |= {
     f"one is killed: {first.code}": first.code == roll_call.EXIT_CODE,
@@ -60,9 +69,9 @@ def run(starter: Starter) -> dict[str, Any]:
   for name in ("one", "four"):
     shutil.copytree(pair, starter.scratch / name)
 
-  first, second = runs.start(pair, processes=2)
-  before = runs.made(pair)
-  second.until(lambda: runs.made(pair) > before)
+  held = saved_steps.choose_step(directory) + 2
+  first, second = runs.start(pair, 2, hold={0: held})
+  second.until(lambda: runs.made(pair) == held)
   stuck = _seconds_to_end(second, first, signal.SIGSTOP)
   first.signal(signal.SIGKILL)
   checks |= {
@@ -106,7 +115,14 @@ class _Runs:
     self._starter = starter
     self._records: dict[pathlib.Path, list[list[pathlib.Path]]] = {}
 
-  def start(self, workdir: pathlib.Path, processes: int) -> list[Child]:
+  def start(
+    self,
+    workdir: pathlib.Path,
+    processes: int,
+    hold: Mapping[int, int] | None = None,
+    go_on: pathlib.Path | str = "",
+  ) -> list[Child]:
+    """Starts them; each process in `hold` stops before that update."""
     with socket.create_server(("127.0.0.1", 0)) as free:
       port = free.getsockname()[1]
     starts = self._records.setdefault(workdir, [])
@@ -128,7 +144,11 @@ class _Runs:
         *((*together, f"--process-id={i}") if processes > 1 else ()),
         module=OBSERVED,
         devices=_DEVICES // processes,
-        environment={"FAULTS_RECORD": str(record), "FAULTS_PAUSE": "0.05"},
+        environment={
+          "FAULTS_RECORD": str(record),
+          "FAULTS_HOLD": f"update@{(hold or {}).get(i)}",
+          "FAULTS_GO_ON": str(go_on),
+        },
       )
       for i, record in enumerate(starts[-1])
     ]

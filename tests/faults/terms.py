@@ -33,12 +33,19 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
   codes, saved, seconds = [], [0], []
   for left, number in zip(range(len(numbers), 0, -1), numbers, strict=True):
     target = hits.target(saved[-1], want.last_step, left, rng)
+    # It does not end before it is told, however late that is.
+    go_on = starter.scratch / f"terminated.{left}"
+    hold = {
+      "FAULTS_HOLD": f"update@{want.last_step}",
+      "FAULTS_GO_ON": str(go_on),
+    }
     child = starter.train(
-      workdir, *want.flags, module=OBSERVED, environment=environment
+      workdir, *want.flags, module=OBSERVED, environment=environment | hold
     )
     child.until(lambda target=target: made(record)[-1:] >= [target])
     began = time.monotonic()
     child.signal(number)
+    go_on.touch()
     codes.append(child.wait())
     seconds.append(time.monotonic() - began)
     saved.append(saved_steps.choose_step(directory) or 0)

@@ -41,3 +41,7 @@ def test_a_nan_is_named_and_the_policy_obeyed(found):
 
 def test_processes_end_with_their_peers_and_others_go_on(found):
   assert found["scenarios"]["peers"]["problems"] == []
+
+
+def test_a_full_disk_costs_no_more_than_what_was_not_saved(found):
+  assert found["scenarios"]["full_disk"]["problems"] == []
