@@ -9,11 +9,11 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from hrm_jax import arc, console
+from hrm_jax import arc, atomic_file, console
 from hrm_jax.console import InputError, log
 
 # What reading JSON of another make can raise.
@@ -140,7 +140,9 @@ def tally_file(
       _count(tally, part, questions, name, start, paths["inputs"])
       bar.advance(len(part["inputs"]))
   items = [[*key, answers] for key, answers in tally.items()]
-  write_json(kept, {"made_from": made_from, "tally": items})
+  atomic_file.write_json(
+    kept, {"made_from": made_from, "tally": items}, indent=None
+  )
   return tally
 
 
@@ -263,11 +265,3 @@ def _read_tally(path: pathlib.Path, made_from: dict) -> Tally | None:
     }
     for task, digest, answers in value["tally"]
   }
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a JSON file, all of it or nothing."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.partial")
-  partial.write_text(json.dumps(value) + "\n", encoding="utf-8")
-  partial.replace(path)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hrm_jax import arc_tally, console, saved_steps
+from hrm_jax import arc_tally, atomic_file, console, saved_steps
 from hrm_jax.arc_tally import Answer, Questions, Tally
 from hrm_jax.console import InputError, log
 
@@ -157,7 +157,10 @@ def main() -> None:
       "prediction; they count as wrong."
     )
   output = args.output or directory / "submission.json"
-  arc_tally.write_json(output, submission(tally, questions, directory))
+  output.parent.mkdir(parents=True, exist_ok=True)
+  atomic_file.write_json(
+    output, submission(tally, questions, directory), indent=None
+  )
   console.print_json(
     {
       **score(tally, questions),

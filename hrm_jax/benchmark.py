@@ -57,6 +57,9 @@ BATCHES = flags.DEFINE_integer("batches", 2000, "data: read per round.", 1)
 ROUNDS = flags.DEFINE_integer(
   "rounds", 5, "data, eval, solve: that are timed.", 1
 )
+BATCH_SIZE = flags.DEFINE_integer(
+  "batch-size", 0, "eval, solve: puzzles at a time; 0: as in training.", 0
+)
 LIMIT = flags.DEFINE_integer("limit", 0, "eval, solve: puzzles; 0: all.", 0)
 
 ON_A_RUN = {
@@ -99,7 +102,10 @@ def _on_a_run(command: str) -> dict[str, Any]:
   if WORKDIR.value is None:
     raise InputError(f"{command}: expected --workdir=DIR of a trained run.")
   return ON_A_RUN[command](
-    pathlib.Path(WORKDIR.value), rounds=ROUNDS.value, limit=LIMIT.value
+    pathlib.Path(WORKDIR.value),
+    rounds=ROUNDS.value,
+    limit=LIMIT.value,
+    batch_size=BATCH_SIZE.value,
   )
 
 

@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrm_jax import checkpoint, sharding, solve
+from hrm_jax import checkpoint, run_item, sharding, solve
 from hrm_jax.console import log
 from hrm_jax.data import EvaluationData
 from hrm_jax.dataset import open_split
 from hrm_jax.evaluate import Evaluator
-from hrm_jax.step import Loss, Weights
+from hrm_jax.step import Loss
+from hrm_jax.weights import Weights
 
 # Halting, and whether a row that halts takes the next puzzle.
 WAYS = {
@@ -33,7 +34,6 @@ WAYS = {
 def benchmark_eval(
   workdir: pathlib.Path,
   *,
-  step: int | None = None,
   batch_size: int | None = None,
   limit: int | None = None,
   rounds: int = 5,
@@ -42,8 +42,7 @@ def benchmark_eval(
 
   Args:
     workdir: of the run.
-    step: which checkpoint; None takes the newest.
-    batch_size: rows over all devices; None takes the run's.
+    batch_size: rows over all devices; None or 0 takes the run's.
     limit: at most this many examples of each set; None or 0 means all.
     rounds: measurements of each way, after one that is not counted.
 
@@ -61,11 +60,11 @@ def benchmark_eval(
   """
   mesh = sharding.make_mesh()
   trained = checkpoint.load(
-    workdir, step, functools.partial(sharding.of_weights, mesh)
+    workdir, place=functools.partial(sharding.of_weights, mesh)
   )
   root = checkpoint.data_directory(trained.config, workdir)
   split = open_split(root, "test")
-  checkpoint.check_same_contract(trained.run, split.metadata, str(split.path))
+  run_item.check_same_contract(trained.run, split.metadata, str(split.path))
   size = batch_size or trained.config.global_batch_size
   sharding.check_batch_size(size, mesh, "batch size")
   data = EvaluationData(split, batch_size=size, limit=limit)
@@ -102,7 +101,6 @@ def benchmark_eval(
 def benchmark_solve(
   workdir: pathlib.Path,
   *,
-  step: int | None = None,
   batch_size: int | None = None,
   limit: int | None = None,
   rounds: int = 5,
@@ -111,8 +109,7 @@ def benchmark_solve(
 
   Args:
     workdir: of a Sudoku run.
-    step: which checkpoint; None takes the newest.
-    batch_size: rows; None takes the run's.
+    batch_size: rows; None or 0 takes the run's.
     limit: at most this many puzzles; None or 0 means all.
     rounds: measurements of each way, after one that is not counted. Every one
       compiles, or reads the compilation cache, as the command does.
@@ -124,7 +121,7 @@ def benchmark_solve(
   Raises:
     InputError: no such checkpoint, or not one of Sudokus.
   """
-  trained = checkpoint.load(workdir, step)
+  trained = checkpoint.load(workdir)
   solve.side_of(trained)
   root = checkpoint.data_directory(trained.config, workdir)
   inputs = [np.asarray(s.inputs) for s in open_split(root, "test").sets]

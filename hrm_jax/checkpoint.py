@@ -11,57 +11,29 @@ makes a checkpoint self-contained: evaluation and solving need nothing else.
 """
 
 import contextlib
-import importlib.metadata
-import json
 import logging
 import math
 import pathlib
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 import orbax.checkpoint as ocp
-from flax import traverse_util
-from jax.experimental import multihost_utils
 
-from hrm_jax import checkpoint_cli, console, manifest, saved_steps
+from hrm_jax import checkpoint_cli, cluster, console, manifest, saved_steps
 from hrm_jax.console import InputError, log
 from hrm_jax.model import HRM, make_model
 from hrm_jax.puzzle import DatasetMetadata, metadata_from_json
-from hrm_jax.step import TrainState, Weights, init_weights, num_table_rows
-
-PACKAGES = (
-  "hrm_jax",
-  "jax",
-  "jaxlib",
-  "flax",
-  "optax",
-  "orbax-checkpoint",
-  "grain",
-  "numpy",
-)
+from hrm_jax.step import TrainState
+from hrm_jax.weights import Weights, init_weights, num_table_rows
 
 _MIB = 2**20
 
 # Of one failed save; it writes fewer files beside the arrays.
 _MOST_ERRORS = 100
-
-# Beginnings of the keys that make a run what it is: the network, and which
-# examples come when. The directory of the data may move.
-_CONTRACT = (
-  "config.model.",
-  "config.data.box",
-  "config.data.num_",
-  "config.eval_interval",
-  "config.global_batch_size",
-  "config.seed",
-  "dataset.",
-)
 
 
 class _UnreadableError(InputError):
@@ -100,7 +72,7 @@ class Checkpoints:
     self._directory = _directory(workdir).absolute()
     self._policy = {"max_to_keep": max_to_keep, "keep_period": keep_period}
     self._finishing: threading.Thread | None = None
-    if jax.process_index() == 0:
+    if cluster.is_first():
       self._directory.mkdir(parents=True, exist_ok=True)
     for name in ("absl", "asyncio"):
       logging.getLogger(name).addFilter(_not_of_a_failed_save)
@@ -112,7 +84,7 @@ class Checkpoints:
   def __exit__(self, *exc_info: object) -> None:
     self.wait()
     self._writer.close()
-    if jax.process_index() == 0:
+    if cluster.is_first():
       self._remove_leftovers()
 
   def wait(self) -> None:
@@ -130,7 +102,7 @@ class Checkpoints:
       run: the `run` item.
     """
     self.wait()
-    if not _decided_by_first_process(lambda: self._may_save(step, state)):
+    if not _decided_by_first(lambda: self._may_save(step, state)):
       return
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(dict(run))
@@ -167,7 +139,7 @@ class Checkpoints:
     """
     passed_over: set[int] = set()
     while True:
-      step = _decided_by_first_process(
+      step = _decided_by_first(
         lambda: saved_steps.choose_step(
           self._directory, strict=strict, passed_over=passed_over
         )
@@ -243,14 +215,14 @@ class Checkpoints:
     """Waits for Orbax, writes the manifest, deletes what is not kept."""
     try:
       self._writer.wait_until_finished()
-      if jax.process_index() == 0:
+      if cluster.is_first():
         manifest.write(self._directory / str(step), step)
     except Exception as error:
       self._failed(step, error)
       return
     self.saved_step = step
     try:
-      if jax.process_index() == 0:
+      if cluster.is_first():
         self._delete_old()
     except Exception as error:
       log.warning(f"warning: old checkpoints are not deleted: {_line(error)}")
@@ -273,7 +245,7 @@ class Checkpoints:
       "training goes on"
     )
     self._forget_errors()
-    if jax.process_index() == 0:
+    if cluster.is_first():
       saved_steps.discard(self._directory, step)
 
   def _forget_errors(self) -> None:
@@ -324,12 +296,9 @@ def load(
   Raises:
     InputError: there is no such checkpoint, or it is damaged.
   """
-  asked = step
-  step = _decided_by_first_process(
-    lambda: saved_steps.find_step(workdir, asked)
-  )
-  run = read_run(workdir, step)
-  source = str(_directory(workdir) / str(step))
+  number = _decided_by_first(lambda: saved_steps.find_step(workdir, step))
+  run = read_run(workdir, number)
+  source = str(_directory(workdir) / str(number))
   config = ml_collections.ConfigDict(run["config"])
   metadata = metadata_from_json(run["dataset"], source)
   model = make_model(config.model, metadata)
@@ -348,7 +317,7 @@ def load(
   )
   with _explained(source), ocp.PyTreeCheckpointer() as reader:
     restored = reader.restore(
-      (_directory(workdir) / str(step) / "state").absolute(),
+      (_directory(workdir) / str(number) / "state").absolute(),
       args=ocp.args.PyTreeRestore(
         item={"weights": item._asdict()},
         restore_args={
@@ -358,7 +327,7 @@ def load(
       ),
     )
   weights = Weights(**restored["weights"])
-  return Trained(step, run, config, metadata, model, weights)
+  return Trained(number, run, config, metadata, model, weights)
 
 
 def read_run(workdir: pathlib.Path, step: int) -> dict[str, Any]:
@@ -377,134 +346,11 @@ def attention_of(workdir: pathlib.Path) -> str | None:
   return None
 
 
-def check_same_contract(
-  run: dict[str, Any], metadata: DatasetMetadata, where: str
-) -> None:
-  """Checks that the weights of a run fit a data set.
-
-  Args:
-    run: the `run` item of its checkpoint.
-    metadata: of the data set.
-    where: the data set's name, for the message.
-
-  Raises:
-    InputError: they do not; says which number differs.
-  """
-  for key in ("seq_len", "vocab_size"):
-    expected, got = run["dataset"][key], getattr(metadata, key)
-    if expected != got:
-      raise InputError(
-        f"{where}: {key} is {got}, but the checkpoint was trained with "
-        f"{key}={expected}."
-      )
-  rows = run["dataset"]["num_puzzle_identifiers"]
-  if metadata.num_puzzle_identifiers > rows:
-    raise InputError(
-      f"{where}: num_puzzle_identifiers is {metadata.num_puzzle_identifiers}, "
-      f"but the checkpoint's puzzle table has {rows} rows."
-    )
-
-
-def changed_keys(
-  earlier: dict[str, Any], run: dict[str, Any]
-) -> dict[str, str]:
-  """What differs between two `run` items, of configuration and data set.
-
-  Returns:
-    From `config.<key>` or `dataset.<key>` to a text with both values.
-  """
-  before, now = _keys_that_count(earlier), _keys_that_count(run)
-  return {
-    key: f"{before.get(key)} there, {now.get(key)} here"
-    for key in sorted(before | now)
-    if before.get(key) != now.get(key)
-  }
-
-
-def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
-  config = dict(run["config"])
-  # Not given means: one evaluation, at the end.
-  config["eval_interval"] = config["eval_interval"] or config["epochs"]
-  parts = {"config": config, "dataset": run["dataset"]}
-  return traverse_util.flatten_dict(parts, sep=".")
-
-
-def take_over(run: dict[str, Any], earlier: dict[str, Any], step: int) -> None:
-  """Carries the history of a run into the `run` item of its continuation.
-
-  Args:
-    run: changed in place.
-    earlier: of the checkpoint that it goes on from.
-    step: of that checkpoint.
-  """
-  changed = changed_keys(earlier, run)
-  for key, values in changed.items():
-    log.info(f"changed since: {key} ({values})")
-  run["changes"] = list(earlier["changes"])
-  if changed:
-    run["changes"].append({"step": step, "keys": changed})
-  run["evaluation"] = earlier["evaluation"]
-  # With another bound, what ended the run need not end it any more.
-  same_bound = "config.early_stop_train_accuracy" not in changed
-  run["ended"] = earlier["ended"] if same_bound else None
-
-
-def check_same_run(changed: dict[str, str], workdir: pathlib.Path) -> None:
-  """Refuses to resume with another network, other data or another order.
-
-  Args:
-    changed: from `changed_keys`.
-    workdir: for the message.
-
-  Raises:
-    InputError: lists the keys that differ.
-  """
-  contract = [
-    f"{key} ({values})"
-    for key, values in changed.items()
-    if key.startswith(_CONTRACT)
-  ]
-  if contract:
-    raise InputError(
-      f"{workdir}: cannot resume with another configuration: "
-      f"{', '.join(contract)}; choose another --workdir."
-    )
-
-
 def data_directory(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> pathlib.Path:
   """Where a run's data set lies: `config.data.path`, or WORKDIR/data."""
   return pathlib.Path(config.data.path or pathlib.Path(workdir) / "data")
-
-
-def write_description(workdir: pathlib.Path, run: dict[str, Any]) -> None:
-  """Writes what describes a run beside its checkpoints, for people.
-
-  WORKDIR/config.json holds the configuration, WORKDIR/versions.json those of
-  the packages and the git commit. Of the newest run: checkpoints hold theirs.
-  """
-  workdir.mkdir(parents=True, exist_ok=True)
-  versions = {**run["versions"], "git_commit": run["git_commit"]}
-  for name, value in (("config", run["config"]), ("versions", versions)):
-    partial = workdir / f".{name}.json.partial"
-    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    partial.replace(workdir / f"{name}.json")
-
-
-def describe_run(
-  config: ml_collections.ConfigDict, metadata: DatasetMetadata
-) -> dict[str, Any]:
-  """The `run` item: all that a reader needs besides the arrays."""
-  return {
-    "config": json.loads(config.to_json_best_effort()),
-    "dataset": metadata.to_json(),
-    "versions": {name: version_of(name) for name in PACKAGES},
-    "git_commit": _git_commit(),
-    "evaluation": None,
-    "changes": [],  # of keys, at a resume
-    "ended": None,  # why, if for good
-  }
 
 
 def _directory(workdir: pathlib.Path) -> pathlib.Path:
@@ -530,17 +376,14 @@ def _line(error: Exception) -> str:
   return f"{type(error).__name__}: {text}"
 
 
-def _decided_by_first_process(decide: Callable[[], int | None]) -> int | None:
+def _decided_by_first(decide: Callable[[], int | None]) -> int | None:
   """What process 0 decides, in all processes: they must do the same.
 
   Digests are also computed once only. A number from 0, a bool or None.
   """
-  if jax.process_count() == 1:
-    return decide()
-  decided = decide() if jax.process_index() == 0 else None
-  known = np.int32(-1 if decided is None else decided)
-  known = int(multihost_utils.broadcast_one_to_all(known))
-  return None if known < 0 else known
+  decided = decide() if cluster.is_first() else None
+  number = cluster.from_first(-1 if decided is None else decided)
+  return None if number < 0 else number
 
 
 def _num_bytes(state: TrainState) -> int:
@@ -554,24 +397,6 @@ def _not_of_a_failed_save(record: logging.LogRecord) -> bool:
   # `Checkpoints` says the same in one line, without the tracebacks.
   source = record.pathname + record.getMessage()
   return not (record.exc_info and "orbax" in source)
-
-
-def version_of(package: str) -> str | None:
-  try:
-    return importlib.metadata.version(package)
-  except importlib.metadata.PackageNotFoundError:
-    return None
-
-
-def _git_commit() -> str | None:
-  """The commit of this code, if it runs from a git checkout."""
-  here = pathlib.Path(__file__).parent
-  command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-  try:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-  except FileNotFoundError:
-    return None
-  return done.stdout.strip() if done.returncode == 0 else None
 
 
 if __name__ == "__main__":

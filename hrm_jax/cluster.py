@@ -26,11 +26,10 @@ _ALONE = "coordinator_address should be defined", "must be called before"
 # Seconds; long enough for a host that swaps or compiles.
 HEARTBEAT_TIMEOUT = 100
 
-_roll_call: RollCall | None = None
-
-
 # In what JAX says when communication fails, on CPU and on GPU.
 _DISCONNECTED = "Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED"
+
+_roll_call: RollCall | None = None
 
 
 def join(
@@ -76,18 +75,22 @@ def join(
 
 def _start_roll_call(seconds: int) -> None:
   global _roll_call
+  if jax.process_count() == 1:
+    return
   try:
     # Not public; but Orbax, too, goes by it.
     from jax._src import distributed
 
-    store, me = distributed.global_state.client, jax.process_index()
-    store.key_value_set, store.key_value_dir_get  # noqa: B018
+    store = distributed.global_state.client
   except (ImportError, AttributeError):
-    return  # JAX ends lost runs as well, only less clearly.
-  if jax.process_count() > 1:
-    _roll_call = RollCall(store, me, seconds)
-    _roll_call.start()
-    atexit.register(_roll_call.stop)
+    store = None
+  if not all(hasattr(store, n) for n in ("key_value_set", "key_value_dir_get")):
+    # JAX ends lost runs as well, only less clearly.
+    log.warning("warning: a process that is lost will not be named here")
+    return
+  _roll_call = RollCall(store, jax.process_index(), seconds)
+  _roll_call.start()
+  atexit.register(_roll_call.stop)
 
 
 @contextlib.contextmanager

@@ -5,13 +5,13 @@ nothing is lost while the news travels to the host, two updates late.
 """
 
 import collections
-import json
 import math
 import pathlib
 from collections.abc import Callable, Collection, Mapping
 
 import jax
 
+from hrm_jax import atomic_file
 from hrm_jax.console import RunError, log
 from hrm_jax.data import TrainData
 
@@ -69,9 +69,7 @@ def write_report(
     },
   }
   path = workdir / "diverged.json"
-  partial = path.with_name(f".{path.name}.partial")
-  partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-  partial.replace(path)
+  atomic_file.write_json(path, report)
   return path
 
 

@@ -32,21 +32,18 @@ from hrm_jax import (
   metrics,
   path_score,
   refill,
+  run_item,
   saved_steps,
   sharding,
 )
 from hrm_jax.console import InputError, log
 from hrm_jax.data import EvaluationBatch, EvaluationData
 from hrm_jax.dataset import open_split
+from hrm_jax.inference import solve, solve_queue
 from hrm_jax.model import HRM
 from hrm_jax.predictions import PredictionFiles
-from hrm_jax.step import (
-  Loss,
-  Weights,
-  gather_puzzle_rows,
-  solve,
-  solve_queue,
-)
+from hrm_jax.step import Loss
+from hrm_jax.weights import Weights, gather_puzzle_rows
 
 
 def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
@@ -415,7 +412,7 @@ def main() -> None:
   config = trained.config
   root = args.data or checkpoint.data_directory(config, args.workdir)
   split = open_split(root, args.split)
-  checkpoint.check_same_contract(trained.run, split.metadata, str(split.path))
+  run_item.check_same_contract(trained.run, split.metadata, str(split.path))
   batch_size = args.batch_size
   if batch_size is None:
     batch_size = config.global_batch_size

@@ -13,6 +13,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hrm_jax import atomic_file
+
 FILE_NAME = "manifest.json"
 
 
@@ -34,13 +36,7 @@ def write(directory: pathlib.Path, step: int) -> None:
     OSError: a file cannot be read or written; no manifest is left behind.
   """
   files = {name: _describe(path) for name, path in _entries(directory)}
-  partial = directory / f".{FILE_NAME}.partial"
-  try:
-    partial.write_text(_to_text(step, files), encoding="utf-8")
-    partial.replace(directory / FILE_NAME)
-  except BaseException:
-    partial.unlink(missing_ok=True)
-    raise
+  atomic_file.write_text(directory / FILE_NAME, _to_text(step, files))
 
 
 def problems(
@@ -79,6 +75,7 @@ def problems(
 
 def _entries(directory: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
   """Whatever lies below a directory, but its manifest and directories."""
+  own = directory / FILE_NAME
 
   def give_up(error: OSError) -> None:
     raise error
@@ -87,9 +84,8 @@ def _entries(directory: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
     links = [name for name in folders if os.path.islink(f"{root}/{name}")]
     for name in (*files, *links):
       path = pathlib.Path(root, name)
-      relative = path.relative_to(directory).as_posix()
-      if relative not in (FILE_NAME, f".{FILE_NAME}.partial"):
-        yield relative, path
+      if path not in (own, atomic_file.partial_of(own)):
+        yield path.relative_to(directory).as_posix(), path
 
 
 def _describe(path: pathlib.Path) -> dict[str, int | str]:

@@ -4,7 +4,6 @@ On generated batches, so that neither data nor a run is needed.
 """
 
 import contextlib
-import functools
 import statistics
 import tempfile
 import time
@@ -15,11 +14,10 @@ import jax
 import ml_collections
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import Mesh
 
-from hrm_jax import attention, collectives, flops, recipe, sharding, step
+from hrm_jax import collectives, flops, recipe, sharding, step
 from hrm_jax.console import log
-from hrm_jax.model import HRM, count_parameters, make_model
+from hrm_jax.model import count_parameters
 from hrm_jax.puzzle import Batch, DatasetMetadata
 
 WARM_UP_STEPS = 2
@@ -32,33 +30,31 @@ class Program(NamedTuple):
 
   Attributes:
     config: it was built from.
-    mesh: of its devices.
-    model: the network.
     metadata: of the generated puzzles.
-    init: from nothing to the first state, on the devices.
-    shapes: of the state, with shardings.
+    parts: what `config` says.
     step: the update, jitted; it donates the state.
   """
 
   config: ml_collections.ConfigDict
-  mesh: Mesh
-  model: HRM
   metadata: DatasetMetadata
-  init: Callable[[], step.TrainState]
-  shapes: step.TrainState
+  parts: recipe.Parts
   step: Callable[[step.TrainState, Batch], Any]
 
   def batch_shapes(self) -> Batch:
     """Of a batch, with shardings."""
-    by_row = sharding.by_row(self.mesh)
+    by_row = sharding.by_row(self.parts.mesh)
     return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_row),
       generate_batch(np.random.default_rng(0), self.config, self.metadata),
     )
 
+  def lower(self) -> jax.stages.Lowered:
+    """The update, traced anew."""
+    return self.step.lower(self.parts.shapes, self.batch_shapes())
+
   def compile(self) -> jax.stages.Compiled:
     """The update, compiled anew."""
-    return self.step.lower(self.shapes, self.batch_shapes()).compile()
+    return self.lower().compile()
 
 
 def make_program(
@@ -66,32 +62,9 @@ def make_program(
 ) -> Program:
   """Builds the update that `hrm_jax.train` would run."""
   recipe.check_config(config)
-  mesh = sharding.make_mesh(config.mesh.data, config.mesh.table)
-  sharding.check_batch_size(config.global_batch_size, mesh)
-  model = attention.choose(
-    config.attention,
-    make_model(config.model, metadata),
-    config.global_batch_size // mesh.size,
-  )
-  optimizers = recipe.make_optimizers(config, TOTAL_STEPS)
-  init = functools.partial(
-    step.init_state,
-    model,
-    optimizers,
-    seed=config.seed,
-    batch_size=config.global_batch_size,
-    num_rows=step.num_table_rows(metadata.num_puzzle_identifiers),
-  )
-  shapes = jax.eval_shape(init)
-  shardings = sharding.of_state(
-    mesh, shapes, split_moments=config.mesh.split_moments
-  )
-  train_step = recipe.make_train_step(
-    model, optimizers, recipe.make_loss(config), mesh, shardings
-  )
-  shapes = jax.tree.map(lambda s, at: s.update(sharding=at), shapes, shardings)
-  init = jax.jit(init, out_shardings=shardings)
-  return Program(config, mesh, model, metadata, init, shapes, train_step)
+  parts = recipe.make_parts(config, metadata, total_steps=TOTAL_STEPS)
+  update = parts.train_step(step.train_step)
+  return Program(config, metadata, parts, update)
 
 
 def generated_puzzles(
@@ -133,7 +106,7 @@ def generate_batches(program: Program) -> Iterator[Batch]:
   while True:
     batch = generate_batch(rng, program.config, program.metadata)
     yield sharding.put_rows(
-      batch, program.mesh, program.config.global_batch_size
+      batch, program.parts.mesh, program.config.global_batch_size
     )
 
 
@@ -148,7 +121,7 @@ def train(
     profile: directory for a device trace of three more updates.
   """
   began = time.perf_counter()
-  state = program.init()
+  state = program.parts.init()
   batches = generate_batches(program)
   state, sums = program.step(state, next(batches))
   jax.block_until_ready(sums)
@@ -173,8 +146,8 @@ def train(
     log.info(f"trace of three updates in {profile}")
   B = program.config.global_batch_size
   step_s = statistics.median(times)
-  flops_per_step = flops.per_update(program.model) * B
-  peak_flops = flops.measured_peak(program.model.dtype)
+  flops_per_step = flops.per_update(program.parts.model) * B
+  peak_flops = flops.measured_peak(program.parts.model.dtype)
   return {
     **_circumstances(program),
     "step_s": step_s,
@@ -215,7 +188,7 @@ def compilation(program: Program) -> dict[str, Any]:
     "temporary_bytes": memory.temp_size_in_bytes,
     # XLA counts the body of a loop once.
     "xla_flops_loops_once": cost.get("flops"),
-    "flops_per_step": flops.per_update(program.model)
+    "flops_per_step": flops.per_update(program.parts.model)
     * program.config.global_batch_size,
   }
 
@@ -226,7 +199,7 @@ def _timed_compilation(
   """The update, with the seconds that lowering and compiling it took."""
   jax.clear_caches()  # Of this process; what is on disk stays.
   began = time.perf_counter()
-  lowered = program.step.lower(program.shapes, program.batch_shapes())
+  lowered = program.lower()
   lowered_at = time.perf_counter()
   compiled = lowered.compile()
   return compiled, lowered_at - began, time.perf_counter() - lowered_at
@@ -262,8 +235,8 @@ def communication(program: Program) -> dict[str, Any]:
   """
   config = program.config
   found = collectives.collectives(program.compile().as_text())
-  dense = count_parameters(program.shapes.weights.params)
-  B, width = config.global_batch_size, program.model.puzzle_width
+  dense = count_parameters(program.parts.shapes.weights.params)
+  B, width = config.global_batch_size, program.parts.model.puzzle_width
   minimum = 4 * dense + B * (4 * width + 4)
   total = sum(c.bytes * c.times for c in found)
   return {
@@ -286,10 +259,10 @@ def _circumstances(program: Program) -> dict[str, Any]:
     "data": "generated",
     "device": device.device_kind,
     "devices": jax.device_count(),
-    "mesh": dict(program.mesh.shape),
+    "mesh": dict(program.parts.mesh.shape),
     "jax": jax.__version__,
-    "attention": program.model.attention,
-    "dtype": jax.numpy.dtype(program.model.dtype).name,
+    "attention": program.parts.model.attention,
+    "dtype": jax.numpy.dtype(program.parts.model.dtype).name,
     "global_batch_size": program.config.global_batch_size,
     "seq_len": program.metadata.seq_len,
   }

@@ -2,17 +2,103 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 from jax.sharding import Mesh
 
-from hrm_jax import losses, optim, sharding, sparse_embedding, step
+from hrm_jax import attention, losses, optim, sharding, sparse_embedding, step
 from hrm_jax.console import InputError
-from hrm_jax.model import HRM
+from hrm_jax.model import HRM, make_model
+from hrm_jax.puzzle import DatasetMetadata
+from hrm_jax.weights import num_table_rows
 
 ON_NONFINITE = ("stop", "rollback", "skip")
+
+
+class Parts(NamedTuple):
+  """What a run is made of.
+
+  Attributes:
+    mesh: all devices.
+    model: the network.
+    loss: which loss.
+    optimizers: of the weights.
+    init: from nothing to the first state, on the devices.
+    shapes: of the state, with its shardings.
+    shardings: laid out like the state.
+  """
+
+  mesh: Mesh
+  model: HRM
+  loss: step.Loss
+  optimizers: step.Optimizers
+  init: Callable[[], step.TrainState]
+  shapes: step.TrainState
+  shardings: step.TrainState
+
+  def train_step(self, update: Callable[..., Any]) -> Callable[..., Any]:
+    """See `make_train_step`."""
+    return make_train_step(
+      self.model,
+      self.optimizers,
+      self.loss,
+      self.mesh,
+      self.shardings,
+      update=update,
+    )
+
+
+def make_parts(
+  config: ml_collections.ConfigDict,
+  metadata: DatasetMetadata,
+  *,
+  total_steps: int,
+  earlier_attention: str | None = None,
+) -> Parts:
+  """Builds what the configuration says; nothing of it compiles yet.
+
+  Args:
+    config: checked by `check_config`.
+    metadata: of the data set.
+    total_steps: of the run, for the learning rate's schedule.
+    earlier_attention: see `attention.choose`.
+
+  Raises:
+    InputError: the batch or the table does not divide over the devices; there
+      is no such loss or attention.
+  """
+  mesh = sharding.make_mesh(config.mesh.data, config.mesh.table)
+  sharding.check_batch_size(config.global_batch_size, mesh)
+  model = attention.choose(
+    config.attention,
+    make_model(config.model, metadata),
+    config.global_batch_size // mesh.size,
+    earlier=earlier_attention,
+  )
+  optimizers = make_optimizers(config, total_steps)
+  init = functools.partial(
+    step.init_state,
+    model,
+    optimizers,
+    seed=config.seed,
+    batch_size=config.global_batch_size,
+    num_rows=num_table_rows(metadata.num_puzzle_identifiers),
+  )
+  shapes = jax.eval_shape(init)
+  shardings = sharding.of_state(
+    mesh, shapes, split_moments=config.mesh.split_moments
+  )
+  return Parts(
+    mesh,
+    model,
+    make_loss(config),
+    optimizers,
+    jax.jit(init, out_shardings=shardings),
+    jax.tree.map(lambda s, at: s.update(sharding=at), shapes, shardings),
+    shardings,
+  )
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:

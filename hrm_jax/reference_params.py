@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from hrm_jax.console import InputError
 from hrm_jax.model import HRM
-from hrm_jax.step import Weights, init_weights
+from hrm_jax.weights import Weights, init_weights
 
 PREFIX = "model.inner."
 

@@ -22,16 +22,16 @@ from hrm_jax import (
   checkpoint,
   compilation_cache,
   console,
+  inference,
   refill,
   saved_steps,
-  step,
   sudoku,
 )
 from hrm_jax.checkpoint import Trained
 from hrm_jax.console import InputError
 from hrm_jax.model import HRM, SegmentOutput
 from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch
-from hrm_jax.step import Weights
+from hrm_jax.weights import Weights, gather_puzzle_rows
 
 EXAMPLE = (
   "python -m hrm_jax.solve --workdir=runs/sudoku-mini '.41..3.231....31'"
@@ -98,7 +98,7 @@ def solve(
 
 def _answer_batch(model: HRM, weights: Weights, batch: Batch, _):
   """Segments [B], answers [B, segments, G] and q_halt [B], all rows alike."""
-  answer = step.solve(model, weights, batch, halt="full", observe=_tokens)
+  answer = inference.solve(model, weights, batch, halt="full", observe=_tokens)
   trace = jnp.moveaxis(answer.trace, 0, 1)
   return answer.steps, trace, answer.output.q_halt_logits
 
@@ -108,8 +108,8 @@ def _answer_queue(
 ):
   """The same of the first `count` puzzles, each halting by itself."""
   ids = queue["puzzle_identifiers"]
-  rows = step.gather_puzzle_rows(model, weights, ids)
-  answers = step.solve_queue(
+  rows = gather_puzzle_rows(model, weights, ids)
+  answers = inference.solve_queue(
     model,
     weights,
     {**queue, "puzzle_rows": rows},

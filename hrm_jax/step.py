@@ -5,7 +5,7 @@ that each can be held against the reference.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,30 +13,17 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hrm_jax import act, finite, losses, refill, sparse_embedding
+from hrm_jax import act, finite, losses, sparse_embedding
 from hrm_jax.act import Carry, Draws
 from hrm_jax.model import HRM, SegmentOutput
 from hrm_jax.puzzle import Batch
 from hrm_jax.sparse_embedding import SparseRows
-
-# Of the rows of a run's puzzle table. A constant, so that it says nothing of
-# the mesh; 1024 rows of 512 are 2 MB.
-TABLE_ROW_MULTIPLE = 1024
-
-
-class Weights(NamedTuple):
-  """All that inference needs.
-
-  Attributes:
-    params: the trained dense parameters.
-    initial_states: H_init and L_init, fixed.
-    puzzle_table: [N, W] float32, a row per puzzle identifier, and in a run
-      some more; None when the model has no puzzle embedding.
-  """
-
-  params: Any
-  initial_states: Any
-  puzzle_table: jax.Array | None
+from hrm_jax.weights import (
+  Weights,
+  gather_puzzle_rows,
+  init_weights,
+  initial_latents,
+)
 
 
 class TrainState(NamedTuple):
@@ -108,33 +95,6 @@ class SegmentResult(NamedTuple):
   sums: dict[str, jax.Array]
 
 
-def num_table_rows(num_puzzle_identifiers: int) -> int:
-  """Rows of the puzzle table of a run: rounded up, whatever the mesh.
-
-  So any mesh can split them, and checkpoints move between meshes. No batch
-  names the rows added, hence they stay zero.
-  """
-  return -(-num_puzzle_identifiers // TABLE_ROW_MULTIPLE) * TABLE_ROW_MULTIPLE
-
-
-def init_weights(model: HRM, key: jax.Array, num_rows: int) -> Weights:
-  """Draws the initial weights; the puzzle table starts at zero.
-
-  Args:
-    model: the network.
-    key: typed PRNG key.
-    num_rows: N, rows of the puzzle table, see `num_table_rows`.
-  """
-  z = jnp.zeros((1, model.num_positions, model.hidden_size), model.dtype)
-  inputs = jnp.zeros((1, model.seq_len), jnp.int32)
-  rows = jnp.zeros((1, model.puzzle_width))
-  variables = model.init(key, z, z, inputs, rows)
-  table = None
-  if model.puzzle_width:
-    table = jnp.zeros((num_rows, model.puzzle_width))
-  return Weights(variables["params"], variables["initial_states"], table)
-
-
 def init_state(
   model: HRM,
   optimizers: Optimizers,
@@ -162,19 +122,6 @@ def init_state(
       model.dtype,
     ),
   )
-
-
-def initial_latents(model: HRM, weights: Weights):
-  """The states every puzzle starts from: z_H and z_L, each [1, 1, D]."""
-  variables = {"initial_states": weights.initial_states}
-  return model.apply(variables, method=HRM.initial_states)
-
-
-def gather_puzzle_rows(model: HRM, weights: Weights, ids: jax.Array):
-  """Each row's puzzle embedding: [B] int32 to [B, W] float32."""
-  if weights.puzzle_table is None:
-    return jnp.zeros((ids.shape[0], model.puzzle_width))
-  return sparse_embedding.gather_rows(weights.puzzle_table, ids)
 
 
 def forward_backward(
@@ -397,19 +344,25 @@ def examined_names(
   return finite.names(examined)
 
 
-def name_nonfinite(state: TrainState, names: list[str], number: int) -> str:
+def name_nonfinite(
+  state: TrainState, batch: Batch, number: int, **settings: Any
+) -> str:
   """The name of what was not finite first in an update.
 
   Args:
     state: after the update, or a few later ones that failed as well.
-    names: from `examined_names`.
+    batch: any.
     number: `nonfinite` of the update.
+    **settings: of `train_step`.
   """
   kept = {"weights": state.weights, "opt_state": state.opt_state}
   found = int(jax.jit(finite.first_nonfinite)(kept))
   if found >= 0:
     return finite.names(kept)[found]
-  return names[number] if number >= 0 else "the move of the weights"
+  if number < 0:
+    return "the move of the weights"
+  # Only now: it traces the whole update.
+  return examined_names(state, batch, **settings)[number]
 
 
 def _update(
@@ -448,89 +401,3 @@ def _update(
     examined,
     is_good,
   )
-
-
-def solve(
-  model: HRM,
-  weights: Weights,
-  batch: Batch,
-  *,
-  halt: str,
-  observe=lambda output: (),
-) -> act.Answer:
-  """Thinks about a batch from the initial states until its rows are done.
-
-  Args:
-    model: the network.
-    weights: trained weights.
-    batch: B puzzles; the labels are not read.
-    halt: "full" or "act", see `act.run_segments`.
-    observe: what to keep of the output after every segment.
-  """
-  ids = batch["puzzle_identifiers"]
-  segment = functools.partial(
-    _segment,
-    model,
-    weights,
-    inputs=batch["inputs"],
-    puzzle_rows=gather_puzzle_rows(model, weights, ids),
-  )
-  return act.run_segments(
-    segment,
-    *_starting_states(model, weights, len(ids)),
-    halt_max_steps=model.halt_max_steps,
-    halt=halt,
-    observe=observe,
-  )
-
-
-def solve_queue(
-  model: HRM,
-  weights: Weights,
-  puzzles: Mapping[str, jax.Array],
-  count: jax.Array,
-  *,
-  num_rows: int,
-  keep,
-  observe=lambda output, puzzles: (),
-) -> refill.Answers:
-  """Thinks about a queue of puzzles, each until it halts by itself.
-
-  Args:
-    model: the network.
-    weights: trained weights; the puzzle table is not read.
-    puzzles: N puzzles as in a batch, with their `puzzle_rows` [N, W], see
-      `gather_puzzle_rows`.
-    count: [] int32, how many of them, from the first on, to answer.
-    num_rows: B, puzzles that are thought about at a time.
-    keep: what to keep of each answer, see `refill.run_queue`.
-    observe: what to keep of the output after every segment.
-  """
-
-  def segment(z_H, z_L, now):
-    return _segment(model, weights, z_H, z_L, now["inputs"], now["puzzle_rows"])
-
-  return refill.run_queue(
-    segment,
-    puzzles,
-    count,
-    *_starting_states(model, weights, num_rows),
-    halt_max_steps=model.halt_max_steps,
-    keep=keep,
-    observe=observe,
-  )
-
-
-def _starting_states(model: HRM, weights: Weights, num_rows: int):
-  z_shape = (num_rows, model.num_positions, model.hidden_size)
-  return tuple(
-    jnp.broadcast_to(z, z_shape) for z in initial_latents(model, weights)
-  )
-
-
-def _segment(model: HRM, weights: Weights, z_H, z_L, inputs, puzzle_rows):
-  variables = {
-    "params": weights.params,
-    "initial_states": weights.initial_states,
-  }
-  return model.apply(variables, z_H, z_L, inputs, puzzle_rows)

@@ -11,7 +11,6 @@ TensorBoard reads WORKDIR/tensorboard. The last line of stdout is one JSON
 object.
 """
 
-import functools
 import itertools
 import json
 import pathlib
@@ -27,7 +26,6 @@ from ml_collections import config_flags
 
 from data_tools import generate_sudoku
 from hrm_jax import (
-  attention,
   checkpoint,
   cluster,
   command_line,
@@ -40,6 +38,7 @@ from hrm_jax import (
   preemption,
   puzzle,
   recipe,
+  run_item,
   sharding,
   step,
 )
@@ -49,7 +48,7 @@ from hrm_jax.data import EvaluationData, TrainData
 from hrm_jax.dataset import check_splits_agree, open_split
 from hrm_jax.divergence import DivergedError, Guard, RollBackError
 from hrm_jax.evaluate import Evaluator, log_by_segment, save_predictions
-from hrm_jax.model import count_parameters, make_model
+from hrm_jax.model import count_parameters
 from hrm_jax.preemption import PreemptedError, Preemption
 from hrm_jax.watchdog import Watchdog
 
@@ -147,58 +146,40 @@ def _train(
     eval_interval=config.eval_interval,
   )
   test = EvaluationData(test_split, batch_size=config.global_batch_size)
-  mesh = sharding.make_mesh(config.mesh.data, config.mesh.table)
-  sharding.check_batch_size(config.global_batch_size, mesh)
 
-  # --- the pure functions, jitted for this mesh
-  model = attention.choose(
-    config.attention,
-    make_model(config.model, metadata),
-    config.global_batch_size // mesh.size,
-    earlier=checkpoint.attention_of(workdir),
+  # --- the pure functions, for all devices
+  parts = recipe.make_parts(
+    config,
+    metadata,
+    total_steps=data.total_steps,
+    earlier_attention=checkpoint.attention_of(workdir),
   )
-  loss = recipe.make_loss(config)
-  optimizers = recipe.make_optimizers(config, data.total_steps)
-  init = functools.partial(
-    step.init_state,
-    model,
-    optimizers,
-    seed=config.seed,
-    batch_size=config.global_batch_size,
-    num_rows=step.num_table_rows(metadata.num_puzzle_identifiers),
-  )
-  shapes = jax.eval_shape(init)
-  shardings = sharding.of_state(
-    mesh, shapes, split_moments=config.mesh.split_moments
-  )
-  train_steps = recipe.make_train_step(
-    model, optimizers, loss, mesh, shardings, update=step.train_steps
-  )
-  evaluator = Evaluator(model, loss, mesh, halt=config.eval.halt)
+  mesh, model = parts.mesh, parts.model
+  train_steps = parts.train_step(step.train_steps)
+  evaluator = Evaluator(model, parts.loss, mesh, halt=config.eval.halt)
 
-  run = checkpoint.describe_run(config, metadata)
+  run = run_item.describe(config, metadata)
   run["attention"] = model.attention
 
   def check_fits(earlier: dict[str, Any]) -> None:
-    checkpoint.check_same_contract(earlier, metadata, str(split.path))
-    changed = checkpoint.changed_keys(earlier, run)
-    checkpoint.check_same_run(changed, workdir)
+    run_item.check_same_contract(earlier, metadata, str(split.path))
+    run_item.check_same_run(run, earlier, workdir)
 
   with Checkpoints(
     workdir, config.max_to_keep, config.keep_period
   ) as checkpoints:
     # --- resume, or start
     resumed = checkpoints.resume(
-      shapes, shardings, fits=check_fits, strict=strict_restore
+      parts.shapes, parts.shardings, fits=check_fits, strict=strict_restore
     )
     if resumed:
       done, earlier, state = resumed
-      checkpoint.take_over(run, earlier, done)
+      run_item.take_over(run, earlier, done)
       log.info(f"resumed {workdir} at update {done:,}")
     else:
-      done, state = 0, jax.jit(init, out_shardings=shardings)()
+      done, state = 0, parts.init()
     if cluster.is_first():
-      checkpoint.write_description(workdir, run)
+      run_item.write_description(workdir, run)
     stop = min(config.num_steps or data.total_steps, data.total_steps)
     # A smaller num_steps than before, or ended for good: nothing to do.
     stop = max(stop, done) if run["ended"] is None else done
@@ -223,14 +204,18 @@ def _train(
       log_every=config.log_every,
     )
     watchdog = Watchdog(config.watchdog_seconds)
-    examined = step.examined_names(
-      shapes, data.batch(0), model=model, optimizers=optimizers, loss=loss
-    )
-    guard = Guard(
-      config.on_nonfinite,
-      lambda number: step.name_nonfinite(state, examined, number),
-      forgiven,
-    )
+
+    def name_of(number: int) -> str:
+      return step.name_nonfinite(
+        state,
+        data.batch(0),
+        number,
+        model=model,
+        optimizers=parts.optimizers,
+        loss=parts.loss,
+      )
+
+    guard = Guard(config.on_nonfinite, name_of, forgiven)
 
     def still_here() -> None:
       watchdog.beat(f"update {done:,}")

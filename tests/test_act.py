@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, sharding, step
+from hrm_jax import act, inference, sharding
 from hrm_jax.model import SegmentOutput
 from tests.toys import (
   BATCH_SIZE,
@@ -280,7 +280,7 @@ def solver():
   model = toy_model(halt_max_steps=6)
   solve = jax.jit(
     functools.partial(
-      step.solve, model, halt="act", observe=lambda output: output.logits
+      inference.solve, model, halt="act", observe=lambda output: output.logits
     )
   )
   return functools.partial(solve, toy_weights(model, seed=2))

@@ -12,7 +12,7 @@ WAYS = {"full", "act", "refilled"}
 def test_evaluation_is_timed_in_every_way(tiny_run, monkeypatch):
   trained = checkpoint.load(tiny_run)
   trained = trained._replace(weights=random_like(trained.weights, seed=19))
-  monkeypatch.setattr(checkpoint, "load", lambda *_: trained)
+  monkeypatch.setattr(checkpoint, "load", lambda *_, **__: trained)
   result = benchmark_eval.benchmark_eval(tiny_run, limit=10, rounds=1)
   assert result["puzzles"] == 10
   assert result["halt_max_steps"] == 3

@@ -50,7 +50,9 @@ def test_counts_the_whole_result_of_each_kind():
 def test_loops_multiply():
   def nested(x):
     def body(_, x):
-      inner = lambda _, x: lax.pcast(lax.psum(x, ALL) / 8, ALL, to="varying")  # noqa: E731
+      def inner(_, x):
+        return lax.pcast(lax.psum(x, ALL) / 8, ALL, to="varying")
+
       return lax.fori_loop(0, 5, inner, x) + 1
 
     return lax.fori_loop(0, 3, body, x)
@@ -62,8 +64,10 @@ def test_loops_multiply():
 
 def test_a_collective_in_a_loop_of_unknown_length_is_refused():
   def until_large(x):
-    step = lambda x: lax.pcast(lax.psum(x, ALL), ALL, to="varying")  # noqa: E731
-    return lax.while_loop(lambda x: jnp.all(x < 9), step, x)
+    def grow(x):
+      return lax.pcast(lax.psum(x, ALL), ALL, to="varying")
+
+    return lax.while_loop(lambda x: jnp.all(x < 9), grow, x)
 
   with pytest.raises(ValueError, match=r"unknown length.*all-reduce"):
     found_in(until_large, (8, 4))

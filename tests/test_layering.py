@@ -25,8 +25,8 @@ ROWS = (
     "divergence",
     "compilation_cache",
   ),
-  ("step", "checkpoint_cli"),
-  ("refill",),
+  ("step", "inference", "checkpoint_cli", "run_item"),
+  ("refill", "weights"),
   ("act", "flops", "attention", "arc_tally", "path_score"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
@@ -47,7 +47,7 @@ ROWS = (
     "arc",
   ),
   ("puzzle", "manifest", "roll_call"),
-  ("console",),
+  ("console", "atomic_file"),
 )
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
 

@@ -17,6 +17,7 @@ from hrm_jax.model import (
   count_parameters,
   make_model,
 )
+from hrm_jax.weights import init_weights
 from tests.toys import (
   BATCH_SIZE,
   METADATA,
@@ -57,7 +58,7 @@ def assert_close(got, want, *, rtol):
 def test_sudoku_size_has_the_published_number_of_parameters():
   model = HRM(vocab_size=11, seq_len=81)
   weights = jax.eval_shape(
-    lambda key: step.init_weights(model, key, 1), jax.random.key(0)
+    lambda key: init_weights(model, key, 1), jax.random.key(0)
   )
   assert count_parameters(weights.params) == 27_275_266
 
@@ -233,9 +234,7 @@ def test_rows_do_not_see_each_other():
 
 def test_initial_states_are_drawn_apart_and_not_trained():
   model = toy_model(hidden_size=512)
-  weights = jax.jit(lambda key: step.init_weights(model, key, 2))(
-    jax.random.key(0)
-  )
+  weights = jax.jit(lambda key: init_weights(model, key, 2))(jax.random.key(0))
   H_init, L_init = weights.initial_states.values()
   assert not np.any(H_init == L_init)
   for state in (H_init, L_init):

@@ -15,6 +15,7 @@ import pytest
 
 from hrm_jax import (
   act,
+  inference,
   layers,
   losses,
   metrics,
@@ -367,7 +368,7 @@ def check_eval_batch(ours, weights, golden):
     }
 
   answer = jax.jit(
-    lambda weights, batch: step.solve(
+    lambda weights, batch: inference.solve(
       ours.model, weights, batch, halt="full", observe=observe
     )
   )(weights, batch)

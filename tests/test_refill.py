@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, evaluate, refill, sharding, step
+from hrm_jax import act, evaluate, inference, refill, sharding, step
 from hrm_jax.model import SegmentOutput
 from hrm_jax.puzzle import IGNORE_LABEL_ID
+from hrm_jax.weights import gather_puzzle_rows
 from tests.toys import (
   BATCH_SIZE,
   mesh_of,
@@ -161,7 +162,7 @@ def solve_batches(weights):
   model, _, batches, _ = toy()
   solve = jax.jit(
     functools.partial(
-      step.solve, model, halt="act", observe=lambda output: output.logits
+      inference.solve, model, halt="act", observe=lambda output: output.logits
     )
   )
   answers = [solve(weights, batch) for batch in batches]
@@ -176,8 +177,8 @@ def solve_batches(weights):
 def solve_queue(weights, queue):
   model, *_ = toy()
   ids = queue["puzzle_identifiers"]
-  rows = step.gather_puzzle_rows(model, weights, ids)
-  return step.solve_queue(
+  rows = gather_puzzle_rows(model, weights, ids)
+  return inference.solve_queue(
     model,
     weights._replace(puzzle_table=None),
     {**queue, "puzzle_rows": rows},

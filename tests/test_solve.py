@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools import sudoku_solver
-from hrm_jax import checkpoint, refill, solve, step, sudoku
+from hrm_jax import checkpoint, inference, refill, solve, sudoku
 from tests.commands import Commands
 from tests.toys import random_like
 
@@ -82,7 +82,7 @@ def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
   puzzles = np.concatenate([puzzles] * 3)  # 81: three queues of 16 rows.
   path.write_text("\n".join(map(sudoku.to_text, puzzles)))
   found = command(solve, f"--workdir={tiny_run}", "--json", f"--file={path}")
-  want = step.solve(
+  want = inference.solve(
     trained.model,
     trained.weights,
     {"inputs": puzzles, "puzzle_identifiers": np.zeros(81, int)},

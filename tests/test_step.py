@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from hrm_jax import act, losses, recipe, sharding, step
+from hrm_jax.weights import gather_puzzle_rows
 from tests.toys import (
   BATCH_SIZE,
   NUM_ROWS,
@@ -199,7 +200,7 @@ def test_target_uses_the_weights_before_the_update():
   think = jax.jit(model.apply)
 
   def loss_of_going_on(weights):
-    rows = step.gather_puzzle_rows(model, weights, batch["puzzle_identifiers"])
+    rows = gather_puzzle_rows(model, weights, batch["puzzle_identifiers"])
     inputs = (variables_of(weights), new.carry.z_H, new.carry.z_L)
     following = think(*inputs, batch["inputs"], rows)
     value = jnp.maximum(following.q_halt_logits, following.q_continue_logits)

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from hrm_jax import optim, recipe, sharding, sparse_embedding, step
 from hrm_jax.model import HRM, make_model
 from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch, DatasetMetadata
+from hrm_jax.weights import Weights, init_weights
 
 BATCH_SIZE = 8
 METADATA = DatasetMetadata(
@@ -64,12 +65,12 @@ def toy_batch(
   return batch
 
 
-def toy_weights(model: HRM, seed: int = 0) -> step.Weights:
+def toy_weights(model: HRM, seed: int = 0) -> Weights:
   """Random weights everywhere: fresh ones never halt, their table is zero."""
   return random_like(weight_shapes(model), seed)
 
 
-def random_like(weights: step.Weights, seed: int = 0) -> step.Weights:
+def random_like(weights: Weights, seed: int = 0) -> Weights:
   """Random weights of the same shapes."""
   rng = np.random.default_rng(seed)
 
@@ -80,20 +81,20 @@ def random_like(weights: step.Weights, seed: int = 0) -> step.Weights:
   return jax.tree.map(draw, weights)
 
 
-def weight_shapes(model: HRM) -> step.Weights:
+def weight_shapes(model: HRM) -> Weights:
   """What `init_weights` would draw, without drawing it."""
   return jax.eval_shape(
-    lambda key: step.init_weights(model, key, NUM_ROWS),
+    lambda key: init_weights(model, key, NUM_ROWS),
     jax.random.key(0),
   )
 
 
-def variables_of(weights: step.Weights) -> dict:
+def variables_of(weights: Weights) -> dict:
   """The weights as Linen wants them."""
   return {"params": weights.params, "initial_states": weights.initial_states}
 
 
-def without_halting(weights: step.Weights) -> step.Weights:
+def without_halting(weights: Weights) -> Weights:
   """Weights whose rows all run until halt_max_steps."""
   q_head = weights.params["q_head"]
   sure = {**q_head, "bias": jnp.asarray([-100.0, 100.0])}
@@ -157,7 +158,7 @@ class Trainer:
     )
 
   def state(
-    self, seed: int = 0, weights: step.Weights | None = None
+    self, seed: int = 0, weights: Weights | None = None
   ) -> step.TrainState:
     """The state before the first update, with `toy_weights` or others."""
     weights = weights or toy_weights(self.model)

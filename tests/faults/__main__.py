@@ -16,7 +16,7 @@ import tempfile
 import time
 from typing import Any
 
-from hrm_jax import checkpoint, console
+from hrm_jax import console, run_item
 from tests.faults import full_disk, kills, nans, peers, processes, terms
 
 # The longest first.
@@ -65,10 +65,7 @@ def main() -> None:
   result = _summary(found) | {
     "seconds": round(time.monotonic() - began, 1),
     "cores": os.cpu_count(),
-    "versions": {
-      "python": platform.python_version(),
-      **{name: checkpoint.version_of(name) for name in checkpoint.PACKAGES},
-    },
+    "versions": {"python": platform.python_version(), **run_item.versions()},
     "scenarios": found,
   }
   console.print_json(result)

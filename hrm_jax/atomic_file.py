@@ -1,0 +1,32 @@
+"""Writes a file all at once: a reader finds the old one or the new one."""
+
+import json
+import pathlib
+from typing import Any
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file in UTF-8.
+
+  Raises:
+    OSError: it cannot be written; what was there is there still.
+  """
+  partial = partial_of(path)
+  try:
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise
+
+
+def write_json(
+  path: pathlib.Path, value: Any, *, indent: int | None = 2
+) -> None:
+  """Writes a value as JSON, and a line's end; see `write_text`."""
+  write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def partial_of(path: pathlib.Path) -> pathlib.Path:
+  """Where a file lies while it is written; a kill may leave it there."""
+  return path.with_name(f".{path.name}.partial")

@@ -1,0 +1,24 @@
+"""A file is written all at once, or not at all."""
+
+import json
+
+import pytest
+
+from hrm_jax import atomic_file
+
+
+def test_json_replaces_what_was_there(tmp_path):
+  path = tmp_path / "value.json"
+  for value in ({"a": 1}, {"b": [2, "ü"]}):
+    atomic_file.write_json(path, value)
+    assert json.loads(path.read_text(encoding="utf-8")) == value
+  assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+  path = tmp_path / "note.txt"
+  atomic_file.write_text(path, "old")
+  with pytest.raises(UnicodeEncodeError):
+    atomic_file.write_text(path, "new \ud800")  # Half of a character.
+  assert path.read_text(encoding="utf-8") == "old"
+  assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
