@@ -39,24 +39,13 @@ restarted and resumes its workdir; so does the same `apply` after a `delete`.
 USAGE
 }
 
-die() {
-  echo "error: $*" >&2
-  exit 2
-}
-quote() {
-  local line
-  printf -v line ' %q' "$@"
-  printf '%s\n' "${line# }"
-}
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 action='' name=hrm-jax image=REGISTRY/hrm_jax:gpu hosts=2 accelerator=''
-devices='' topology='' claim=hrm-runs dry_run=false
-while (($#)); do
+devices='' topology='' claim=hrm-runs
+take_option() {
   case $1 in
-    -h | --help)
-      usage
-      exit 0
-      ;;
     render | apply | status | logs | delete) action=$1 ;;
     --name=?*) name=${1#*=} ;;
     --image=?*) image=${1#*=} ;;
@@ -65,27 +54,20 @@ while (($#)); do
     --devices=?*) devices=${1#*=} ;;
     --tpu-topology=?*) topology=${1#*=} ;;
     --claim=?*) claim=${1#*=} ;;
-    --dry-run) dry_run=true ;;
-    --)
-      shift
-      break
-      ;;
-    *) die "unknown argument '$1'; see --help." ;;
+    *) unknown_argument "$1" ;;
   esac
-  shift
-done
+}
+parse_options "$@"
 [[ -n $action ]] ||
   die "expected render, apply, status, logs or delete; see --help."
 # The names of the pods, which end up in host names, begin with it.
 [[ $name =~ ^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$ ]] ||
   die "--name: expected up to 40 of a-z, 0-9 and '-', got '$name'."
 for option in hosts devices; do
-  value=${!option}
-  [[ $value =~ ^([1-9][0-9]*)?$ ]] ||
-    die "--$option: expected a positive integer, got '$value'."
+  [[ -z ${!option} ]] || expect_number "$option"
 done
 if [[ $action == render || $action == apply ]]; then
-  (($#)) || die "expected the arguments of Python behind '--'; see --help."
+  expect_arguments
 fi
 if [[ $action == apply && $image == REGISTRY/* ]]; then
   die "expected --image=IMAGE; see --help."
@@ -142,21 +124,17 @@ render() {
   done <"$template"
 }
 
-# do_it COMMAND ...: runs it, or prints it.
-do_it() {
-  if $dry_run; then quote "$@"; else "$@"; fi
-}
-
 case $action in
-  render) render "$@" ;;
+  render) render "${arguments[@]}" ;;
   apply)
     if $dry_run; then
       quote bash launch/gke.sh render "--name=$name" "--image=$image" \
         "--hosts=$hosts" "--accelerator=$accelerator" "--devices=$devices" \
-        ${topology:+"--tpu-topology=$topology"} "--claim=$claim" -- "$@" |
+        ${topology:+"--tpu-topology=$topology"} "--claim=$claim" \
+        -- "${arguments[@]}" |
         sed 's/$/ | kubectl apply -f -/'
     else
-      render "$@" | kubectl apply -f -
+      render "${arguments[@]}" | kubectl apply -f -
     fi
     ;;
   status)

@@ -32,36 +32,27 @@ Environment:
 USAGE
 }
 
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 # shellcheck source=launch/supervise.sh
 source "$(dirname "${BASH_SOURCE[0]}")/supervise.sh"
 
-processes='' devices='' port='' grace=120 dry_run=false
-while (($#)); do
+processes='' devices='' port='' grace=120
+take_option() {
   case $1 in
-    -h | --help)
-      usage
-      exit 0
-      ;;
     --processes=*) processes=${1#*=} ;;
     --devices=*) devices=${1#*=} ;;
     --port=*) port=${1#*=} ;;
     --grace=*) grace=${1#*=} ;;
-    --dry-run) dry_run=true ;;
-    --)
-      shift
-      break
-      ;;
-    *) die "unknown argument '$1'; see --help." ;;
+    *) unknown_argument "$1" ;;
   esac
-  shift
-done
+}
+parse_options "$@"
 [[ -n $processes ]] || die "expected --processes=N; see --help."
 for option in processes devices port grace; do
-  value=${!option}
-  [[ -z $value ]] || is_number "$value" ||
-    die "--$option: expected a positive integer, got '$value'."
+  [[ -z ${!option} ]] || expect_number "$option"
 done
-(($#)) || die "expected the arguments of Python behind '--'; see --help."
+expect_arguments
 
 python=${PYTHON:-python3}
 free='import socket; s = socket.create_server(("127.0.0.1", 0));
@@ -82,7 +73,6 @@ command_of() {
   )
 }
 
-arguments=("$@")
 if $dry_run; then
   for ((i = 0; i < processes; i++)); do
     command_of "$i"

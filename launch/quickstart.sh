@@ -23,24 +23,9 @@ Environment:
 EOF
 }
 
-say() { printf '==> %s\n' "$*" >&2; }
-die() {
-  echo "error: $*" >&2
-  exit 2
-}
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# do_it COMMAND ...: runs it, or prints it as a line for the shell.
-do_it() {
-  local line
-  if ! $dry_run; then
-    "$@"
-    return
-  fi
-  printf -v line ' %q' "$@"
-  printf '%s\n' "${line# }"
-}
-
-dry_run=false
 workdir=
 while (($#)); do
   case $1 in
@@ -58,7 +43,7 @@ while (($#)); do
       workdir=${2-}
       shift $(($# > 1))
       ;;
-    *) die "unknown argument '$1'; see --help." ;;
+    *) unknown_argument "$1" ;;
   esac
   [[ -n $workdir ]] || die "--workdir expects a folder; see --help."
   shift
@@ -68,11 +53,7 @@ done
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 workdir=${workdir:-runs/sudoku-mini}
-python=${PYTHON:-python3}
-recent='import sys; sys.exit(sys.version_info < (3, 11))'
-if ! "$python" -c "$recent" 2>/dev/null; then
-  die "'$python' is not Python 3.11 or later; set PYTHON."
-fi
+choose_python
 
 say "installing into .venv"
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then

@@ -38,17 +38,15 @@ USAGE
 }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=launch/common.sh
+source "$here/common.sh"
 # shellcheck source=launch/supervise.sh
 source "$here/supervise.sh"
 
-hosts=() settings=() coordinator='' grace=120 dry_run=false
+hosts=() settings=() coordinator='' grace=120
 directory=$(dirname "$here")
-while (($#)); do
+take_option() {
   case $1 in
-    -h | --help)
-      usage
-      exit 0
-      ;;
     --hosts=*) IFS=, read -r -a hosts <<<"${1#*=}" ;;
     --hosts-file=*)
       [[ -r ${1#*=} ]] || die "--hosts-file: cannot read '${1#*=}'."
@@ -60,20 +58,14 @@ while (($#)); do
     --env=[A-Za-z_]*=*) settings+=("${1#*=}") ;;
     --coordinator=*:*) coordinator=${1#*=} ;;
     --grace=*) grace=${1#*=} ;;
-    --dry-run) dry_run=true ;;
-    --)
-      shift
-      break
-      ;;
-    *) die "unknown argument '$1'; see --help." ;;
+    *) unknown_argument "$1" ;;
   esac
-  shift
-done
+}
+parse_options "$@"
 ((${#hosts[@]})) || die "expected --hosts=HOST,... ; see --help."
-is_number "$grace" || die "--grace: expected a positive integer, got '$grace'."
-(($#)) || die "expected the arguments of Python behind '--'; see --help."
+expect_number grace
+expect_arguments
 coordinator=${coordinator:-${hosts[0]##*@}:5510}
-arguments=("$@")
 
 # What runs over there. ssh passes no signals on, so the end of stdin means
 # TERM: it comes when we stop, and also when the connection breaks.
@@ -119,10 +111,7 @@ connect() {
   trap '{ kill "$holder"; wait "$holder" || true; } 2>/dev/null' TERM INT
   "$@" <"$keep_open" &
   ssh=$!
-  while kill -0 "$ssh" 2>/dev/null; do
-    wait "$ssh" || true  # A signal ends the wait, not the ssh.
-  done
-  wait "$ssh" || status=$?
+  wait_for "$ssh" || status=$?
   { kill "$holder" && wait "$holder"; } 2>/dev/null || true
   return "$status"
 }

@@ -1,25 +1,6 @@
 # shellcheck shell=bash
-# Sourced by local_multiprocess.sh and ssh_hosts.sh: several processes that
-# live and end as one. Works with bash 3.2 or later.
-
-say() { printf '==> %s\n' "$*" >&2; }
-die() {
-  echo "error: $*" >&2
-  exit 2
-}
-
-# What hrm_jax.train exits with when SIGTERM made it save and stop.
-PREEMPTED=75
-
-# is_number TEXT: TEXT is an integer from 1 on.
-is_number() { [[ $1 =~ ^[1-9][0-9]*$ ]]; }
-
-# quote WORD ...: one line that a shell reads back as these words.
-quote() {
-  local line
-  printf -v line ' %q' "$@"
-  printf '%s\n' "${line# }"
-}
+# Sourced by local_multiprocess.sh and ssh_hosts.sh after common.sh: several
+# processes that live and end as one. Works with bash 3.2 or later.
 
 pids=()     # by number of the process; empty when it has ended
 readers=()  # what prefixes their output

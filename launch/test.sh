@@ -21,20 +21,9 @@ Environment:
 EOF
 }
 
-say() { printf '==> %s\n' "$*" >&2; }
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# do_it COMMAND ...: runs it, or prints it as a line for the shell.
-do_it() {
-  local line
-  if ! $dry_run; then
-    "$@"
-    return
-  fi
-  printf -v line ' %q' "$@"
-  printf '%s\n' "${line# }"
-}
-
-dry_run=false
 case ${1-} in
   -h | --help)
     usage
@@ -47,12 +36,7 @@ case ${1-} in
 esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=${PYTHON:-python3}
-recent='import sys; sys.exit(sys.version_info < (3, 11))'
-if ! "$python" -c "$recent" 2>/dev/null; then
-  echo "error: '$python' is not Python 3.11 or later; set PYTHON." >&2
-  exit 2
-fi
+choose_python
 
 say "installing into a fresh .venv-test"
 do_it rm -rf .venv-test

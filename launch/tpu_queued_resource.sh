@@ -36,25 +36,13 @@ its end: `delete` does.
 USAGE
 }
 
-say() { printf '==> %s\n' "$*" >&2; }
-die() {
-  echo "error: $*" >&2
-  exit 2
-}
-quote() {
-  local line
-  printf -v line ' %q' "$@"
-  printf '%s\n' "${line# }"
-}
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 action='' name='' accelerator=v5litepod-8 version=v2-alpha-tpuv5-lite
-setup=() price=(--spot) attempts=100 dry_run=false where=()
-while (($#)); do
+setup=() price=(--spot) attempts=100 where=()
+take_option() {
   case $1 in
-    -h | --help)
-      usage
-      exit 0
-      ;;
     create | status | run | delete) action=$1 ;;
     --name=?*) name=${1#*=} ;;
     --zone=?* | --project=?*) where+=("$1") ;;
@@ -63,31 +51,19 @@ while (($#)); do
     --on-demand) price=() ;;
     --setup-command=*) setup=("$1") ;;
     --attempts=?*) attempts=${1#*=} ;;
-    --dry-run) dry_run=true ;;
-    --)
-      shift
-      break
-      ;;
-    *) die "unknown argument '$1'; see --help." ;;
+    *) unknown_argument "$1" ;;
   esac
-  shift
-done
+}
+parse_options "$@"
 [[ -n $action ]] || die "expected create, status, run or delete; see --help."
 [[ -n $name ]] || die "expected --name=NAME; see --help."
 [[ ${where[*]-} == *--zone=* ]] || die "expected --zone=ZONE; see --help."
-[[ $attempts =~ ^[1-9][0-9]*$ ]] ||
-  die "--attempts: expected a positive integer, got '$attempts'."
-[[ $action != run ]] || (($#)) ||
+expect_number attempts
+[[ $action != run ]] || ((${#arguments[@]})) ||
   die "run: expected the arguments of Python behind '--'; see --help."
 
-# What hrm_jax.train exits with when SIGTERM made it save and stop.
-PREEMPTED=75
 tpu_vm=$(dirname "${BASH_SOURCE[0]}")/tpu_vm.sh
 
-# do_it COMMAND ...: runs it, or prints it.
-do_it() {
-  if $dry_run; then quote "$@"; else "$@"; fi
-}
 queued() {
   local verb=$1
   shift
@@ -135,7 +111,7 @@ case $action in
       create
       status
       on_hosts setup ${setup[@]+"${setup[@]}"}
-      on_hosts run -- "$@"
+      on_hosts run -- "${arguments[@]}"
       exit 0
     fi
     child=
@@ -157,14 +133,12 @@ case $action in
       }
       # A process group of its own: see tpu_vm.sh.
       set -m
-      bash "$tpu_vm" run "--name=$name" "${where[@]}" -- "$@" </dev/null &
+      bash "$tpu_vm" run "--name=$name" "${where[@]}" -- "${arguments[@]}" \
+        </dev/null &
       child=$!
       set +m
       code=0
-      while kill -0 "$child" 2>/dev/null; do
-        wait "$child" || true  # A signal ends the wait, not the run.
-      done
-      wait "$child" || code=$?
+      wait_for "$child" || code=$?
       child=
       if ((code == 0)) || $stopped; then exit "$code"; fi
       state=$(status 2>/dev/null) || state=NONE

@@ -31,48 +31,27 @@ same workdir.
 USAGE
 }
 
-say() { printf '==> %s\n' "$*" >&2; }
-die() {
-  echo "error: $*" >&2
-  exit 2
-}
-quote() {
-  local line
-  printf -v line ' %q' "$@"
-  printf '%s\n' "${line# }"
-}
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-action='' name='' setup_command='' dry_run=false where=()
-while (($#)); do
+action='' name='' setup_command='' where=()
+take_option() {
   case $1 in
-    -h | --help)
-      usage
-      exit 0
-      ;;
     setup | run | stop) action=$1 ;;
     --name=?*) name=${1#*=} ;;
     --zone=?* | --project=?*) where+=("$1") ;;
     --setup-command=*) setup_command=${1#*=} ;;
-    --dry-run) dry_run=true ;;
-    --)
-      shift
-      break
-      ;;
-    *) die "unknown argument '$1'; see --help." ;;
+    *) unknown_argument "$1" ;;
   esac
-  shift
-done
+}
+parse_options "$@"
 [[ -n $action ]] || die "expected setup, run or stop; see --help."
 [[ -n $name ]] || die "expected --name=TPU; see --help."
 [[ ${where[*]-} == *--zone=* ]] || die "expected --zone=ZONE; see --help."
-[[ $action != run ]] || (($#)) ||
+[[ $action != run ]] || ((${#arguments[@]})) ||
   die "run: expected the arguments of Python behind '--'; see --help."
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# do_it COMMAND ...: runs it, or prints it.
-do_it() {
-  if $dry_run; then quote "$@"; else "$@"; fi
-}
 # everywhere COMMAND: runs a line of shell on every host.
 everywhere() {
   do_it gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all \
@@ -104,7 +83,7 @@ case $action in
     # The shell writes its number down and becomes the run.
     # shellcheck disable=SC2016
     command='cd ~/hrm_jax && echo $$ >.run.pid && exec .venv/bin/python '
-    command+=$(quote "$@")
+    command+=$(quote "${arguments[@]}")
     if $dry_run; then
       everywhere "$command"
       exit 0
@@ -118,10 +97,7 @@ case $action in
     run=$!
     trap 'say "stopping the run"; stop || true' INT TERM
     code=0
-    while kill -0 "$run" 2>/dev/null; do
-      wait "$run" || true  # A signal ends the wait, not the run.
-    done
-    wait "$run" || code=$?
+    wait_for "$run" || code=$?
     exit "$code"
     ;;
   stop) stop ;;

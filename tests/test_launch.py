@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
-LIBRARY = LAUNCH / "supervise.sh"
-SCRIPTS = sorted({*LAUNCH.glob("*.sh"), LAUNCH / "slurm.sbatch"} - {LIBRARY})
+LIBRARIES = {LAUNCH / "common.sh", LAUNCH / "supervise.sh"}
+SCRIPTS = sorted({*LAUNCH.glob("*.sh"), LAUNCH / "slurm.sbatch"} - LIBRARIES)
 PREEMPTED = 75
 TPU = ("--name=t", "--zone=z")
 
@@ -108,7 +108,7 @@ def python_program(tmp_path, body: str) -> str:
 
 
 def test_shellcheck_finds_nothing():
-  command = [tool("shellcheck"), "-x", *map(str, [*SCRIPTS, LIBRARY])]
+  command = [tool("shellcheck"), "-x", *map(str, [*SCRIPTS, *LIBRARIES])]
   done = subprocess.run(
     command, cwd=LAUNCH.parent, capture_output=True, text=True
   )
