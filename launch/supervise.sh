@@ -8,10 +8,6 @@ scratch=    # holds the pipes to the readers
 code=0      # of the process that failed first
 stop_at=    # in SECONDS; set once the processes were asked to end
 
-# Replaced where a process is not this machine's own.
-# signal_process I SIGNAL
-signal_process() { kill -s "$2" -- "${pids[$1]}" 2>/dev/null || true; }
-
 # launch COMMAND ...: starts the next process. The first one's output passes
 # through; the others' goes to stderr, each line behind the process's number.
 launch() {
@@ -36,10 +32,11 @@ launch() {
   set +m
 }
 
+# stop_all SIGNAL
 stop_all() {
   local i
   for i in "${!pids[@]}"; do
-    [[ -z ${pids[i]} ]] || signal_process "$i" "$1"
+    [[ -z ${pids[i]} ]] || kill -s "$1" -- "${pids[i]}" 2>/dev/null || true
   done
 }
 
