@@ -1,0 +1,99 @@
+"""launch/local_multiprocess.sh, with real processes."""
+
+import signal
+import sys
+
+import pytest
+
+from tests.launch_scripts import (
+  PREEMPTED,
+  exit_code_on_signal,
+  is_alive,
+  python_program,
+  run,
+)
+
+
+def local(program: str, *flags: str, **variables: object):
+  args = ("--processes=2", *flags, "--", program)
+  return run("local_multiprocess.sh", *args, PYTHON=sys.executable, **variables)
+
+
+def test_every_process_gets_its_number_and_its_devices(tmp_path):
+  program = python_program(
+    tmp_path,
+    """
+    print(me, flags["--num-processes"], os.environ["JAX_NUM_CPU_DEVICES"],
+          os.environ["JAX_PLATFORMS"], flags["--coordinator"])
+    """,
+  )
+  code, out, err = local(program, "--devices=3", "--port=4567")
+  assert code == 0
+  assert out == "0 2 3 cpu 127.0.0.1:4567\n"
+  assert err == "[1] 1 2 3 cpu 127.0.0.1:4567\n"
+
+
+def test_without_devices_the_environment_decides(tmp_path):
+  program = python_program(tmp_path, 'print(os.getenv("JAX_PLATFORMS"))')
+  assert local(program, JAX_PLATFORMS="tpu")[1] == "tpu\n"
+
+
+def test_a_failing_process_ends_the_others_and_gives_its_exit_code(tmp_path):
+  program = python_program(
+    tmp_path,
+    """
+    if me == 1:
+      while not pathlib.Path(__file__).with_name("pid0").exists():
+        time.sleep(0.05)
+      sys.exit(7)
+    time.sleep(200)
+    """,
+  )
+  code, _, err = local(program)
+  assert code == 7
+  assert "process 1 exited with code 7" in err
+  assert not is_alive(int((tmp_path / "pid0").read_text()))
+
+
+def test_who_ignores_the_end_is_killed_after_the_grace(tmp_path):
+  program = python_program(
+    tmp_path,
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready = pathlib.Path(__file__).with_name("ready")
+    if me == 1:
+      while not ready.exists():
+        time.sleep(0.05)
+      sys.exit(7)
+    ready.touch()
+    time.sleep(200)
+    """,
+  )
+  code, _, err = local(program, "--grace=1")
+  assert code == 7
+  assert "process 0 did not end within 1 s: killed" in err
+  assert not is_alive(int((tmp_path / "pid0").read_text()))
+
+
+def test_a_preempted_process_leaves_the_others_time_to_save(tmp_path):
+  program = python_program(
+    tmp_path,
+    """
+    if me == 0:
+      time.sleep(0.5)
+      print("saved")
+    sys.exit(75)
+    """,
+  )
+  code, out, _ = local(program)
+  assert (code, out) == (PREEMPTED, "saved\n")
+
+
+@pytest.mark.parametrize(
+  ("number", "expected"), [(signal.SIGTERM, 75), (signal.SIGINT, 76)]
+)
+def test_a_signal_reaches_every_process(tmp_path, number, expected):
+  code = exit_code_on_signal(
+    number, tmp_path, "local_multiprocess.sh", "--processes=2"
+  )
+  assert code == expected

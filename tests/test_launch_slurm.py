@@ -1,0 +1,61 @@
+"""launch/slurm.sbatch, with programs that play srun and scontrol."""
+
+import re
+import shutil
+
+import pytest
+
+from tests.launch_scripts import LAUNCH, fake_program, run
+
+# Of `sbatch --help`, those that a script like ours may use.
+SBATCH_OPTIONS = {
+  "account",
+  "constraint",
+  "cpus-per-task",
+  "exclusive",
+  "gpus-per-node",
+  "job-name",
+  "mem",
+  "nodes",
+  "ntasks-per-node",
+  "open-mode",
+  "output",
+  "partition",
+  "requeue",
+  "signal",
+  "time",
+}
+
+
+def sbatch_directives() -> dict[str, str]:
+  text = (LAUNCH / "slurm.sbatch").read_text()
+  # sbatch stops reading at the first line that is no comment.
+  head = re.match(r"((#.*)?\n)+", text)[0]
+  assert head.count("#SBATCH") == text.count("#SBATCH")
+  found = re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", head, re.M)
+  assert len(found) == head.count("#SBATCH")
+  return dict(found)
+
+
+def test_sbatch_directives_ask_for_a_task_per_gpu_that_may_be_requeued():
+  directives = sbatch_directives()
+  assert set(directives) <= SBATCH_OPTIONS
+  assert directives["gpus-per-node"] == directives["ntasks-per-node"]
+  assert directives["signal"] == "TERM@120"
+  assert directives["requeue"] == ""
+  assert directives["open-mode"] == "append"
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(0, 0), (1, 0), (75, 1)])
+def test_slurm_requeues_a_preempted_run_only(tmp_path, code, requeued):
+  fake_program(
+    tmp_path, "srun", f'echo "$NCCL_DEBUG" "$@" >{tmp_path}/srun; exit {code}'
+  )
+  path = fake_program(tmp_path, "scontrol", f'echo "$@" >>{tmp_path}/scontrol')
+  # What Slurm runs is a copy, in a folder of its own.
+  script = shutil.copy(LAUNCH / "slurm.sbatch", tmp_path / "slurm_script")
+  result, _, _ = run(script, "-m", "x", PATH=path, SLURM_JOB_ID="7")
+  assert result == code
+  assert (tmp_path / "srun").read_text().startswith("WARN --kill-on-bad-exit=1")
+  log = tmp_path / "scontrol"
+  assert (log.read_text() if log.exists() else "") == requeued * "requeue 7\n"
