@@ -330,18 +330,22 @@ def check_devices(args: argparse.Namespace) -> dict[str, Any]:
   return found
 
 
-def _over_all_devices(values: Callable[[int], float], dtype: Any) -> Any:
-  """[devices], one element on each; `values` is asked for the local ones."""
+def _over_all_devices(values: Callable[[int, Any], float], dtype: Any) -> Any:
+  """[devices], one element on each: `values` of its position and its device."""
   import jax
   import numpy as np
   from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
   n = jax.device_count()
   mesh = jax.make_mesh((n,), ("all",), axis_types=(AxisType.Auto,))
+
+  def value(index: tuple[slice]) -> np.ndarray:
+    i = index[0].start or 0
+    return np.array([values(i, mesh.devices[i])], dtype)
+
+  # Asks for the values of this process's devices only.
   return jax.make_array_from_callback(
-    (n,),
-    NamedSharding(mesh, PartitionSpec("all")),
-    lambda index: np.array([values(index[0].start or 0)], dtype),
+    (n,), NamedSharding(mesh, PartitionSpec("all")), value
   )
 
 
@@ -350,7 +354,7 @@ def check_psum() -> int:
   import jax
   from jax.sharding import PartitionSpec
 
-  x = _over_all_devices(lambda i: i + 1, "int32")
+  x = _over_all_devices(lambda i, _: i + 1, "int32")
   psum = jax.shard_map(
     lambda x: jax.lax.psum(x, "all"),
     mesh=x.sharding.mesh,
@@ -399,12 +403,11 @@ def check_matmul() -> dict[str, Any]:
   from jax.sharding import NamedSharding, PartitionSpec
 
   mine = {d: _matmul_tflops(d) for d in jax.local_devices()}
-  mesh = _over_all_devices(lambda i: 0, "int32").sharding.mesh
-  devices = list(mesh.devices.flat)
-  rates = _over_all_devices(lambda i: mine[devices[i]], "float32")
+  rates = _over_all_devices(lambda _, device: mine[device], "float32")
+  mesh = rates.sharding.mesh
   everywhere = NamedSharding(mesh, PartitionSpec())
   rates = np.asarray(jax.jit(lambda x: x, out_shardings=everywhere)(rates))
-  slowest = devices[int(rates.argmin())]
+  slowest = mesh.devices[int(rates.argmin())]
   return {
     "min_tflops": float(f"{rates.min():.3g}"),
     "median_tflops": float(f"{np.median(rates):.3g}"),
@@ -452,6 +455,13 @@ def check_attention() -> dict[str, Any]:
   return found
 
 
+def leave_cluster() -> None:
+  """Waits for the other processes, so that none misses a peer."""
+  import jax
+
+  jax.distributed.shutdown()
+
+
 def _first_line(error: BaseException) -> str:
   lines = str(error).strip().splitlines() or [""]
   return f"{type(error).__name__}: {lines[0]}"
@@ -471,16 +481,12 @@ def child_main(args: argparse.Namespace) -> int:
       "psum": check_psum,
       "matmul": check_matmul,
       "attention": check_attention,
+      "leave": leave_cluster,
     }
     try:
       for name, step in steps.items():
         report(begin=name)
         report(end=name, found=step())
-      import jax
-
-      report(begin="leave")
-      jax.distributed.shutdown()
-      report(end="leave", found=None)
     except Unhealthy as error:
       report(failure=str(error))
       return 1
@@ -585,6 +591,21 @@ def run_child(
       raise Unhealthy(explain(args, step, how))
 
 
+def warnings_about(result: dict[str, Any]) -> list[str]:
+  """What a healthy run can do with, but slowly."""
+  warnings = []
+  rates = result["matmul"]
+  if rates["min_tflops"] < 0.7 * rates["median_tflops"]:
+    warnings.append(
+      f"{rates['slowest']} multiplies at {rates['min_tflops']} "
+      f"TFLOP/s, half of all at {rates['median_tflops']} or more"
+    )
+  cudnn = result["attention"].get("cudnn")
+  if isinstance(cudnn, str):
+    warnings.append(f"cudnn attention is {cudnn}")
+  return warnings
+
+
 def check(args: argparse.Namespace, result: dict[str, Any]) -> None:
   """Runs every check and fills in `result`.
 
@@ -618,15 +639,7 @@ def check(args: argparse.Namespace, result: dict[str, Any]) -> None:
     if name in CHECKS:
       say(args, f"ok {name}" + (f": {found}" if found is not None else ""))
 
-  rates = result["matmul"]
-  if rates["min_tflops"] < 0.7 * rates["median_tflops"]:
-    result["warnings"].append(
-      f"{rates['slowest']} multiplies at {rates['min_tflops']} "
-      f"TFLOP/s, half of all at {rates['median_tflops']} or more"
-    )
-  cudnn = result["attention"].get("cudnn")
-  if isinstance(cudnn, str):
-    result["warnings"].append(f"cudnn attention is {cudnn}")
+  result["warnings"] = warnings_about(result)
   for warning in result["warnings"]:
     say(args, f"warning: {warning}")
 
