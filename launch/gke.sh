@@ -124,6 +124,7 @@ render() {
   done <"$template"
 }
 
+label=jobset.sigs.k8s.io/jobset-name=$name
 case $action in
   render) render "${arguments[@]}" ;;
   apply)
@@ -139,8 +140,12 @@ case $action in
     ;;
   status)
     do_it kubectl get "jobset/$name"
-    do_it kubectl get pods -l "jobset.sigs.k8s.io/jobset-name=$name" -o wide
+    do_it kubectl get pods -l "$label" -o wide
     ;;
-  logs) do_it kubectl logs --follow "job/$name-train-0" ;;
+  logs)
+    # Of a job's pods kubectl takes any, and by label only the last lines.
+    do_it kubectl logs --follow --tail=-1 \
+      -l "$label,batch.kubernetes.io/job-completion-index=0"
+    ;;
   delete) do_it kubectl delete "jobset/$name" ;;
 esac

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shlex
 import subprocess
 
 import yaml
@@ -115,3 +116,13 @@ def test_on_tpus_jax_finds_the_hosts_itself(tmp_path):
     "cloud.google.com/gke-tpu-topology": "2x4",
   }
   assert "annotations" in jobset["metadata"]
+
+
+def test_logs_are_those_of_process_0():
+  code, out, _ = run("gke.sh", "logs", "--name=maze", "--dry-run")
+  assert code == 0
+  assert shlex.split(out) == [
+    *("kubectl", "logs", "--follow", "--tail=-1", "-l"),
+    "jobset.sigs.k8s.io/jobset-name=maze,"
+    "batch.kubernetes.io/job-completion-index=0",
+  ]
