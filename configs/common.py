@@ -55,9 +55,9 @@ def base() -> ml_collections.ConfigDict:
   # Whether the backward pass computes the intermediates of each block again
   # instead of keeping them. Saves memory, costs time; same results.
   config.model.remat = False
-  # Whether the blocks of a level run unrolled instead of in a loop: compiles
-  # for longer the more there are, and is 8 % faster on a CPU. Not with remat.
-  config.model.unroll = False
+  # Whether the blocks of a level are written out instead of run in a loop. Not
+  # with remat. None: on CPUs, where it is faster.
+  config.model.unroll = config_dict.placeholder(bool)
 
   config.loss = ml_collections.ConfigDict()
   # "stablemax_cross_entropy" or "softmax_cross_entropy"

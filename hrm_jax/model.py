@@ -109,7 +109,7 @@ class HRM(nn.Module):
     remat: whether the backward pass computes the intermediates of each block
       again instead of keeping them: less memory, an eighth more work.
     unroll: whether the blocks of a level are written out one after the other:
-      the program grows with them, and is faster on CPUs.
+      the program grows with them.
     attention: "xla" or "cudnn", see `layers.mix_values`; no key of the arch
       file, because it makes no other network.
   """
@@ -313,7 +313,7 @@ def make_model(arch: Mapping[str, Any], metadata: DatasetMetadata) -> HRM:
   """Builds the network for a data set.
 
   Args:
-    arch: `config.model`; keys are fields of `HRM`.
+    arch: `config.model`; keys are fields of `HRM`. `unroll` may be None.
     metadata: of the data set; gives `vocab_size` and `seq_len`.
 
   Raises:
@@ -326,6 +326,10 @@ def make_model(arch: Mapping[str, Any], metadata: DatasetMetadata) -> HRM:
         f"config.model.{key}: unknown key; known are "
         f"{', '.join(sorted(known))}."
       )
+  arch = dict(arch)
+  if arch.get("unroll", False) is None:
+    # Faster on CPUs; elsewhere nobody has measured it.
+    arch["unroll"] = jax.default_backend() == "cpu" and not arch.get("remat")
   model = HRM(vocab_size=metadata.vocab_size, seq_len=metadata.seq_len, **arch)
   _check(model)
   return model

@@ -328,10 +328,8 @@ def train_step(
     state, batch, model=model, optimizers=optimizers, loss=loss
   )
   sums["is_good"] = is_good
-  # Looked for only where there is something to find.
-  sums["nonfinite"] = lax.cond(
-    is_good, lambda _: jnp.int32(-1), finite.first_nonfinite, examined
-  )
+  # Also where there is nothing to find: a GPU's branch would wait for the host.
+  sums["nonfinite"] = finite.first_nonfinite(examined)
   return state, sums
 
 
