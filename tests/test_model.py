@@ -270,6 +270,24 @@ def test_refuses_a_bad_key_by_its_name(key, value):
     toy_model(**{key: value})
 
 
+@pytest.mark.parametrize(
+  ("remat", "backend", "is_unrolled"),
+  [(False, "cpu", True), (True, "cpu", False), (False, "gpu", False)],
+)
+def test_blocks_are_unrolled_by_themselves_where_it_pays(
+  monkeypatch, remat, backend, is_unrolled
+):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  assert make_model({"remat": remat}, METADATA).unroll is False
+  arch = {"remat": remat, "unroll": None}
+  assert make_model(arch, METADATA).unroll is is_unrolled
+
+
+def test_blocks_are_not_both_unrolled_and_computed_again():
+  with pytest.raises(InputError, match="unroll: expected False with remat"):
+    toy_model(remat=True, unroll=True)
+
+
 def test_default_architecture_is_accepted():
   assert make_model({}, METADATA).num_slots == 1
 

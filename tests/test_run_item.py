@@ -1,0 +1,91 @@
+"""What may differ between a run and its continuation, and what is kept."""
+
+import copy
+
+import pytest
+
+from configs import sudoku
+from hrm_jax import run_item
+from hrm_jax.console import InputError
+from tests.toys import METADATA
+
+
+def described(**changes):
+  """The `run` item of the mini configuration, with some keys changed."""
+  config = sudoku.get_config("mini")
+  config.update_from_flattened_dict(changes)
+  return run_item.describe(config, METADATA)
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("model.hidden_size", 256),
+    ("model.q_target", "none"),
+    ("data.num_train", 999),
+    ("eval_interval", 64),
+    ("global_batch_size", 32),
+    ("seed", 7),
+  ],
+)
+def test_another_network_or_other_data_is_refused_by_key(key, value, tmp_path):
+  run, earlier = described(**{key: value}), described()
+  said = rf"config\.{key} \(.* there, {value} here\); choose another --workdir"
+  with pytest.raises(InputError, match=said):
+    run_item.check_same_run(run, earlier, tmp_path)
+
+
+def test_another_data_set_is_refused_by_key(tmp_path):
+  run = described()
+  earlier = copy.deepcopy(run)
+  earlier["dataset"]["seq_len"] += 1
+  with pytest.raises(InputError, match=r"configuration: dataset\.seq_len \("):
+    run_item.check_same_run(run, earlier, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("log_every", 3),
+    ("num_steps", 10),
+    ("checkpoint_interval", 1),
+    ("data.path", "elsewhere"),
+    ("model.remat", True),
+    ("model.unroll", True),
+  ],
+)
+def test_other_changes_pass_and_are_recorded(key, value, tmp_path):
+  run, earlier = described(**{key: value}), described()
+  run_item.check_same_run(run, earlier, tmp_path)
+  run_item.take_over(run, earlier, step=5)
+  ((change, values),) = run["changes"][-1]["keys"].items()
+  assert (run["changes"][-1]["step"], change) == (5, f"config.{key}")
+  assert values.endswith(f" there, {value} here")
+
+
+def test_one_evaluation_at_the_end_can_be_said_in_two_ways(tmp_path):
+  earlier = described(eval_interval=128)
+  run = copy.deepcopy(earlier)
+  assert earlier["config"]["epochs"] == 128
+  run["config"]["eval_interval"] = None
+  run_item.check_same_run(run, earlier, tmp_path)
+  run_item.take_over(run, earlier, step=5)
+  assert run["changes"] == []
+
+
+def test_a_run_that_ended_early_goes_on_with_another_bound():
+  earlier = described(early_stop_train_accuracy=0.5) | {"ended": "early_stop"}
+  same = described(early_stop_train_accuracy=0.5)
+  run_item.take_over(same, earlier, step=5)
+  assert same["ended"] == "early_stop"
+  other = described(early_stop_train_accuracy=0.9)
+  run_item.take_over(other, earlier, step=5)
+  assert other["ended"] is None
+
+
+def test_a_data_set_must_fit_the_weights():
+  run = described()
+  run_item.check_same_contract(run, METADATA, "here")
+  run["dataset"]["vocab_size"] -= 1
+  with pytest.raises(InputError, match=r"^here: vocab_size is \d+, but"):
+    run_item.check_same_contract(run, METADATA, "here")
