@@ -284,7 +284,23 @@ def _frozen(level: Level) -> Callable[[jax.Array, jax.Array], jax.Array]:
   Linen modules cannot be called inside a `lax` loop, pure functions can.
   """
   module, variables = level.unbind()
-  return functools.partial(module.apply, lax.stop_gradient(variables))
+  variables = lax.stop_gradient(variables)
+  if not level.unroll:
+    return functools.partial(module.apply, variables)
+  # Cut out of the stack here, once, not on every pass.
+  each = [
+    {"params": jax.tree.map(lambda w, i=i: w[i], variables["params"]["layers"])}
+    for i in range(level.num_layers)
+  ]
+  block = level.make_block(parent=None)
+
+  def run_blocks(z, injection):
+    z += injection
+    for of_block in each:
+      z = block.apply(of_block, z)
+    return z
+
+  return run_blocks
 
 
 def _cycle_without_gradient(f_H, f_L, z_H, z_L, x, *, H_cycles, L_cycles):
