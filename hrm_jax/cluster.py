@@ -139,13 +139,21 @@ def _check(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """The three flags of `join`."""
+  """The flags of `join`."""
   add = parser.add_argument_group(
     "several processes without a cluster manager"
   ).add_argument
   add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
   add("--num-processes", type=int, metavar="N", help="of the run")
   add("--process-id", type=int, metavar="I", help="of this one, from 0")
+  add(
+    "--heartbeat-timeout",
+    type=int,
+    default=HEARTBEAT_TIMEOUT,
+    metavar="SECONDS",
+    help="of silence after which a process counts as lost, and the others end "
+    f"(default: {HEARTBEAT_TIMEOUT})",
+  )
 
 
 def is_first() -> bool:

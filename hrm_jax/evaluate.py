@@ -402,7 +402,12 @@ def main() -> None:
   args = parser.parse_args()
 
   host_memory.keep_freed_blocks()
-  cluster.join(args.coordinator, args.num_processes, args.process_id)
+  cluster.join(
+    args.coordinator,
+    args.num_processes,
+    args.process_id,
+    heartbeat_timeout=args.heartbeat_timeout,
+  )
   console.quiet_unless(cluster.is_first())
   compilation_cache.use(compilation_cache.of_user())
   mesh = sharding.make_mesh()
@@ -427,14 +432,17 @@ def main() -> None:
   log.info(
     f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
   )
-  with save_predictions(
-    args.save_predictions,
-    args.workdir,
-    trained.step,
-    args.split,
-    evaluator.in_chunks(data),
-    mesh,
-  ) as predictions:
+  with (
+    cluster.blaming_the_lost(),
+    save_predictions(
+      args.save_predictions,
+      args.workdir,
+      trained.step,
+      args.split,
+      evaluator.in_chunks(data),
+      mesh,
+    ) as predictions,
+  ):
     result = evaluator(
       trained.weights, data, step=trained.step, predictions=predictions
     )

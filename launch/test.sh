@@ -51,5 +51,5 @@ do_it .venv-test/bin/ruff format --check --config "$exclude"
 
 say "pytest"
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
-# A later -m among the arguments replaces this one.
-do_it .venv-test/bin/python -m pytest -m 'not gpu' "$@"
+# Two files at a time. Later ones among the arguments replace these options.
+do_it .venv-test/bin/python -m pytest -n 2 --dist loadfile -m 'not gpu' "$@"
