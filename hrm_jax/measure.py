@@ -126,8 +126,9 @@ def train(
   state, sums = program.step(state, next(batches))
   jax.block_until_ready(sums)
   first_update_s = time.perf_counter() - began
-  times, dispatch_times, cpu_times = [], [], []
+  times, dispatch_times, cpu_times, waits = [], [], [], []
   for i in range(WARM_UP_STEPS + steps):
+    asked = time.perf_counter()
     batch = jax.block_until_ready(next(batches))
     cpu_before = time.process_time()
     began = time.perf_counter()
@@ -138,6 +139,7 @@ def train(
       times.append(time.perf_counter() - began)
       dispatch_times.append(dispatched - began)
       cpu_times.append(time.process_time() - cpu_before)
+      waits.append(began - asked)
   if profile:
     with jax.profiler.trace(profile):
       for _ in range(3):
@@ -162,7 +164,10 @@ def train(
     "flops_per_step": flops_per_step,
     "peak_flops": peak_flops,
     "mfu": flops_per_step / step_s / peak_flops,
+    # On the host: handing the update over, and making and sending a batch
+    # (a run does the latter ahead of time).
     "dispatch_s": statistics.median(dispatch_times),
+    "data_wait_s": statistics.median(waits),
     "first_update_s": first_update_s,
     "peak_bytes": _peak_bytes(),
   }
