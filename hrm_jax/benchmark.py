@@ -114,6 +114,9 @@ def _on_generated_batches(command: str) -> dict[str, Any]:
     # A program for eight devices can be read without having any of them.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES.value)
+    # They stand for accelerators, where blocks run in a loop.
+    if CONFIG.value.model.unroll is None:
+      CONFIG.value.model.unroll = False
   puzzles = measure.generated_puzzles(
     SEQ_LEN.value, VOCAB_SIZE.value, IDENTIFIERS.value
   )

@@ -46,8 +46,7 @@ def result_of(done):
 
 
 def test_comm_counts_the_bytes_of_eight_devices(benchmark):
-  in_a_loop = "--config.model.unroll=False"
-  result = result_of(benchmark("comm", "--json", *TINY, in_a_loop))
+  result = result_of(benchmark("comm", "--json", *TINY))
   assert result["devices"] == 8
   assert result["global_batch_size"] == 16
   assert result["puzzle_emb_ndim"] == 16
