@@ -328,15 +328,7 @@ def train_step(
     state, batch, model=model, optimizers=optimizers, loss=loss
   )
   sums["is_good"] = is_good
-  # On a GPU a branch waits for the host, and looking costs next to nothing.
-  sums["nonfinite"] = lax.platform_dependent(
-    is_good,
-    examined,
-    cpu=lambda is_good, examined: lax.cond(
-      is_good, lambda _: jnp.int32(-1), finite.first_nonfinite, examined
-    ),
-    default=lambda _, examined: finite.first_nonfinite(examined),
-  )
+  sums["nonfinite"] = finite.first_nonfinite_unless(is_good, examined)
   return state, sums
 
 
