@@ -135,12 +135,12 @@ class Checkpoints:
       None if there is no step to go on from.
 
     Raises:
-      InputError: from `fits`; with `strict`, the newest step is bad.
+      InputError: from `fits`; with `strict`, the newest step is bad; all are.
     """
     passed_over: set[int] = set()
     while True:
       step = _decided_by_first(
-        lambda: saved_steps.choose_step(
+        lambda: saved_steps.step_to_resume(
           self._directory, strict=strict, passed_over=passed_over
         )
       )

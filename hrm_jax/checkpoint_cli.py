@@ -154,8 +154,8 @@ def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
 
 
 def _positive(text: str) -> int:
-  if int(text) < 1:
-    raise ValueError
+  if not text.isdecimal() or int(text) < 1:
+    raise argparse.ArgumentTypeError(f"expected at least 1, got '{text}'")
   return int(text)
 
 
@@ -180,7 +180,7 @@ def main() -> None:
     sub.add_argument("directory", metavar="DIR", type=pathlib.Path)
     return sub
 
-  command("list", "show steps, sizes, times, and which are whole")
+  command("list", "show steps, sizes, times, and which have all their files")
   verifying = command("verify", "check every digest; exit 1 if one is wrong")
   verifying.add_argument(
     "--step",

@@ -42,6 +42,31 @@ _VISITS, _EXAMPLES = 0, 1
 _ALL_ROWS = slice(None)
 
 
+def check_schedule(
+  global_batch_size: int, epochs: int, eval_interval: int | None
+) -> None:
+  """Checks what `TrainData` is told, whatever the data set.
+
+  Raises:
+    InputError: a number below 1, or `epochs` is not a multiple of
+      `eval_interval`.
+  """
+  eval_interval = eval_interval or epochs
+  for name, value in (
+    ("global_batch_size", global_batch_size),
+    ("epochs", epochs),
+    ("eval_interval", eval_interval),
+  ):
+    if value < 1:
+      raise InputError(f"{name}: expected at least 1, got {value}.")
+  if epochs % eval_interval:
+    raise InputError(
+      f"epochs: expected a multiple of eval_interval={eval_interval}, got "
+      f"{epochs}; nearest: {epochs // eval_interval * eval_interval} and "
+      f"{-(-epochs // eval_interval) * eval_interval}."
+    )
+
+
 class TrainData:
   """The batches of a training run.
 
@@ -80,21 +105,8 @@ class TrainData:
       InputError: `epochs` is not a multiple of `eval_interval`, or an
         iteration does not fill a single batch.
     """
-    eval_interval = eval_interval or epochs
-    for name, value in (
-      ("global_batch_size", global_batch_size),
-      ("epochs", epochs),
-      ("eval_interval", eval_interval),
-    ):
-      if value < 1:
-        raise InputError(f"{name}: expected at least 1, got {value}.")
-    if epochs % eval_interval:
-      raise InputError(
-        f"epochs: expected a multiple of eval_interval={eval_interval}, got "
-        f"{epochs}; nearest: {epochs // eval_interval * eval_interval} and "
-        f"{-(-epochs // eval_interval) * eval_interval}."
-      )
-    self.eval_interval = eval_interval
+    check_schedule(global_batch_size, epochs, eval_interval)
+    self.eval_interval = eval_interval = eval_interval or epochs
     self.num_iterations = epochs // eval_interval
     metadata = split.metadata
     examples = epochs * metadata.total_groups * metadata.mean_puzzle_examples

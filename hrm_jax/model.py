@@ -335,6 +335,16 @@ def make_model(arch: Mapping[str, Any], metadata: DatasetMetadata) -> HRM:
   Raises:
     InputError: unknown key, or sizes that do not fit together.
   """
+  check_arch(arch)
+  return HRM(metadata.vocab_size, metadata.seq_len, **_resolved(arch))
+
+
+def check_arch(arch: Mapping[str, Any]) -> None:
+  """Checks `config.model`, whatever the data set.
+
+  Raises:
+    InputError: unknown key, or sizes that do not fit together.
+  """
   known = set(HRM.__dataclass_fields__) - _NO_KEYS
   for key in arch:
     if key not in known:
@@ -342,13 +352,16 @@ def make_model(arch: Mapping[str, Any], metadata: DatasetMetadata) -> HRM:
         f"config.model.{key}: unknown key; known are "
         f"{', '.join(sorted(known))}."
       )
-  arch = dict(arch)
-  if arch.get("unroll", False) is None:
-    # Faster on CPUs; elsewhere nobody has measured it.
-    arch["unroll"] = jax.default_backend() == "cpu" and not arch.get("remat")
-  model = HRM(vocab_size=metadata.vocab_size, seq_len=metadata.seq_len, **arch)
-  _check(model)
-  return model
+  _check(HRM(vocab_size=1, seq_len=1, **_resolved(arch)))
+
+
+def _resolved(arch: Mapping[str, Any]) -> dict[str, Any]:
+  """With a value for the key that may be None, `unroll`."""
+  if arch.get("unroll", False) is not None:
+    return dict(arch)
+  # Faster on CPUs; elsewhere nobody has measured it.
+  unroll = jax.default_backend() == "cpu" and not arch.get("remat")
+  return {**arch, "unroll": unroll}
 
 
 def _check(model: HRM) -> None:

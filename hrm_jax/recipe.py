@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 
 from hrm_jax import attention, losses, optim, sharding, sparse_embedding, step
 from hrm_jax.console import InputError
-from hrm_jax.model import HRM, make_model
+from hrm_jax.data import check_schedule
+from hrm_jax.model import HRM, check_arch, make_model
 from hrm_jax.puzzle import DatasetMetadata
 from hrm_jax.weights import num_table_rows
 
@@ -102,11 +103,13 @@ def make_parts(
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
-  """Refuses numbers that make no sense, before any work is done.
+  """Refuses what makes no sense with any data, before any work is done.
 
   Raises:
     InputError: names the key.
   """
+  check_arch(config.model)
+  check_schedule(config.global_batch_size, config.epochs, config.eval_interval)
   at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
   at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
   at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}

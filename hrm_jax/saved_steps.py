@@ -7,6 +7,7 @@ there is left from a run that was killed, or was damaged since: it is told
 about, never read.
 """
 
+import argparse
 import json
 import pathlib
 import shutil
@@ -82,6 +83,31 @@ def choose_step(
   return None
 
 
+def step_to_resume(
+  directory: pathlib.Path, *, strict: bool, passed_over: Collection[int]
+) -> int | None:
+  """`choose_step`, for a run that would start anew if it got None.
+
+  Raises:
+    InputError: as that; or there are checkpoints, but all of them are damaged.
+      Those without a manifest were never finished, and do not count.
+  """
+  step = choose_step(directory, strict=strict, passed_over=passed_over)
+  if step is not None:
+    return step
+  finished = [
+    s
+    for s in all_steps(directory)
+    if (directory / str(s) / manifest.FILE_NAME).exists()
+  ]
+  if finished:
+    raise InputError(
+      f"{directory}: none of its checkpoints is whole, and a run does not "
+      "start over what may be saved; delete them, or choose another --workdir."
+    )
+  return None
+
+
 def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
   """Finds the checkpoint that a person asks for, and checks its digests.
 
@@ -134,7 +160,13 @@ def number_of(directory: pathlib.Path, step: int | str) -> int:
 
 def step_argument(text: str) -> int | str:
   """The value of a `--step` flag: a number, or "best"."""
-  return text if text == "best" else int(text)
+  if text == "best":
+    return text
+  if not text.isdecimal():
+    raise argparse.ArgumentTypeError(
+      f"expected a number or 'best', got '{text}'"
+    )
+  return int(text)
 
 
 def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:

@@ -24,16 +24,17 @@ EOF
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-case ${1-} in
-  -h | --help)
-    usage
-    exit 0
-    ;;
-  --dry-run)
-    dry_run=true
-    shift
-    ;;
-esac
+for_pytest=()
+for argument; do
+  case $argument in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    --dry-run) dry_run=true ;;
+    *) for_pytest+=("$argument") ;;
+  esac
+done
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 choose_python
@@ -52,4 +53,6 @@ do_it .venv-test/bin/ruff format --check --config "$exclude"
 say "pytest"
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 # Two files at a time. Later ones among the arguments replace these options.
-do_it .venv-test/bin/python -m pytest -n 2 --dist loadfile -m 'not gpu' "$@"
+do_it .venv-test/bin/python -m pytest -n 2 --dist loadfile \
+  --no-loadscope-reorder -m 'not gpu' \
+  ${for_pytest[@]+"${for_pytest[@]}"}

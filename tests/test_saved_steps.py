@@ -76,6 +76,20 @@ def test_no_step_is_chosen_where_none_is(tmp_path, directory):
   assert saved_steps.choose_step(directory, passed_over={3}) is None
 
 
+def test_a_run_starts_anew_only_where_nothing_was_ever_finished(
+  tmp_path, directory
+):
+  anew = {"strict": False, "passed_over": ()}
+  assert saved_steps.step_to_resume(directory, **anew) is None
+  (make_step(tmp_path, 3) / "manifest.json").unlink()
+  assert saved_steps.step_to_resume(directory, **anew) is None
+  damaged = make_step(tmp_path, 4) / "run" / "metadata"
+  assert saved_steps.step_to_resume(directory, **anew) == 4
+  damaged.write_text("")
+  with pytest.raises(InputError, match="none of its checkpoints is whole, and"):
+    saved_steps.step_to_resume(directory, **anew)
+
+
 def test_the_score_is_the_mean_over_the_sets(tmp_path, directory):
   make_step(tmp_path, 5, {"a": 0.5, "b": 0.25})
   assert saved_steps.scores(directory) == {5: 0.375}

@@ -185,6 +185,13 @@ def test_a_bad_value_gets_one_clear_line(tmp_path, overrides, message):
   assert not (tmp_path / "checkpoints").exists()
 
 
+def test_a_bad_value_leaves_nothing_behind(tmp_path):
+  for overrides in ({"epochs": 3}, {"model.num_heads": 3}):
+    with pytest.raises(InputError):
+      runs.train_tiny(tmp_path / "run", **overrides)
+  assert list(tmp_path.iterdir()) == []
+
+
 def test_embedded_data_of_other_arguments_is_not_taken_silently(tmp_path):
   runs.train_tiny(tmp_path, num_steps=1)
   with pytest.raises(InputError, match=r"num_train: expected 40, .* got 50"):
