@@ -35,6 +35,9 @@ _MIB = 2**20
 # Of one failed save; it writes fewer files beside the arrays.
 _MOST_ERRORS = 100
 
+# Of what process 0 decides; other than a step.
+_NOTHING, _REFUSED = -1, -2
+
 
 class _UnreadableError(InputError):
   """A checkpoint that Orbax cannot read, though its digests are right."""
@@ -118,7 +121,6 @@ class Checkpoints:
   def resume(
     self,
     shapes: TrainState,
-    shardings: TrainState,
     *,
     fits: Callable[[dict[str, Any]], None] = lambda run: None,
     strict: bool = False,
@@ -126,8 +128,7 @@ class Checkpoints:
     """Restores the newest step that is whole, telling which ones are not.
 
     Args:
-      shapes: the state's shapes and dtypes (`ShapeDtypeStruct`s).
-      shardings: where its arrays shall lie.
+      shapes: the state's shapes, dtypes and shardings (`ShapeDtypeStruct`s).
       fits: raises an InputError if a `run` item is another experiment's.
       strict: refuse instead of passing over a bad step.
 
@@ -135,7 +136,8 @@ class Checkpoints:
       None if there is no step to go on from.
 
     Raises:
-      InputError: from `fits`; with `strict`, the newest step is bad; all are.
+      InputError: from `fits`; the newest step is bad (with `strict`), or every
+        step that was ever finished.
     """
     passed_over: set[int] = set()
     while True:
@@ -152,7 +154,7 @@ class Checkpoints:
           run = saved_steps.read_run(self._directory, step)
         fits(run)
         with _explained(path):
-          state = self.restore(step, shapes, shardings)
+          state = self.restore(step, shapes)
       except _UnreadableError as error:
         # Other processes may have read it: then all must stop.
         if strict or jax.process_count() > 1:
@@ -163,20 +165,9 @@ class Checkpoints:
       self.saved_step = step
       return Resumed(step, run, state)
 
-  def restore(
-    self, step: int, shapes: TrainState, shardings: TrainState
-  ) -> TrainState:
-    """Reads a step without looking at its digests.
-
-    Args:
-      step: which.
-      shapes: the state's shapes and dtypes (`ShapeDtypeStruct`s).
-      shardings: where its arrays shall lie.
-    """
-    like = jax.tree.map(
-      lambda s, sharding: s.update(sharding=sharding), shapes, shardings
-    )
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+  def restore(self, step: int, shapes: TrainState) -> TrainState:
+    """Reads a step without looking at its digests; `shapes` as in `resume`."""
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
     return self._writer.restore(self._directory / str(step), args=items)[
       "state"
     ]
@@ -380,10 +371,22 @@ def _decided_by_first(decide: Callable[[], int | None]) -> int | None:
   """What process 0 decides, in all processes: they must do the same.
 
   Digests are also computed once only. A number from 0, a bool or None.
+
+  Raises:
+    InputError: process 0 did. In all of them: one that ends alone leaves the
+      others waiting, and is aborted when they are lost.
   """
-  decided = decide() if cluster.is_first() else None
-  number = cluster.from_first(-1 if decided is None else decided)
-  return None if number < 0 else number
+  number, refusal = _NOTHING, InputError("process 0 refuses, and says why")
+  if cluster.is_first():
+    try:
+      decided = decide()
+      number = _NOTHING if decided is None else decided
+    except InputError as error:
+      number, refusal = _REFUSED, error
+  number = cluster.from_first(number)
+  if number == _REFUSED:
+    raise refusal
+  return None if number == _NOTHING else number
 
 
 def _num_bytes(state: TrainState) -> int:

@@ -81,6 +81,31 @@ class Level(nn.Module):
     return z
 
 
+def _frozen(level: Level) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """The level as a pure function that no gradient enters.
+
+  Linen modules cannot be called inside a `lax` loop, pure functions can.
+  """
+  module, variables = level.unbind()
+  variables = lax.stop_gradient(variables)
+  if not level.unroll:
+    return functools.partial(module.apply, variables)
+  # Cut out of the stack here, once, not on every pass.
+  each = [
+    {"params": jax.tree.map(lambda w, i=i: w[i], variables["params"]["layers"])}
+    for i in range(level.num_layers)
+  ]
+  block = level.make_block(parent=None)
+
+  def run_blocks(z, injection):
+    z += injection
+    for of_block in each:
+      z = block.apply(of_block, z)
+    return z
+
+  return run_blocks
+
+
 class HRM(nn.Module):
   """The network. Field names are the keys of the reference's arch file.
 
@@ -276,31 +301,6 @@ def _scale(x: jax.Array, factor: float) -> jax.Array:
   # A Python factor would itself be rounded to x's dtype; the reference
   # multiplies by the exact number and rounds the product.
   return (x.astype(jnp.float32) * factor).astype(x.dtype)
-
-
-def _frozen(level: Level) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """The level as a pure function that no gradient enters.
-
-  Linen modules cannot be called inside a `lax` loop, pure functions can.
-  """
-  module, variables = level.unbind()
-  variables = lax.stop_gradient(variables)
-  if not level.unroll:
-    return functools.partial(module.apply, variables)
-  # Cut out of the stack here, once, not on every pass.
-  each = [
-    {"params": jax.tree.map(lambda w, i=i: w[i], variables["params"]["layers"])}
-    for i in range(level.num_layers)
-  ]
-  block = level.make_block(parent=None)
-
-  def run_blocks(z, injection):
-    z += injection
-    for of_block in each:
-      z = block.apply(of_block, z)
-    return z
-
-  return run_blocks
 
 
 def _cycle_without_gradient(f_H, f_L, z_H, z_L, x, *, H_cycles, L_cycles):

@@ -27,8 +27,7 @@ class Parts(NamedTuple):
     loss: which loss.
     optimizers: of the weights.
     init: from nothing to the first state, on the devices.
-    shapes: of the state, with its shardings.
-    shardings: laid out like the state.
+    shapes: of the state, with its dtypes and shardings.
   """
 
   mesh: Mesh
@@ -37,7 +36,6 @@ class Parts(NamedTuple):
   optimizers: step.Optimizers
   init: Callable[[], step.TrainState]
   shapes: step.TrainState
-  shardings: step.TrainState
 
   def train_step(self, update: Callable[..., Any]) -> Callable[..., Any]:
     """See `make_train_step`."""
@@ -46,7 +44,7 @@ class Parts(NamedTuple):
       self.optimizers,
       self.loss,
       self.mesh,
-      self.shardings,
+      jax.tree.map(lambda shape: shape.sharding, self.shapes),
       update=update,
     )
 
@@ -98,7 +96,6 @@ def make_parts(
     optimizers,
     jax.jit(init, out_shardings=shardings),
     jax.tree.map(lambda s, at: s.update(sharding=at), shapes, shardings),
-    shardings,
   )
 
 

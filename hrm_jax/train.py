@@ -170,7 +170,7 @@ def _train(
   ) as checkpoints:
     # --- resume, or start
     resumed = checkpoints.resume(
-      parts.shapes, parts.shardings, fits=check_fits, strict=strict_restore
+      parts.shapes, fits=check_fits, strict=strict_restore
     )
     if resumed:
       done, earlier, state = resumed

@@ -39,12 +39,13 @@ def save(workdir, *steps, accuracy=0.5, **policy):
 
 
 def resume(workdir, **options):
-  shapes = jax.eval_shape(lambda: toy_state(0))
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  shapes = jax.tree.map(
+    lambda shape: shape.update(sharding=device),
+    jax.eval_shape(lambda: toy_state(0)),
+  )
   with Checkpoints(workdir) as checkpoints:
-    return checkpoints.resume(
-      shapes, jax.tree.map(lambda _: device, shapes), **options
-    )
+    return checkpoints.resume(shapes, **options)
 
 
 def steps_of(workdir):
@@ -152,6 +153,15 @@ def test_strict_restore_refuses_a_damaged_newest_step(tmp_path):
   flip(tmp_path / "checkpoints" / "2" / "run" / "metadata")
   with pytest.raises(InputError, match=r"2/run/metadata: .*--strict-restore"):
     resume(tmp_path, strict=True)
+
+
+def test_where_all_is_damaged_nothing_is_started_over(tmp_path):
+  save(tmp_path, 1)
+  flip(tmp_path / "checkpoints" / "1" / "run" / "metadata")
+  before = files_of(tmp_path)
+  with pytest.raises(InputError, match="none of its checkpoints is whole"):
+    resume(tmp_path)
+  assert files_of(tmp_path) == before
 
 
 def test_a_damaged_step_in_the_way_is_saved_anew(tmp_path, lines):

@@ -53,9 +53,16 @@ def test_evaluate_takes_the_three_flags(monkeypatch, capsys, tmp_path):
 
 def launch(layout, *arguments):
   """Runs a command in several processes; returns its last line's JSON."""
+  done = finished(layout, *arguments)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def finished(layout, *arguments):
+  """What a command leaves that ran in several processes."""
   processes, devices = layout
   script = ["bash", "launch/local_multiprocess.sh", f"--processes={processes}"]
-  done = subprocess.run(
+  return subprocess.run(
     [*script, f"--devices={devices}", "--", "-m", *map(str, arguments)],
     cwd=ROOT,
     env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
@@ -63,8 +70,6 @@ def launch(layout, *arguments):
     text=True,
     check=False,
   )
-  assert done.returncode == 0, done.stderr[-3000:]
-  return json.loads(done.stdout.splitlines()[-1])
 
 
 def train(layout, workdir):
@@ -130,3 +135,16 @@ def test_processes_evaluate_as_one_does(alone, evaluation, layout):
   # Each example was answered once, by one of the processes, in the same way.
   assert sorted(row for row, _ in saved) == list(range(27))
   assert sorted(saved) == sorted(want_saved)
+
+
+@pytest.mark.slow
+def test_what_process_0_refuses_ends_all_of_them_alike(tmp_path):
+  runs.train_tiny(tmp_path, num_steps=1)
+  path = tmp_path / "checkpoints" / "1" / "run" / "metadata"
+  path.write_text("")
+  flags = ("--config=tests/tiny.py", f"--workdir={tmp_path}")
+  done = finished((2, 1), "hrm_jax.train", *flags)
+  assert done.returncode == 2
+  errors = [line for line in done.stderr.splitlines() if "error: " in line]
+  assert "none of its checkpoints is whole" in errors[0]
+  assert errors[1:] == ["[1] error: process 0 refuses, and says why"]
