@@ -36,7 +36,7 @@ _MIB = 2**20
 _MOST_ERRORS = 100
 
 # Of what process 0 decides; other than a step.
-_NOTHING, _REFUSED = -1, -2
+_NOTHING = -1
 
 
 class _UnreadableError(InputError):
@@ -371,21 +371,12 @@ def _decided_by_first(decide: Callable[[], int | None]) -> int | None:
   """What process 0 decides, in all processes: they must do the same.
 
   Digests are also computed once only. A number from 0, a bool or None.
-
-  Raises:
-    InputError: process 0 did. In all of them: one that ends alone leaves the
-      others waiting, and is aborted when they are lost.
   """
-  number, refusal = _NOTHING, InputError("process 0 refuses, and says why")
+  number = _NOTHING
   if cluster.is_first():
-    try:
-      decided = decide()
-      number = _NOTHING if decided is None else decided
-    except InputError as error:
-      number, refusal = _REFUSED, error
+    decided = decide()
+    number = _NOTHING if decided is None else decided
   number = cluster.from_first(number)
-  if number == _REFUSED:
-    raise refusal
   return None if number == _NOTHING else number
 
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from hrm_jax import console
 from hrm_jax.console import InputError, log
 from hrm_jax.roll_call import RollCall
 
@@ -88,25 +89,33 @@ def _start_roll_call(seconds: int) -> None:
     # JAX ends lost runs as well, only less clearly.
     log.warning("warning: a process that is lost will not be named here")
     return
-  _roll_call = RollCall(store, jax.process_index(), seconds)
+  _roll_call = RollCall(
+    store, jax.process_index(), jax.process_count(), seconds
+  )
   _roll_call.start()
-  atexit.register(_roll_call.stop)
+  # Before what JAX does at the end, because registered after it.
+  atexit.register(_roll_call.end)
 
 
 @contextlib.contextmanager
-def blaming_the_lost() -> Iterator[None]:
-  """Ends the process if an error comes of another one being lost.
+def shared_fate() -> Iterator[None]:
+  """Ends all processes with this one's exit code if an error passes here.
 
+  It cannot end alone: JAX has it wait for the others, and they for it.
   Communication with a dead process fails at once, with an error that names an
   address. A little later it is known which process it was.
   """
   try:
     yield
-  except jax.errors.JaxRuntimeError as error:
-    if _roll_call is not None and any(w in str(error) for w in _DISCONNECTED):
-      text = " ".join(str(error).split())
-      log.error(f"error: {text[:200]}; looking for the process that is lost")
-      _roll_call.wait_for_the_verdict()
+  except BaseException as error:
+    if _roll_call is not None:
+      if isinstance(error, jax.errors.JaxRuntimeError) and any(
+        word in str(error) for word in _DISCONNECTED
+      ):
+        text = " ".join(str(error).split())
+        log.error(f"error: {text[:200]}; looking for the process that is lost")
+        _roll_call.wait_for_the_verdict()
+      _roll_call.leave(console.exit_code(error))
     raise
 
 

@@ -81,6 +81,22 @@ def quiet_unless(talks: bool) -> None:
     log.setLevel(logging.WARNING)
 
 
+def exit_code(error: BaseException) -> int:
+  """The exit code of a command that `error` ends."""
+  match error:
+    case InputError():
+      return 2
+    case RunError():
+      return error.exit_code
+    case KeyboardInterrupt():
+      return 130
+    case SystemExit(code=int(code)):
+      return code
+    case SystemExit(code=None):
+      return 0
+  return 1
+
+
 def run(main: Callable[[], Any]) -> None:
   """Runs a command's `main` and exits: 0, or 2 after a one-line error.
 
@@ -91,16 +107,13 @@ def run(main: Callable[[], Any]) -> None:
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   try:
     main()
-  except InputError as error:
+  except (InputError, RunError) as error:
     line = printable(" ".join(str(error).split()))
     print(f"error: {line}", file=sys.stderr)
-    sys.exit(2)
-  except RunError as error:
-    print(f"error: {printable(str(error))}", file=sys.stderr)
-    sys.exit(error.exit_code)
-  except KeyboardInterrupt:
+    sys.exit(exit_code(error))
+  except KeyboardInterrupt as error:
     print("interrupted", file=sys.stderr)
-    sys.exit(130)
+    sys.exit(exit_code(error))
   except BrokenPipeError:
     # The reader of our output (head, less) has seen enough.
     sys.stderr.close()

@@ -373,6 +373,43 @@ def log_by_segment(result: dict[str, Any]) -> None:
     log.info(f"after segment {segment:2}: {share:7.2%} solved {bar}")
 
 
+def evaluate(args: argparse.Namespace) -> dict[str, Any]:
+  """Does what `main`'s arguments say; returns what an `Evaluator` does."""
+  mesh = sharding.make_mesh()
+  trained = checkpoint.load(
+    args.workdir, args.step, functools.partial(sharding.of_weights, mesh)
+  )
+  config = trained.config
+  root = args.data or checkpoint.data_directory(config, args.workdir)
+  split = open_split(root, args.split)
+  run_item.check_same_contract(trained.run, split.metadata, str(split.path))
+  batch_size = args.batch_size
+  if batch_size is None:
+    batch_size = config.global_batch_size
+  sharding.check_batch_size(batch_size, mesh, "batch size")
+  data = EvaluationData(split, batch_size=batch_size, limit=args.limit)
+  evaluator = Evaluator(
+    trained.model,
+    Loss(**config.loss),
+    mesh,
+    halt=args.halt or config.eval.halt,
+  )
+  log.info(
+    f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
+  )
+  with save_predictions(
+    args.save_predictions,
+    args.workdir,
+    trained.step,
+    args.split,
+    evaluator.in_chunks(data),
+    mesh,
+  ) as predictions:
+    return evaluator(
+      trained.weights, data, step=trained.step, predictions=predictions
+    )
+
+
 def main() -> None:
   """The command line."""
   parser = argparse.ArgumentParser(
@@ -410,42 +447,8 @@ def main() -> None:
   )
   console.quiet_unless(cluster.is_first())
   compilation_cache.use(compilation_cache.of_user())
-  mesh = sharding.make_mesh()
-  trained = checkpoint.load(
-    args.workdir, args.step, functools.partial(sharding.of_weights, mesh)
-  )
-  config = trained.config
-  root = args.data or checkpoint.data_directory(config, args.workdir)
-  split = open_split(root, args.split)
-  run_item.check_same_contract(trained.run, split.metadata, str(split.path))
-  batch_size = args.batch_size
-  if batch_size is None:
-    batch_size = config.global_batch_size
-  sharding.check_batch_size(batch_size, mesh, "batch size")
-  data = EvaluationData(split, batch_size=batch_size, limit=args.limit)
-  evaluator = Evaluator(
-    trained.model,
-    Loss(**config.loss),
-    mesh,
-    halt=args.halt or config.eval.halt,
-  )
-  log.info(
-    f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
-  )
-  with (
-    cluster.blaming_the_lost(),
-    save_predictions(
-      args.save_predictions,
-      args.workdir,
-      trained.step,
-      args.split,
-      evaluator.in_chunks(data),
-      mesh,
-    ) as predictions,
-  ):
-    result = evaluator(
-      trained.weights, data, step=trained.step, predictions=predictions
-    )
+  with cluster.shared_fate():
+    result = evaluate(args)
   log_by_segment(result)
   if cluster.is_first():
     console.print_json(result)

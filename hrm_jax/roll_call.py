@@ -1,9 +1,10 @@
-"""Ends a process when another one of its run is dead or stuck, and says which.
+"""Ends a process when another one of its run has failed, and says which.
 
 Each process counts up a number of its own in the key-value store of JAX's
 coordination service, which process 0 runs, and reads those of the others. One
-whose number stands still for too long is lost. The store not answering means
-that process 0 is.
+whose number stands still for too long is dead or stuck. The store not
+answering means that process 0 is. One that ends with an error leaves its exit
+code in place of the number, and the others end with the same.
 
 JAX watches too and would end the process, but by aborting it: with many lines,
 and not always the name of the process. It is given more time, as a backstop.
@@ -11,6 +12,7 @@ and not always the name of the process. It is given more time, as a backstop.
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Collection
@@ -22,10 +24,15 @@ from hrm_jax.console import log
 EXIT_CODE = 69
 
 _KEY = "hrm_jax/roll_call"
+_LEFT = "left"  # Before the exit code.
 
 # Calls that a process may let pass. Process 0 gives the others a little more:
 # with it goes the store, and they could not tell any more whom they miss.
 _PATIENCE, _PATIENCE_OF_FIRST = 10, 12
+
+# Calls that a process may take to end by itself, once another one has failed:
+# most often it meets the same mistake, and has its own last words.
+_LAST_WORDS = 2
 
 
 class Store(Protocol):
@@ -44,17 +51,20 @@ class RollCall:
   Args:
     store: of the run.
     me: number of this process.
+    num_processes: of the run.
     seconds: after which a lost process has been found, and this one ends.
   """
 
-  def __init__(self, store: Store, me: int, seconds: float):
-    self._store, self._me = store, me
+  def __init__(self, store: Store, me: int, num_processes: int, seconds: float):
+    self._store, self._me, self._num_processes = store, me, num_processes
     self._pause = seconds / (_PATIENCE_OF_FIRST + 1)
     # Counted in calls, not seconds: who was stopped itself, and goes on, has
     # no reason to suspect the others. Those cannot be heard without the store,
     # so while it does not answer only process 0 is under suspicion.
     self._silent: dict[int, int] = {}
     self._unanswered = 0
+    self._left: dict[int, int] = {}  # Exit codes.
+    self._exit_code: int | None = None
     self._is_over = threading.Event()
 
   def start(self) -> None:
@@ -66,42 +76,102 @@ class RollCall:
     """Takes no notice of the others any more."""
     self._is_over.set()
 
+  def leave(self, exit_code: int) -> None:
+    """Tells the others that this process ends with an error; see `end`."""
+    self._exit_code = exit_code
+    self.stop()
+    with contextlib.suppress(Exception):  # The store may be gone.
+      self._set(f"{_LEFT} {exit_code}")
+
+  def end(self) -> None:
+    """For the end of the process. Does not return if it has left.
+
+    It would wait for the others, then be aborted as they end. With process 0
+    goes the store, so it stays until they have heard of it.
+    """
+    self.stop()
+    if self._exit_code is None:
+      return
+    stay = self._pause * (2 + 2 * _LAST_WORDS)
+    until = time.monotonic() + (0 if self._me else stay)
+    try:
+      while time.monotonic() < until and not self._all_have_left():
+        time.sleep(self._pause / 10)
+    finally:  # Also where a signal comes: whoever started us sees one end.
+      _exit(self._exit_code)
+
   def _call(self) -> None:
     """Says that this process is there, and hears who else is."""
     number, before = 0, {}
     while not self._is_over.is_set():
       number += 1
       with contextlib.suppress(Exception):  # Whatever it is, it is no answer.
-        self._store.key_value_set(
-          f"{_KEY}/{self._me}", str(number), allow_overwrite=True
-        )
-        heard = dict(self._store.key_value_dir_get(_KEY))
+        self._set(str(number))
+        heard = self._hear()
         self._unanswered = 0
-        for key, value in heard.items():
-          process = int(key.rsplit("/", 1)[-1])
-          is_silent = value == before.get(key)
+        for process, value in heard.items():
+          if _has_left(value):
+            self._left[process] = int(value.removeprefix(_LEFT))
+            continue
+          is_silent = value == before.get(process)
           self._silent[process] = is_silent * (self._silent.get(process, 0) + 1)
         before = heard
       self._is_over.wait(self._pause)
 
+  def _set(self, value: str) -> None:
+    key = f"{_KEY}/{self._me}"
+    self._store.key_value_set(key, value, allow_overwrite=True)
+
+  def _hear(self) -> dict[int, str]:
+    heard = self._store.key_value_dir_get(_KEY)
+    return {int(key.rsplit("/", 1)[-1]): value for key, value in heard}
+
+  def _all_have_left(self) -> bool:
+    values = self._hear().values()
+    return sum(map(_has_left, values)) == self._num_processes
+
   def _judge(self) -> None:
     patience = _PATIENCE if self._me else _PATIENCE_OF_FIRST
+    calls_since_it_left = 0
     while not self._is_over.wait(self._pause):
       self._unanswered += 1
       lost = [i for i, calls in self._silent.items() if calls >= patience]
       if self._unanswered >= patience:
         lost = [0]
-      if lost:
-        self._end(lost, patience * self._pause)
+      if self._left:
+        calls_since_it_left += 1
+        if calls_since_it_left > _LAST_WORDS:
+          self._follow(*min(self._left.items()))
+      elif lost:
+        self._give_up(lost, patience * self._pause)
 
-  def _end(self, lost: Collection[int], seconds: float) -> None:
+  def _follow(self, process: int, exit_code: int) -> None:
+    log.error(
+      f"error: process {process} ended with exit code {exit_code}, and said "
+      f"why; process {self._me} ends too"
+    )
+    self.leave(exit_code)
+    _exit(exit_code)
+
+  def _give_up(self, lost: Collection[int], seconds: float) -> None:
     names = ", ".join(map(str, sorted(lost)))
     log.error(
       f"error: process {names}: not heard of for {seconds:.0f} s, so it is "
       f"dead or stuck; process {self._me} ends too (exit code {EXIT_CODE})"
     )
-    os._exit(EXIT_CODE)  # The main thread may wait for the lost one forever.
+    _exit(EXIT_CODE)
 
   def wait_for_the_verdict(self) -> None:
     """Gives the others the time to be found missing; returns if none is."""
     time.sleep(self._pause * (_PATIENCE_OF_FIRST + 3))
+
+
+def _has_left(value: str) -> bool:
+  return value.startswith(_LEFT)
+
+
+def _exit(exit_code: int) -> None:
+  """At once: the main thread may wait for the lost one forever."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(exit_code)

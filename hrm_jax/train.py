@@ -426,7 +426,7 @@ def main(argv: list[str]) -> None:
   console.quiet_unless(cluster.is_first())
   workdir = pathlib.Path(WORKDIR.value)
   compilation_cache.use(compilation_cache.of_run(workdir))
-  with cluster.blaming_the_lost():
+  with cluster.shared_fate():
     result = train(CONFIG.value, workdir, strict_restore=STRICT_RESTORE.value)
   if cluster.is_first():
     console.print_json(result)

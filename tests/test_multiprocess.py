@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -49,6 +50,50 @@ def test_evaluate_takes_the_three_flags(monkeypatch, capsys, tmp_path):
   commands = Commands(monkeypatch, capsys)
   flags = (f"--workdir={tmp_path}", "--coordinator=a:1", "--process-id=0")
   assert "--num-processes: expected" in commands.error(evaluate, *flags)
+
+
+class Leaving:
+  """Stands in for the roll call; notes what it is told."""
+
+  def __init__(self):
+    self.told = []
+
+  def leave(self, exit_code):
+    self.told.append(exit_code)
+
+  def wait_for_the_verdict(self):
+    self.told.append("waits")
+
+
+@pytest.mark.parametrize(
+  ("error", "told"),
+  [
+    (InputError("a wrong key"), [2]),
+    (KeyboardInterrupt(), [130]),
+    (SystemExit(143), [143]),
+    (ZeroDivisionError(), [1]),
+    (jax.errors.JaxRuntimeError("INTERNAL: out of luck"), [1]),
+    (jax.errors.JaxRuntimeError("Gloo: closed by peer"), ["waits", 1]),
+  ],
+  ids=repr,
+)
+def test_the_others_are_told_of_an_error(monkeypatch, error, told):
+  roll_call = Leaving()
+  monkeypatch.setattr(cluster, "_roll_call", roll_call)
+  with pytest.raises(type(error)), cluster.shared_fate():
+    raise error
+  assert roll_call.told == told
+
+
+def test_where_nothing_fails_the_others_are_told_nothing(monkeypatch):
+  monkeypatch.setattr(cluster, "_roll_call", None)
+  with pytest.raises(ZeroDivisionError), cluster.shared_fate():
+    raise ZeroDivisionError  # Alone, there is nobody to tell.
+  roll_call = Leaving()
+  monkeypatch.setattr(cluster, "_roll_call", roll_call)
+  with cluster.shared_fate():
+    pass
+  assert roll_call.told == []
 
 
 def launch(layout, *arguments):
@@ -143,8 +188,11 @@ def test_what_process_0_refuses_ends_all_of_them_alike(tmp_path):
   path = tmp_path / "checkpoints" / "1" / "run" / "metadata"
   path.write_text("")
   flags = ("--config=tests/tiny.py", f"--workdir={tmp_path}")
-  done = finished((2, 1), "hrm_jax.train", *flags)
-  assert done.returncode == 2
-  errors = [line for line in done.stderr.splitlines() if "error: " in line]
-  assert "none of its checkpoints is whole" in errors[0]
-  assert errors[1:] == ["[1] error: process 0 refuses, and says why"]
+  done = finished((2, 1), "hrm_jax.train", *flags, "--heartbeat-timeout=20")
+  assert done.returncode == 2, done.stderr
+  # Their order is theirs.
+  assert done.stderr.count("error: ") == 2, done.stderr
+  directory = path.parents[2]
+  assert f"error: {directory}: none of its checkpoints is" in done.stderr
+  # The other one had nothing against it, and waited.
+  assert "error: process 0 ended with exit code 2, and said" in done.stderr

@@ -51,7 +51,7 @@ def start(verdict):
   calls = []
 
   def start(store, me):
-    calls.append(RollCall(store, me, SECONDS))
+    calls.append(RollCall(store, me, 3, SECONDS))
     calls[-1].start()
     return calls[-1]
 
@@ -86,3 +86,69 @@ def test_a_store_that_does_not_answer_means_that_process_0_is_lost(
   store.answers = False
   _, lines = verdict(5)
   assert lines[0].startswith("error: process 0: not heard of for ")
+
+
+def test_who_ends_with_an_error_ends_the_others_with_the_same_code(
+  start, verdict
+):
+  store = Store()
+  start(store, 0)
+  start(store, 1).leave(2)
+  began = time.monotonic()
+  ended, (line, code) = verdict(5)
+  assert ended
+  assert time.monotonic() - began < SECONDS  # Sooner than when one is lost.
+  assert line == (
+    "error: process 1 ended with exit code 2, and said why; process 0 ends too"
+  )
+  assert code == 2
+  assert store["hrm_jax/roll_call/0"] == "left 2"
+
+
+@pytest.fixture
+def exits(monkeypatch):
+  """The exit codes of what would have ended this process."""
+  codes = []
+  monkeypatch.setattr(roll_call.os, "_exit", codes.append)
+  return codes
+
+
+def test_process_0_stays_until_all_have_heard_that_it_left(exits):
+  store = Store({"hrm_jax/roll_call/1": "7", "hrm_jax/roll_call/2": "left 2"})
+  first = RollCall(store, 0, 3, SECONDS)
+  first.leave(2)
+  ending = threading.Thread(target=first.end)
+  ending.start()
+  ending.join(SECONDS / 5)
+  assert exits == []
+  store["hrm_jax/roll_call/1"] = "left 2"
+  ending.join(SECONDS / 5)
+  assert exits == [2]
+
+
+def test_process_0_does_not_stay_forever(exits):
+  first = RollCall(Store(), 0, 3, SECONDS)
+  first.leave(2)
+  began = time.monotonic()
+  first.end()
+  assert exits == [2]
+  assert time.monotonic() - began > SECONDS / 4
+
+
+def test_a_signal_ends_process_0_at_once_with_the_code_of_its_error(
+  exits, monkeypatch
+):
+  def end_by_signal(seconds):
+    raise SystemExit(143)
+
+  monkeypatch.setattr(roll_call.time, "sleep", end_by_signal)
+  first = RollCall(Store(), 0, 3, SECONDS)
+  first.leave(2)
+  with pytest.raises(SystemExit):
+    first.end()
+  assert exits == [2]
+
+
+def test_who_has_not_left_ends_as_others_do(exits):
+  RollCall(Store(), 0, 3, SECONDS).end()
+  assert exits == []
