@@ -120,7 +120,7 @@ def _measure(
 
 def main() -> None:
   """Reads the flags, measures, and prints one JSON line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m data_tools.benchmark",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -135,7 +135,7 @@ def _test_puzzles(tasks: Sequence[arc_tasks.Task]) -> dict[str, list]:
 
 def main() -> None:
   """Reads the flags, builds, and prints one JSON line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m data_tools.build_arc",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -210,7 +210,7 @@ def _write_split(
 
 def main() -> None:
   """Reads the flags, builds, and prints one JSON line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m data_tools.build_grid",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,

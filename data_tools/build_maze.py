@@ -109,7 +109,7 @@ def _are_unique(questions: np.ndarray) -> np.ndarray:
 
 def main() -> None:
   """Reads the flags, builds, and prints one JSON line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m data_tools.build_maze",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,

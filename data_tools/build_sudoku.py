@@ -112,7 +112,7 @@ def _read_split(path: str, min_difficulty: int | None) -> puzzle_csv.Table:
 
 def main() -> None:
   """Reads the flags, builds, and prints one JSON line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m data_tools.build_sudoku",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,

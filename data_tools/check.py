@@ -302,7 +302,7 @@ def _check_arc(
 
 def main() -> None:
   """Reads the flags, checks, and prints one JSON line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m data_tools.check",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -241,7 +241,7 @@ def _carve(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def main() -> None:
   """Reads the flags, generates, and prints one JSON line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m data_tools.generate_maze",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -218,7 +218,7 @@ def _parse_blanks(text: str) -> tuple[int, int]:
 
 def main() -> None:
   """Reads the flags, generates, and prints one JSON line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m data_tools.generate_sudoku",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -275,7 +275,7 @@ def _shape(build: dict, seq_len: int) -> tuple[int, int]:
 
 def main() -> None:
   """Reads the flags and prints puzzles."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m data_tools.show",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,

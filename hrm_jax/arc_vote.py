@@ -112,7 +112,7 @@ def _predictions_directory(
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m hrm_jax.arc_vote",
     description="Scores saved ARC predictions by voting over augmentations.",
     epilog=_EXAMPLE,

@@ -161,7 +161,7 @@ def _positive(text: str) -> int:
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m hrm_jax.checkpoint",
     description="Lists, verifies and prunes the checkpoints of a run.",
     epilog=_EXAMPLE,

@@ -41,7 +41,9 @@ def parse(argv: list[str], doc: str, config: flags.FlagHolder) -> list[str]:
   except flags.Error as error:
     raise InputError(str(error)) from None
   except OSError as error:
-    raise InputError(f"--config: {error.__cause__ or error}") from None
+    # Its last line says what the system said, the others who was asked.
+    said = str(error.__cause__ or error).splitlines()[-1].strip()
+    raise InputError(f"--config: {said}") from None
   except AttributeError as error:
     # ml_collections answers an override of a key that is not there so, with
     # a KeyError inside that suggests the one that was meant.

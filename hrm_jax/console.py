@@ -4,13 +4,14 @@ Logs and progress go to stderr, so that the last line of stdout can be one
 JSON object for the next program.
 """
 
+import argparse
 import json
 import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import tqdm
 
@@ -34,6 +35,14 @@ class RunError(Exception):
   """
 
   exit_code = 1
+
+
+class ArgumentParser(argparse.ArgumentParser):
+  """One whose errors are one line, as all others are."""
+
+  def error(self, message: str) -> NoReturn:
+    """Raises an InputError."""
+    raise InputError(f"{message}; see --help.")
 
 
 def printable(text: str) -> str:
@@ -146,6 +155,7 @@ class Progress:
     self._note = ""
     self._every = seconds_between_lines
     self._began = self._last_line = time.monotonic()
+    self._after_first = self._start, self._began
     self._bar = None
     if sys.stderr.isatty() and log.level <= logging.INFO:
       self._bar = tqdm.tqdm(
@@ -163,7 +173,10 @@ class Progress:
 
   def advance(self, n: int = 1) -> None:
     """Counts `n` more units as done."""
+    is_first = self._done == self._start
     self._done += n
+    if is_first:
+      self._after_first = self._done, time.monotonic()
     if self._bar is not None:
       self._bar.update(n)
     elif time.monotonic() - self._last_line >= self._every:
@@ -177,8 +190,11 @@ class Progress:
 
   def _line(self) -> None:
     self._last_line = time.monotonic()
-    elapsed = self._last_line - self._began
-    rate = (self._done - self._start) / max(elapsed, 1e-9)
+    # From then on the rate holds: programs compile in the first unit.
+    done, since = self._after_first
+    if done == self._done:
+      done, since = self._start, self._began
+    rate = (self._done - done) / max(self._last_line - since, 1e-9)
     text = f"{self._what}: {self._done:,}"
     if self._total is not None:
       text += f"/{self._total:,}"

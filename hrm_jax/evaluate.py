@@ -412,7 +412,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m hrm_jax.evaluate",
     description="Scores a checkpoint on a whole split.",
     epilog="example: python -m hrm_jax.evaluate --workdir=runs/sudoku-mini "

@@ -224,7 +224,7 @@ def _with_progress(
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(
+  parser = console.ArgumentParser(
     prog="python -m hrm_jax.solve",
     description="Solves Sudoku puzzles with a trained network.",
     epilog=f"example: {EXAMPLE}",

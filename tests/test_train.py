@@ -233,7 +233,7 @@ def test_missing_data_says_which_command_builds_it(tmp_path):
       "unknown key 'depth'",
     ),
     (["--config=configs/sudoku.py:mini", "--config.lr=fast"], "config.lr=fast"),
-    (["--config=configs/nothing.py"], "configs/nothing.py"),
+    (["--config=nothing.py"], "^--config: .* directory: 'nothing.py'$"),
     ([], "--config must have a value"),
   ],
 )
