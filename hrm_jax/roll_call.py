@@ -66,11 +66,14 @@ class RollCall:
     self._left: dict[int, int] = {}  # Exit codes.
     self._exit_code: int | None = None
     self._is_over = threading.Event()
+    # The only one that speaks for this process, so that nothing it says comes
+    # after its last word.
+    self._caller = threading.Thread(target=self._call, daemon=True)
 
   def start(self) -> None:
     """From now on this process may end any time."""
-    for listen in (self._call, self._judge):
-      threading.Thread(target=listen, daemon=True).start()
+    self._caller.start()
+    threading.Thread(target=self._judge, daemon=True).start()
 
   def stop(self) -> None:
     """Takes no notice of the others any more."""
@@ -80,8 +83,6 @@ class RollCall:
     """Tells the others that this process ends with an error; see `end`."""
     self._exit_code = exit_code
     self.stop()
-    with contextlib.suppress(Exception):  # The store may be gone.
-      self._set(f"{_LEFT} {exit_code}")
 
   def end(self) -> None:
     """For the end of the process. Does not return if it has left.
@@ -95,6 +96,7 @@ class RollCall:
     stay = self._pause * (2 + 2 * _LAST_WORDS)
     until = time.monotonic() + (0 if self._me else stay)
     try:
+      self._caller.join(self._pause)
       while time.monotonic() < until and not self._all_have_left():
         time.sleep(self._pause / 10)
     finally:  # Also where a signal comes: whoever started us sees one end.
@@ -117,6 +119,9 @@ class RollCall:
           self._silent[process] = is_silent * (self._silent.get(process, 0) + 1)
         before = heard
       self._is_over.wait(self._pause)
+    if self._exit_code is not None:
+      with contextlib.suppress(Exception):  # The store may be gone.
+        self._set(f"{_LEFT} {self._exit_code}")
 
   def _set(self, value: str) -> None:
     key = f"{_KEY}/{self._me}"
@@ -151,6 +156,7 @@ class RollCall:
       f"why; process {self._me} ends too"
     )
     self.leave(exit_code)
+    self._caller.join(self._pause)
     _exit(exit_code)
 
   def _give_up(self, lost: Collection[int], seconds: float) -> None:

@@ -46,12 +46,13 @@ def verdict(monkeypatch):
 
 
 @pytest.fixture
-def start(verdict):
+def start(monkeypatch):
   """Starts the roll call of a process; all stop before they can end pytest."""
+  del monkeypatch  # Only undone after that.
   calls = []
 
-  def start(store, me):
-    calls.append(RollCall(store, me, 3, SECONDS))
+  def start(store, me, seconds=SECONDS):
+    calls.append(RollCall(store, me, 3, seconds))
     calls[-1].start()
     return calls[-1]
 
@@ -111,9 +112,9 @@ def exits(monkeypatch):
   return codes
 
 
-def test_process_0_stays_until_all_have_heard_that_it_left(exits):
+def test_process_0_stays_until_all_have_heard_that_it_left(exits, start):
   store = Store({"hrm_jax/roll_call/1": "7", "hrm_jax/roll_call/2": "left 2"})
-  first = RollCall(store, 0, 3, 60)  # It would stay for half a minute.
+  first = start(store, 0, seconds=60)  # It would stay for half a minute.
   first.leave(2)
   ending = threading.Thread(target=first.end)
   ending.start()
@@ -124,8 +125,8 @@ def test_process_0_stays_until_all_have_heard_that_it_left(exits):
   assert exits == [2]
 
 
-def test_process_0_does_not_stay_forever(exits):
-  first = RollCall(Store(), 0, 3, SECONDS)
+def test_process_0_does_not_stay_forever(exits, start):
+  first = start(Store(), 0)
   first.leave(2)
   began = time.monotonic()
   first.end()
@@ -134,19 +135,19 @@ def test_process_0_does_not_stay_forever(exits):
 
 
 def test_a_signal_ends_process_0_at_once_with_the_code_of_its_error(
-  exits, monkeypatch
+  exits, start, monkeypatch
 ):
   def end_by_signal(seconds):
     raise SystemExit(143)
 
   monkeypatch.setattr(roll_call.time, "sleep", end_by_signal)
-  first = RollCall(Store(), 0, 3, SECONDS)
+  first = start(Store(), 0)
   first.leave(2)
   with pytest.raises(SystemExit):
     first.end()
   assert exits == [2]
 
 
-def test_who_has_not_left_ends_as_others_do(exits):
-  RollCall(Store(), 0, 3, SECONDS).end()
+def test_who_has_not_left_ends_as_others_do(exits, start):
+  start(Store(), 0).end()
   assert exits == []
