@@ -73,7 +73,7 @@ def build(
   )
   symbols = charset and len(charset)
   symbols = symbols or 1 + max(int(grid.max()) for grid in grids)
-  names, numbers = _number(examples, identifiers)
+  names, numbers = _number(source, examples, identifiers)
   with writer.DatasetWriter(
     output_dir,
     seq_len=shape[0] * shape[1],
@@ -160,17 +160,25 @@ def _split(
 
 
 def _number(
-  examples: list[Example], identifiers: str
+  path: str, examples: list[Example], identifiers: str
 ) -> tuple[list[str], dict[tuple, int]]:
-  """The names of the identifiers, and the identifier of each puzzle."""
-  names, numbers = ["<blank>"], {}
+  """The names of the identifiers, and the identifier of each puzzle.
+
+  Raises:
+    InputError: two puzzles have the same name.
+  """
+  names, numbers = {"<blank>": writer.BLANK_IDENTIFIER_ID}, {}
   for example in examples:
     if example.puzzle not in numbers:
       numbers[example.puzzle] = writer.BLANK_IDENTIFIER_ID
       if identifiers == "per-group":
-        numbers[example.puzzle] = len(names)
-        names.append(example.name)
-  return names, numbers
+        if example.name in names:
+          raise InputError(
+            f"{path}: line {example.line}: expected a name that no puzzle "
+            f"before has, got '{example.name}'."
+          )
+        numbers[example.puzzle] = names[example.name] = len(names)
+  return list(names), numbers
 
 
 def _write_split(

@@ -73,10 +73,10 @@ def read_questions(data: pathlib.Path) -> Questions:
   for name in ("identifiers.json", "test_puzzles.json"):
     try:
       contents.append((data / name).read_bytes())
-    except FileNotFoundError:
+    except OSError as error:
       raise InputError(
-        f"{data / name}: no such file; expected a data set of "
-        "data_tools.build_arc (--data)."
+        f"{data / name}: cannot be read ({error.strerror}); expected a data "
+        "set of data_tools.build_arc (--data)."
       ) from None
   digest = hashlib.sha256(b"\0".join(contents)).hexdigest()
   try:
@@ -140,9 +140,12 @@ def tally_file(
       _count(tally, part, questions, name, start, paths["inputs"])
       bar.advance(len(part["inputs"]))
   items = [[*key, answers] for key, answers in tally.items()]
-  atomic_file.write_json(
-    kept, {"made_from": made_from, "tally": items}, indent=None
-  )
+  try:
+    atomic_file.write_json(
+      kept, {"made_from": made_from, "tally": items}, indent=None
+    )
+  except OSError as error:  # Counting again costs only time.
+    log.warning(f"warning: {kept}: cannot be written ({error.strerror})")
   return tally
 
 

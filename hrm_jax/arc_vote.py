@@ -157,10 +157,14 @@ def main() -> None:
       "prediction; they count as wrong."
     )
   output = args.output or directory / "submission.json"
-  output.parent.mkdir(parents=True, exist_ok=True)
-  atomic_file.write_json(
-    output, submission(tally, questions, directory), indent=None
-  )
+  answers = submission(tally, questions, directory)
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    atomic_file.write_json(output, answers, indent=None)
+  except OSError as error:
+    raise InputError(
+      f"{output}: cannot be written ({error.strerror})."
+    ) from None
   console.print_json(
     {
       **score(tally, questions),

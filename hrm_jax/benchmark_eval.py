@@ -4,7 +4,6 @@ Each number is a median over rounds, ratios too: a round times every way once,
 one after the other, so that what else the machine does falls on all alike.
 """
 
-import functools
 import pathlib
 import statistics
 import time
@@ -58,10 +57,8 @@ def benchmark_eval(
   Raises:
     InputError: no such checkpoint, or a batch that does not divide.
   """
-  mesh = sharding.make_mesh()
-  trained = checkpoint.load(
-    workdir, place=functools.partial(sharding.of_weights, mesh)
-  )
+  trained = checkpoint.load(workdir, on_all_devices=True)
+  mesh = trained.mesh
   root = checkpoint.data_directory(trained.config, workdir)
   split = open_split(root, "test")
   run_item.check_same_contract(trained.run, split.metadata, str(split.path))

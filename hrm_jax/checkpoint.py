@@ -22,8 +22,16 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 
-from hrm_jax import checkpoint_cli, cluster, console, manifest, saved_steps
+from hrm_jax import (
+  checkpoint_cli,
+  cluster,
+  console,
+  manifest,
+  saved_steps,
+  sharding,
+)
 from hrm_jax.console import InputError, log
 from hrm_jax.model import HRM, make_model
 from hrm_jax.puzzle import DatasetMetadata, metadata_from_json
@@ -259,14 +267,16 @@ class Trained(NamedTuple):
     run: its `run` item.
     config: of the run.
     metadata: of the data it was trained on.
+    mesh: the devices that have the weights.
     model: the network.
-    weights: placed as asked.
+    weights: on all of them; the puzzle table may be split.
   """
 
   step: int
   run: dict[str, Any]
   config: ml_collections.ConfigDict
   metadata: DatasetMetadata
+  mesh: Mesh
   model: HRM
   weights: Weights
 
@@ -274,15 +284,16 @@ class Trained(NamedTuple):
 def load(
   workdir: pathlib.Path,
   step: int | str | None = None,
-  place: Callable[[Weights], Weights] | None = None,
+  *,
+  on_all_devices: bool = False,
 ) -> Trained:
   """Reads what inference needs of a checkpoint; no optimiser is built.
 
   Args:
     workdir: of the run.
     step: which checkpoint, or "best"; None takes the newest that is whole.
-    place: from the weights' shapes to their shardings; None: this process's
-      first device has all.
+    on_all_devices: of all processes, with the table split as in the run if
+      these devices can be; else this process's first one has all.
 
   Raises:
     InputError: there is no such checkpoint, or it is damaged.
@@ -299,12 +310,15 @@ def load(
     ),
     jax.random.key(0),
   )
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  everywhere = jax.tree.map(lambda _: device, shapes)
+  devices = jax.devices() if on_all_devices else jax.local_devices()[:1]
+  table = config.mesh.table
+  mesh = sharding.make_mesh(
+    table=table if len(devices) % table == 0 else 1, devices=devices
+  )
   item = jax.tree.map(
-    lambda s, sharding: s.update(sharding=sharding),
+    lambda s, at: s.update(sharding=at),
     shapes,
-    place(shapes) if place else everywhere,
+    sharding.of_weights(mesh, shapes),
   )
   with _explained(source), ocp.PyTreeCheckpointer() as reader:
     restored = reader.restore(
@@ -318,7 +332,7 @@ def load(
       ),
     )
   weights = Weights(**restored["weights"])
-  return Trained(number, run, config, metadata, model, weights)
+  return Trained(number, run, config, metadata, mesh, model, weights)
 
 
 def read_run(workdir: pathlib.Path, step: int) -> dict[str, Any]:

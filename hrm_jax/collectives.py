@@ -42,8 +42,7 @@ class Collective(NamedTuple):
     shape: of its result, as HLO writes it.
     bytes: of its result on one device, each time it runs.
     times: how often it runs: the trip counts of the loops around it.
-    loops: names of the JAX loops around it that do not count, outermost
-      first; see `source`.
+    loops: how many loops are around it.
     source: the JAX operations it comes from.
   """
 

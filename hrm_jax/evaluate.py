@@ -36,12 +36,12 @@ from hrm_jax import (
   saved_steps,
   sharding,
 )
-from hrm_jax.console import InputError, log
+from hrm_jax.console import InputError, RunError, log
 from hrm_jax.data import EvaluationBatch, EvaluationData
 from hrm_jax.dataset import open_split
 from hrm_jax.inference import solve, solve_queue
 from hrm_jax.model import HRM
-from hrm_jax.predictions import PredictionFiles
+from hrm_jax.predictions import PredictionFiles, directory_of
 from hrm_jax.step import Loss
 from hrm_jax.weights import Weights, gather_puzzle_rows
 
@@ -362,7 +362,7 @@ def save_predictions(
     split,
     data.examples_in(mine),
     part=(jax.process_index(), jax.process_count()),
-    wait_for_all=cluster.wait_for_all,
+    sum_over_processes=cluster.sum_over_processes,
   )
 
 
@@ -374,12 +374,14 @@ def log_by_segment(result: dict[str, Any]) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-  """Does what `main`'s arguments say; returns what an `Evaluator` does."""
-  mesh = sharding.make_mesh()
-  trained = checkpoint.load(
-    args.workdir, args.step, functools.partial(sharding.of_weights, mesh)
-  )
-  config = trained.config
+  """Does what `main`'s arguments say.
+
+  Returns:
+    What an `Evaluator` does; and `predictions`, where they are saved, or None
+    if they could not be.
+  """
+  trained = checkpoint.load(args.workdir, args.step, on_all_devices=True)
+  config, mesh = trained.config, trained.mesh
   root = args.data or checkpoint.data_directory(config, args.workdir)
   split = open_split(root, args.split)
   run_item.check_same_contract(trained.run, split.metadata, str(split.path))
@@ -405,9 +407,13 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     evaluator.in_chunks(data),
     mesh,
   ) as predictions:
-    return evaluator(
+    result = evaluator(
       trained.weights, data, step=trained.step, predictions=predictions
     )
+  if predictions is not None:
+    directory = directory_of(args.workdir, trained.step, args.split)
+    result["predictions"] = None if predictions.failed else str(directory)
+  return result
 
 
 def main() -> None:
@@ -452,6 +458,8 @@ def main() -> None:
   log_by_segment(result)
   if cluster.is_first():
     console.print_json(result)
+  if args.save_predictions and result["predictions"] is None:
+    raise RunError("the predictions are not saved")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ import jax.numpy as jnp
 from hrm_jax.layers import swiglu_width
 from hrm_jax.model import HRM
 
+# Seconds: starting a program takes some 1e-5 of them, more than one product
+# does on an accelerator.
+_LONG_ENOUGH = 0.05
+
 
 def per_segment(model: HRM) -> float:
   """FLOPs of one forward segment of one puzzle.
@@ -48,22 +52,43 @@ def _head(model: HRM) -> float:
   return 2 * model.seq_len * model.hidden_size * model.vocab_size
 
 
-def measured_peak(dtype: jnp.dtype, *, size: int = 2048) -> float:
+def measured_peak(dtype: jnp.dtype, *, size: int | None = None) -> float:
   """FLOP/s of a large matrix product, summed over all devices.
 
-  The best of a few: what the hardware can do, not what it averages.
+  The best of a few: what the hardware can do, not what it averages. Each
+  product takes the one before, and so many are one program that starting it
+  does not count.
+
+  Args:
+    dtype: of the factors.
+    size: of the square matrices; None: one that fills a device.
   """
+  on_cpu = jax.default_backend() == "cpu"
+  size = size or (2048 if on_cpu else 8192)
+  # Products of such a matrix neither grow nor shrink.
+  noise = jax.random.normal(jax.random.key(0), (size, size))
+  factor = (noise / size**0.5).astype(dtype)
+  number, seconds = 1, _seconds_of(factor, 1)
+  if seconds < _LONG_ENOUGH:
+    number = round(_LONG_ENOUGH / seconds)
+    seconds = _seconds_of(factor, number)
+  # CPU devices of one process share its cores.
+  devices = jax.process_count() if on_cpu else jax.device_count()
+  return 2 * size**3 * number / seconds * devices
+
+
+def _seconds_of(factor: jax.Array, number: int) -> float:
+  """Of `number` products in a row, at best."""
 
   @jax.jit
-  def multiply(a, b):
+  def multiply(factor):
     with jax.default_matmul_precision("highest"):
-      return a @ b
+      return jax.lax.fori_loop(0, number, lambda _, a: a @ factor, factor)
 
-  a = jnp.ones((size, size), dtype)
-  multiply(a, a).block_until_ready()
+  multiply(factor).block_until_ready()
   best = float("inf")
   for _ in range(4):
     start = time.perf_counter()
-    multiply(a, a).block_until_ready()
+    multiply(factor).block_until_ready()
     best = min(best, time.perf_counter() - start)
-  return 2 * size**3 / best * jax.device_count()
+  return best

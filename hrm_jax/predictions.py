@@ -10,20 +10,30 @@ set of their own: <set>.<i>of<n>__<column>.npy.
 """
 
 import contextlib
+import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO
 
 import numpy as np
+
+from hrm_jax.console import InputError, log
 
 
 class PredictionFiles:
   """Files of known length, filled batch by batch; nothing stays in memory.
 
+  An evaluation is worth more than its files: when one of them cannot be
+  written, on a full disk for instance, that is told, and the rest ignored.
+
   Args:
     directory: where they go.
     rows_by_set: their lengths.
     suffix: of the sets' names.
+
+  Attributes:
+    failed: whether one could not be written.
   """
 
   def __init__(
@@ -32,10 +42,10 @@ class PredictionFiles:
     rows_by_set: Mapping[str, int],
     suffix: str = "",
   ):
+    self.failed = False
     self._directory, self._rows = directory, rows_by_set
     self._suffix = suffix
-    self._files: dict[tuple[str, str], np.memmap] = {}
-    self._done = dict.fromkeys(rows_by_set, 0)
+    self._files: dict[tuple[str, str], BinaryIO] = {}
 
   @classmethod
   @contextlib.contextmanager
@@ -48,7 +58,7 @@ class PredictionFiles:
     rows_by_set: Mapping[str, int],
     *,
     part: tuple[int, int] = (0, 1),
-    wait_for_all: Callable[[str], None] = lambda what: None,
+    sum_over_processes: Callable[[int], int] = lambda count: count,
   ) -> Iterator["PredictionFiles | None"]:
     """Files that appear under their name when they are complete.
 
@@ -59,49 +69,82 @@ class PredictionFiles:
       split: name of what will be evaluated.
       rows_by_set: how many rows this process is going to write.
       part: number of this process, and of how many.
-      wait_for_all: returns when all processes have called it.
+      sum_over_processes: returns when all processes have called it.
+
+    Raises:
+      InputError: there cannot be a folder.
     """
     if not wanted:
       yield None
       return
-    final = pathlib.Path(workdir) / "predictions" / str(step) / split
+    final = directory_of(workdir, step, split)
     partial = final.with_name(f".{split}.partial")
     index, count = part
     if index == 0:
       shutil.rmtree(partial, ignore_errors=True)
-      partial.mkdir(parents=True)
-    wait_for_all("a folder for predictions")
+      try:
+        partial.mkdir(parents=True)
+      except OSError as error:
+        raise InputError(
+          f"{partial}: cannot be made ({error.strerror})."
+        ) from None
+    sum_over_processes(0)  # The folder is there.
+    files = cls(partial, rows_by_set, f".{index}of{count}" if count > 1 else "")
     try:
-      files = cls(
-        partial, rows_by_set, f".{index}of{count}" if count > 1 else ""
-      )
       yield files
-      files.flush()
     except BaseException:
+      files.close()
       shutil.rmtree(partial, ignore_errors=True)
       raise
-    wait_for_all("predictions written")
+    files.close()
+    files.failed = sum_over_processes(int(files.failed)) > 0
     if index == 0:
-      shutil.rmtree(final, ignore_errors=True)
-      partial.rename(final)
+      shutil.rmtree(partial if files.failed else final, ignore_errors=True)
+      if not files.failed:
+        partial.rename(final)
 
   def write(self, set_name: str, columns: Mapping[str, np.ndarray]) -> None:
     """Appends rows to each column of a set."""
-    start = self._done[set_name]
     for name, values in columns.items():
-      file = self._files.get((set_name, name))
-      if file is None:
-        file = np.lib.format.open_memmap(
-          self._directory / f"{set_name}{self._suffix}__{name}.npy",
-          mode="w+",
-          dtype=values.dtype,
-          shape=(self._rows[set_name], *values.shape[1:]),
-        )
-        self._files[set_name, name] = file
-      file[start : start + len(values)] = values
-    self._done[set_name] = start + len(values)
+      with self._told():
+        if (set_name, name) not in self._files:
+          self._files[set_name, name] = self._open(set_name, name, values)
+        self._files[set_name, name].write(values.tobytes())
 
-  def flush(self) -> None:
+  def close(self) -> None:
     """Makes sure that all rows are on disk."""
     for file in self._files.values():
-      file.flush()
+      with self._told():
+        file.flush()
+        os.fsync(file.fileno())
+      with contextlib.suppress(OSError):  # Told just now.
+        file.close()
+
+  def _open(self, set_name: str, column: str, values: np.ndarray) -> BinaryIO:
+    path = self._directory / f"{set_name}{self._suffix}__{column}.npy"
+    file = path.open("wb")
+    header = {
+      "descr": np.lib.format.dtype_to_descr(values.dtype),
+      "fortran_order": False,
+      "shape": (self._rows[set_name], *values.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    return file
+
+  @contextlib.contextmanager
+  def _told(self) -> Iterator[None]:
+    """Tells the first error, and that nothing will be saved."""
+    try:
+      yield
+    except OSError as error:
+      if not self.failed:
+        log.error(
+          f"error: {self._directory}: cannot be written ({error.strerror}); "
+          "these predictions are not saved"
+        )
+      self.failed = True
+
+
+def directory_of(workdir: pathlib.Path, step: int, split: str) -> pathlib.Path:
+  """Where the predictions of a step on a split lie."""
+  return pathlib.Path(workdir) / "predictions" / str(step) / split

@@ -18,6 +18,7 @@ first puzzle of group j: one original puzzle with all its augmentations.
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import TypedDict
 
@@ -115,7 +116,8 @@ def metadata_from_json(value: dict, source: str) -> DatasetMetadata:
       good = isinstance(item, list) and all(map(_is_file_name, item))
       expected = "a list of names that can begin a file's"
     elif field.name == "mean_puzzle_examples":
-      good = isinstance(item, int | float) and item is not True and item > 0
+      good = isinstance(item, int | float) and item is not True
+      good = good and math.isfinite(item) and item > 0
       expected = "a positive number"
     else:
       good = (item is None and nullable) or (

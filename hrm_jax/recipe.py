@@ -76,6 +76,12 @@ def make_parts(
     config.global_batch_size // mesh.size,
     earlier=earlier_attention,
   )
+  num_rows = num_table_rows(metadata.num_puzzle_identifiers)
+  if model.puzzle_width and num_rows % config.mesh.table:
+    raise InputError(
+      f"mesh.table: expected a divisor of {num_rows:,}, the rows of the puzzle "
+      f"table, got {config.mesh.table}."
+    )
   optimizers = make_optimizers(config, total_steps)
   init = functools.partial(
     step.init_state,
@@ -83,7 +89,7 @@ def make_parts(
     optimizers,
     seed=config.seed,
     batch_size=config.global_batch_size,
-    num_rows=num_table_rows(metadata.num_puzzle_identifiers),
+    num_rows=num_rows,
   )
   shapes = jax.eval_shape(init)
   shardings = sharding.of_state(

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import pathlib
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -38,18 +39,28 @@ _CONTRACT = (
   "config.global_batch_size",
   "config.seed",
   "dataset.",
+  "digests.",
 )
 # But for those that only say how it is computed.
 _NOT_OF_IT = ("config.model.remat", "config.model.unroll")
 
 
 def describe(
-  config: ml_collections.ConfigDict, metadata: DatasetMetadata
+  config: ml_collections.ConfigDict,
+  metadata: DatasetMetadata,
+  digests: Mapping[str, str],
 ) -> dict[str, Any]:
-  """The `run` item: all that a reader needs besides the arrays."""
+  """The `run` item: all that a reader needs besides the arrays.
+
+  Args:
+    config: of the run.
+    metadata: of its training data.
+    digests: by split; see `dataset.digest`.
+  """
   return {
     "config": json.loads(config.to_json_best_effort()),
     "dataset": metadata.to_json(),
+    "digests": dict(digests),
     "versions": versions(),
     "git_commit": _git_commit(),
     "evaluation": None,
@@ -175,7 +186,11 @@ def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
   config = dict(run["config"])
   # Not given means: one evaluation, at the end.
   config["eval_interval"] = config["eval_interval"] or config["epochs"]
-  parts = {"config": config, "dataset": run["dataset"]}
+  parts = {
+    "config": config,
+    "dataset": run["dataset"],
+    "digests": run["digests"],
+  }
   return traverse_util.flatten_dict(parts, sep=".")
 
 

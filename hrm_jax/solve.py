@@ -173,6 +173,8 @@ def read_puzzles(args: argparse.Namespace, side: int) -> np.ndarray:
   named = [(f"puzzle {i}", text) for i, text in enumerate(args.puzzles, 1)]
   if args.file is not None:
     named += _lines(args.file)
+    if not named:
+      raise InputError(f"{args.file}: expected a puzzle a line, got none.")
   if not named and not sys.stdin.isatty():
     named += _numbered("stdin", sys.stdin.read())
   if not named:

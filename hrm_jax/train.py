@@ -12,7 +12,6 @@ object.
 """
 
 import itertools
-import json
 import pathlib
 import sys
 import time
@@ -37,6 +36,7 @@ from hrm_jax import (
   metrics,
   preemption,
   puzzle,
+  puzzle_kind,
   recipe,
   run_item,
   sharding,
@@ -45,7 +45,7 @@ from hrm_jax import (
 from hrm_jax.checkpoint import Checkpoints
 from hrm_jax.console import InputError, RunError, log
 from hrm_jax.data import EvaluationData, TrainData
-from hrm_jax.dataset import check_splits_agree, open_split
+from hrm_jax.dataset import check_splits_agree, digest, open_split
 from hrm_jax.divergence import DivergedError, Guard, RollBackError
 from hrm_jax.evaluate import Evaluator, log_by_segment, save_predictions
 from hrm_jax.model import count_parameters
@@ -158,7 +158,11 @@ def _train(
   train_steps = parts.train_step(step.train_steps)
   evaluator = Evaluator(model, parts.loss, mesh, halt=config.eval.halt)
 
-  run = run_item.describe(config, metadata)
+  run = run_item.describe(
+    config,
+    metadata,
+    {"train": digest(split), "test": digest(test_split)},
+  )
   run["attention"] = model.attention
 
   def check_fits(earlier: dict[str, Any]) -> None:
@@ -251,8 +255,12 @@ def _train(
       meter.settle()
       checkpoints.save(done, state, run)
 
+    def is_over() -> bool:
+      last = data.locate(done)[0] == data.num_iterations
+      return last or done == data.total_steps
+
     def ended_early() -> bool:
-      return 0 < config.num_steps <= done
+      return 0 < config.num_steps <= done and not is_over()
 
     def knows_enough() -> bool:
       enough = config.early_stop_train_accuracy
@@ -307,8 +315,7 @@ def _train(
   elif run["ended"]:
     ended = run["ended"]
   else:
-    is_over = data.locate(done)[0] == data.num_iterations
-    ended = "finished" if is_over or not ended_early() else "num_steps"
+    ended = "num_steps" if ended_early() else "finished"
   return {
     "step": done,
     "total_steps": data.total_steps,
@@ -356,12 +363,22 @@ def generate_data(
     log.info(f"generating {config.data.box} Sudoku puzzles into {root}")
     generate_sudoku.generate(root, **wanted, seed=config.seed)
     return
-  build = json.loads((root / "build.json").read_text(encoding="utf-8"))
-  for key, value in wanted.items():
-    if build["arguments"][key] != value:
+  build = puzzle_kind.read_build(root)
+  if build.get("builder") != "generate_sudoku":
+    raise InputError(
+      f"{root}: expected the data set that this configuration generates, got "
+      f"one of {build.get('builder', 'an unknown builder')}; name it with "
+      "--config.data.path, or choose another --workdir."
+    )
+  arguments = build.get("arguments", {})
+  for key, value, given in (
+    ("seed", config.seed, build.get("seed")),
+    *((f"data.{k}", v, arguments.get(k)) for k, v in wanted.items()),
+  ):
+    if given != value:
       raise InputError(
-        f"config.data.{key}: expected {build['arguments'][key]}, with which "
-        f"{root} was generated, got {value}; choose another --workdir."
+        f"config.{key}: expected {given}, with which {root} was generated, got "
+        f"{value}; choose another --workdir."
       )
 
 
@@ -412,6 +429,20 @@ def is_due(done: int, interval: int) -> bool:
   return interval > 0 and done % interval == 0
 
 
+def make_workdir(workdir: pathlib.Path) -> None:
+  """Makes the directory of the run, if it is not there.
+
+  Raises:
+    InputError: it cannot be.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(
+      f"--workdir={workdir}: cannot be made ({error.strerror})."
+    ) from None
+
+
 def main(argv: list[str]) -> None:
   """The command line."""
   host_memory.keep_freed_blocks()
@@ -425,8 +456,9 @@ def main(argv: list[str]) -> None:
   )
   console.quiet_unless(cluster.is_first())
   workdir = pathlib.Path(WORKDIR.value)
-  compilation_cache.use(compilation_cache.of_run(workdir))
   with cluster.shared_fate():
+    make_workdir(workdir)
+    compilation_cache.use(compilation_cache.of_run(workdir))
     result = train(CONFIG.value, workdir, strict_restore=STRICT_RESTORE.value)
   if cluster.is_first():
     console.print_json(result)

@@ -31,7 +31,8 @@ class Weights(NamedTuple):
 def num_table_rows(num_puzzle_identifiers: int) -> int:
   """Rows of the puzzle table of a run: rounded up, whatever the mesh.
 
-  So any mesh can split them, and checkpoints move between meshes. No batch
+  So any mesh can split them whose `table` divides the multiple, and checkpoints
+  move between meshes. No batch
   names the rows added, hence they stay zero.
   """
   return -(-num_puzzle_identifiers // TABLE_ROW_MULTIPLE) * TABLE_ROW_MULTIPLE

@@ -196,7 +196,7 @@ def test_what_cannot_be_scored_gets_one_line(data, tmp_path, commands):
   assert "of step 3, got 7" in commands.error(arc_vote, *flags, "--step", 3)
   assert "pass --data" in commands.error(arc_vote, *flags[:2])
   error = commands.error(arc_vote, *flags[:2], "--data", tmp_path)
-  assert "identifiers.json: no such file" in error
+  assert "identifiers.json: cannot be read (No such file" in error
   path = directory / "all__inputs.npy"
   inputs = np.load(path)
   inputs[5] = 2

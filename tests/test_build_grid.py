@@ -22,6 +22,30 @@ def commands(monkeypatch, capsys):
   return Commands(monkeypatch, capsys)
 
 
+@pytest.mark.parametrize("name", ["a", "line 3", "<blank>"])
+def test_two_puzzles_of_one_name_are_refused(tmp_path, commands, name):
+  grids = {"input": [[1]], "output": [[2]]}
+  lines = [
+    {**grids, "split": "train", "group": "a"},
+    {**grids, "split": "train", "id": name},
+    {**grids, "split": "test"},
+  ]
+  source = write_jsonl(tmp_path / "own.jsonl", lines)
+  out = tmp_path / "out"
+  error = commands.error(
+    build_grid,
+    f"--output-dir={out}",
+    f"--source={source}",
+    "--identifiers=per-group",
+  )
+  line = 3 if name == "line 3" else 2
+  assert error == (
+    f"{source}: line {line}: expected a name that no puzzle before has, got "
+    f"'{name}'."
+  )
+  assert not out.exists()
+
+
 def write_jsonl(path, lines):
   path.write_text("".join(json.dumps(line) + "\n" for line in lines))
   return path

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hrm_jax.console import InputError
-from hrm_jax.dataset import open_split
+from hrm_jax.dataset import digest, open_split
 from hrm_jax.puzzle import FIELDS
 from tests.datasets import rewrite_field, write_split
 
@@ -130,3 +130,33 @@ def test_pickled_arrays_are_not_loaded(tmp_path):
     with pytest.raises(InputError, match=rf"{field}\.npy: "):
       open_split(root, "train")
   assert not (tmp_path / "sprung").exists()
+
+
+def test_a_digest_names_the_content_of_a_split(tmp_path):
+  groups = {"a": [[1, 2], [3]], "b": [[2]]}
+  paths = [write_split(tmp_path / n, groups=groups) for n in "xyz"]
+  for path in paths[1:]:  # Read anew, and kept in other integers.
+    inputs = np.load(path / "a__inputs.npy")
+    np.save(path / "a__inputs.npy", inputs.astype(np.int32))
+  same = {digest(open_split(tmp_path / n, "train")) for n in "xy"}
+  assert len(same) == 1
+  for name in ("a__inputs", "a__labels", "a__puzzle_identifiers"):
+    path = paths[2] / f"{name}.npy"
+    values = before = np.load(path)
+    np.save(path, values[::-1])
+    other = digest(open_split(tmp_path / "z", "train"))
+    assert other not in same, name
+    np.save(path, before)
+
+
+def test_a_digest_of_a_long_split_takes_rows_from_all_of_it(tmp_path):
+  path = write_split(tmp_path, groups=[[1]] * 1000) / "all__inputs.npy"
+  inputs = np.load(path)
+  of = set()
+  for start in (None, 0, 500, 990):
+    changed = inputs.copy()
+    if start is not None:
+      changed[start : start + 10] += 1
+    np.save(path, changed)
+    of.add(digest(open_split(tmp_path, "train")))
+  assert len(of) == 4

@@ -86,5 +86,20 @@ def test_every_cycle_and_layer_counts():
   assert flops.per_segment(deep) == pytest.approx(expected)
 
 
-def test_measured_peak_is_a_speed():
-  assert flops.measured_peak(jnp.dtype("float32"), size=64) > 0
+def test_measured_peak_does_not_count_starting_a_program(monkeypatch):
+  asked = []
+
+  def seconds_of(factor, number):
+    asked.append(number)
+    return 30e-6 + number * 1e-5  # Starting, and the products.
+
+  monkeypatch.setattr(flops, "_seconds_of", seconds_of)
+  got = flops.measured_peak(jnp.dtype("float32"), size=64)
+  assert asked == [1, 1250]
+  # The made-up devices of a CPU share its cores.
+  assert got == pytest.approx(2 * 64**3 / 1e-5, rel=0.01)
+
+
+def test_products_in_a_row_are_timed():
+  factor = jax.random.normal(jax.random.key(0), (64, 64)) / 8
+  assert flops._seconds_of(factor, 3) > 0

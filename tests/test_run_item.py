@@ -14,7 +14,7 @@ def described(**changes):
   """The `run` item of the mini configuration, with some keys changed."""
   config = sudoku.get_config("mini")
   config.update_from_flattened_dict(changes)
-  return run_item.describe(config, METADATA)
+  return run_item.describe(config, METADATA, {"train": "a1", "test": "b2"})
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,15 @@ def test_another_data_set_is_refused_by_key(tmp_path):
   earlier = copy.deepcopy(run)
   earlier["dataset"]["seq_len"] += 1
   with pytest.raises(InputError, match=r"configuration: dataset\.seq_len \("):
+    run_item.check_same_run(run, earlier, tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_data_of_another_content_are_refused(split, tmp_path):
+  run = described()
+  earlier = copy.deepcopy(run)
+  earlier["digests"][split] = "c3"
+  with pytest.raises(InputError, match=rf"digests\.{split} \(c3 there, "):
     run_item.check_same_run(run, earlier, tmp_path)
 
 

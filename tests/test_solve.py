@@ -159,3 +159,6 @@ def test_a_bad_line_of_a_file_is_named(tiny_run, tmp_path, command):
   missing = tmp_path / "nothing.txt"
   message = command.error(solve, f"--workdir={tiny_run}", f"--file={missing}")
   assert f"{missing}: cannot be read" in message
+  path.write_text("\n \n")
+  message = command.error(solve, f"--workdir={tiny_run}", f"--file={path}")
+  assert f"{path}: expected a puzzle a line, got none." in message

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from hrm_jax import checkpoint, command_line, train
+from data_tools import generate_sudoku
+from hrm_jax import checkpoint, command_line, sharding, train
 from hrm_jax.console import InputError
 from tests import runs
 
@@ -51,6 +53,22 @@ def test_a_run_moves_to_another_mesh(tmp_path, tiny_run):
   np.testing.assert_allclose(
     *([value for _, _, value in losses] for losses in (got, want)), rtol=1e-4
   )
+  # What loads it to evaluate has no more of the table on a device either.
+  split = checkpoint.load(tmp_path, on_all_devices=True).weights.puzzle_table
+  rows, width = split.shape
+  assert {s.data.shape for s in split.addressable_shards} == {
+    (rows // 4, width)
+  }
+  whole = checkpoint.load(tmp_path).weights.puzzle_table
+  assert whole.sharding.device_set == {jax.devices()[0]}
+  np.testing.assert_array_equal(split, whole)
+
+
+def test_a_mesh_that_cannot_split_the_table_is_refused(tmp_path, monkeypatch):
+  six = jax.devices()[:6]
+  monkeypatch.setattr(sharding.jax, "devices", lambda: six)
+  with pytest.raises(InputError, match=r"mesh\.table: .* 1,024, .* got 6\.$"):
+    runs.train_tiny(tmp_path, global_batch_size=12, **{"mesh.table": 6})
 
 
 def test_the_checkpoint_holds_everything_a_run_needs(tiny_run):
@@ -97,6 +115,12 @@ def test_num_steps_ends_early_saves_and_does_not_evaluate(tmp_path):
   assert runs.steps_of(tmp_path) == [5]
   # Nor does a later run that has nothing to do.
   assert runs.train_tiny(tmp_path, num_steps=3)["evaluation"] is None
+
+
+def test_num_steps_of_a_whole_run_ends_it_as_no_num_steps_does(tmp_path):
+  result = runs.train_tiny(tmp_path, num_steps=10)
+  assert (result["total_steps"], result["ended"]) == (10, "finished")
+  assert result["evaluation"]["step"] == 10
 
 
 def test_an_evaluation_that_num_steps_left_out_is_made_up_for(tmp_path):
@@ -196,6 +220,36 @@ def test_embedded_data_of_other_arguments_is_not_taken_silently(tmp_path):
   runs.train_tiny(tmp_path, num_steps=1)
   with pytest.raises(InputError, match=r"num_train: expected 40, .* got 50"):
     runs.train_tiny(tmp_path, **{"data.num_train": 50})
+  with pytest.raises(InputError, match=r"config\.seed: expected 0, .* got 1"):
+    runs.train_tiny(tmp_path, seed=1)
+  (tmp_path / "data" / "build.json").write_text('{"builder": "build_grid"}')
+  with pytest.raises(InputError, match="generates, got one of build_grid; "):
+    runs.train_tiny(tmp_path)
+  (tmp_path / "data" / "build.json").unlink()
+  with pytest.raises(InputError, match="got one of an unknown builder; "):
+    runs.train_tiny(tmp_path)
+
+
+def test_a_run_does_not_go_on_with_other_puzzles_of_the_same_number(tmp_path):
+  data = {}
+  for seed in (0, 1):
+    data[seed] = tmp_path / f"data{seed}"
+    generate_sudoku.generate(
+      data[seed], box="2x2", num_train=40, num_test=27, num_aug=3, seed=seed
+    )
+  run = tmp_path / "run"
+  runs.train_tiny(run, num_steps=1, **{"data.path": str(data[0])})
+  with pytest.raises(InputError, match=r"digests\.test .* digests\.train "):
+    runs.train_tiny(run, num_steps=2, **{"data.path": str(data[1])})
+  data[0].rename(tmp_path / "moved")
+  moved = {"data.path": str(tmp_path / "moved")}
+  assert runs.train_tiny(run, num_steps=2, **moved)["step"] == 2
+
+
+def test_a_workdir_that_cannot_be_made_gets_one_clear_line(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(InputError, match=r"^--workdir=.*file/run: cannot be "):
+    train.make_workdir(tmp_path / "file" / "run")
 
 
 def test_a_mistyped_path_is_not_filled_with_generated_data(tmp_path):
