@@ -290,9 +290,16 @@ class _RowFile:
 
 
 def file_digest(path: str | os.PathLike) -> str:
-  """Returns the SHA-256 of a file, to record what a set was made from."""
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  """Returns the SHA-256 of a file, to record what a set was made from.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  try:
+    with open(path, "rb") as file:
+      return hashlib.file_digest(file, "sha256").hexdigest()
+  except OSError as error:
+    raise InputError(f"{path}: cannot read: {error.strerror}.") from None
 
 
 def source_commit() -> str | None:

@@ -107,13 +107,15 @@ class Checkpoints:
   def save(self, step: int, state: TrainState, run: dict[str, Any]) -> None:
     """Saves a step, unless it is there; returns before it is on disk.
 
+    Of a step that is there, an evaluation made since is added.
+
     Args:
       step: updates done.
       state: all of it; may be donated afterwards.
       run: the `run` item.
     """
     self.wait()
-    if not _decided_by_first(lambda: self._may_save(step, state)):
+    if not _decided_by_first(lambda: self._may_save(step, state, run)):
       return
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(dict(run))
@@ -180,7 +182,12 @@ class Checkpoints:
       "state"
     ]
 
-  def _may_save(self, step: int, state: TrainState) -> bool:
+  def _may_save(
+    self, step: int, state: TrainState, run: dict[str, Any]
+  ) -> bool:
+    if step == self.saved_step:
+      self._add_evaluation(step, run)
+      return False
     try:
       return self._prepare(step, state)
     except OSError as error:
@@ -189,8 +196,6 @@ class Checkpoints:
 
   def _prepare(self, step: int, state: TrainState) -> bool:
     """Whether to save a step now; clears the way for it."""
-    if step == self.saved_step:
-      return False
     self._remove_leftovers()
     path = self._directory / str(step)
     if path.exists() or path.is_symlink():
@@ -210,25 +215,42 @@ class Checkpoints:
       )
     return free >= needed
 
+  def _add_evaluation(self, step: int, run: dict[str, Any]) -> None:
+    try:
+      there = saved_steps.read_run(self._directory, step)["evaluation"]
+      if run["evaluation"] != there:
+        saved_steps.add_evaluation(self._directory, step, run["evaluation"])
+    except (OSError, InputError) as error:
+      log.warning(f"warning: step {step}: evaluation not saved: {_line(error)}")
+
   def _finish(self, step: int) -> None:
     """Waits for Orbax, writes the manifest, deletes what is not kept."""
     try:
-      self._writer.wait_until_finished()
-      if cluster.is_first():
-        manifest.write(self._directory / str(step), step)
+      with cluster.undisturbed():
+        self._writer.wait_until_finished()
+        if cluster.is_first():
+          manifest.write(self._directory / str(step), step)
     except Exception as error:
       self._failed(step, error)
       return
     self.saved_step = step
     try:
       if cluster.is_first():
-        self._delete_old()
+        self._delete_old(step)
     except Exception as error:
       log.warning(f"warning: old checkpoints are not deleted: {_line(error)}")
 
-  def _delete_old(self) -> None:
-    scores = saved_steps.scores(self._directory)
-    for step in saved_steps.expendable(scores, **self._policy):
+  def _delete_old(self, newest: int) -> None:
+    # What is newer was passed over, and keeps no good step from its place.
+    scores = {
+      step: score
+      for step, score in saved_steps.scores(self._directory).items()
+      if step <= newest
+    }
+    for step in (
+      *saved_steps.expendable(scores, **self._policy),
+      *saved_steps.unfinished(self._directory, before=newest),
+    ):
       saved_steps.remove(self._directory, str(step))
 
   def _remove_leftovers(self) -> None:

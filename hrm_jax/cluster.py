@@ -72,6 +72,9 @@ def join(
       raise
   else:
     _start_roll_call(heartbeat_timeout)
+    # On CPUs processes have 30 seconds to connect, the first time they wait for
+    # each other; afterwards they may take longer.
+    wait_for_all("all have joined")
 
 
 def _start_roll_call(seconds: int) -> None:
@@ -107,6 +110,8 @@ def shared_fate() -> Iterator[None]:
   """
   try:
     yield
+    # Who is done early must not be taken for dead.
+    wait_for_all("the end")
   except BaseException as error:
     if _roll_call is not None:
       if isinstance(error, jax.errors.JaxRuntimeError) and any(
@@ -117,6 +122,13 @@ def shared_fate() -> Iterator[None]:
         _roll_call.wait_for_the_verdict()
       _roll_call.leave(console.exit_code(error))
     raise
+
+
+def undisturbed() -> contextlib.AbstractContextManager[Any]:
+  """Within it this process does not follow another one that has failed."""
+  if _roll_call is None:
+    return contextlib.nullcontext()
+  return _roll_call.undisturbed
 
 
 def _check(

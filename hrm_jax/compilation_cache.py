@@ -42,14 +42,20 @@ def use(directory: pathlib.Path) -> None:
   means none. Call it before anything compiles. A directory that cannot be
   written is a line in the log, and no cache.
   """
-  if jax.config.jax_compilation_cache_dir:
-    return
+  given = jax.config.jax_compilation_cache_dir
   try:
-    directory.mkdir(parents=True, exist_ok=True)
+    if not given:
+      directory.mkdir(parents=True, exist_ok=True)
+    elif os.path.isdir(given):  # Not a bucket, say.
+      directory = pathlib.Path(given)
+    else:
+      return
     if cluster.is_first():
       remove_damaged(directory)
   except OSError as error:
     log.warning(f"warning: compiled programs are not kept: {error}")
+    return
+  if given:
     return
   jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
   name = "jax_persistent_cache_min_compile_time_secs"

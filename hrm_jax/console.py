@@ -5,8 +5,11 @@ JSON object for the next program.
 """
 
 import argparse
+import atexit
+import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -65,10 +68,15 @@ class _OneLine(logging.Formatter):
 
 
 class _LinesAboveTheBars(logging.StreamHandler):
-  """Writes lines to stderr without tearing the progress bars there."""
+  """Writes lines to stderr without tearing the progress bars there.
+
+  A line that cannot be written, on a full disk or after its reader has gone,
+  ends nothing.
+  """
 
   def emit(self, record: logging.LogRecord) -> None:
-    tqdm.tqdm.write(self.format(record), file=self.stream)
+    with contextlib.suppress(OSError):
+      tqdm.tqdm.write(self.format(record), file=self.stream)
 
 
 def set_up_logging() -> None:
@@ -112,6 +120,7 @@ def run(main: Callable[[], Any]) -> None:
   A `RunError` has an exit code of its own.
   """
   set_up_logging()
+  atexit.register(_forget_what_cannot_be_written)
   # Unwind as an interrupt does, so that no half-written file stays behind.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   try:
@@ -129,9 +138,24 @@ def run(main: Callable[[], Any]) -> None:
     sys.exit(0)
 
 
+def _forget_what_cannot_be_written() -> None:
+  """Else Python meets it again at the very end, and exits with 120."""
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      stream.flush()
+    except OSError:
+      os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except ValueError:  # It is closed.
+      pass
+
+
 def print_json(result: dict[str, Any]) -> None:
-  """Prints the machine-readable result, alone on the last line of stdout."""
-  print(json.dumps(result), flush=True)
+  """Prints the machine-readable result, alone on the last line of stdout.
+
+  That its reader has gone changes nothing of how the command ends.
+  """
+  with contextlib.suppress(BrokenPipeError):
+    print(json.dumps(result), flush=True)
 
 
 class Progress:

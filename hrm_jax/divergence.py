@@ -5,6 +5,7 @@ nothing is lost while the news travels to the host, two updates late.
 """
 
 import collections
+import json
 import math
 import pathlib
 from collections.abc import Callable, Collection, Mapping
@@ -40,25 +41,22 @@ class RollBackError(Exception):
     self.step = step
 
 
-def write_report(
+def report(
   workdir: pathlib.Path,
   error: DivergedError,
   data: TrainData,
   latest: Mapping[str, float],
-) -> pathlib.Path:
-  """Writes WORKDIR/diverged.json, for finding out why.
+) -> None:
+  """Writes WORKDIR/diverged.json, for finding out why, and says so.
 
   Args:
     workdir: of the run.
     error: what happened.
     data: of the run; names the examples of the batch.
     latest: metrics that were logged last.
-
-  Returns:
-    Its path.
   """
   set_name, examples = data.examples(error.step - 1)
-  report = {
+  content = {
     "step": error.step,
     "not_finite": error.name,
     "batch": {"set": set_name, "examples": examples.tolist()},
@@ -69,8 +67,13 @@ def write_report(
     },
   }
   path = workdir / "diverged.json"
-  atomic_file.write_json(path, report)
-  return path
+  try:
+    atomic_file.write_json(path, content)
+  except OSError as cause:
+    log.error(f"error: {path}: cannot be written ({cause.strerror})")
+    log.error(f"error: it would say: {json.dumps(content)}")
+  else:
+    log.error(f"{path} says more")
 
 
 class Guard:

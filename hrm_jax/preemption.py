@@ -1,8 +1,9 @@
 """Turns a signal into a stop at the next update, in all processes alike.
 
 Machines are taken away with a SIGTERM and a minute's notice. A run that gets
-one saves after the update under way and exits with `EXIT_CODE`, which the
-launch scripts take as a request to run the same command again. The first
+one saves after the update under way, or with several processes two later, and
+exits with `EXIT_CODE`, which the launch scripts take as a request to run the
+same command again. The first
 SIGINT (Ctrl-C) does the same. A second signal ends the process at once.
 """
 
@@ -84,6 +85,5 @@ class Preemption:
     self._heard = True
     name = signal.Signals(number).name
     # A handler must not wait for a lock that the interrupted code holds.
-    os.write(
-      2, f"{name}: saving after this update; again to quit at once\n".encode()
-    )
+    when = "after this update" if self._alone else "within three updates"
+    os.write(2, f"{name}: saving {when}; again to quit at once\n".encode())

@@ -33,6 +33,9 @@ _PATIENCE, _PATIENCE_OF_FIRST = 10, 12
 # Calls that a process may take to end by itself, once another one has failed:
 # most often it meets the same mistake, and has its own last words.
 _LAST_WORDS = 2
+# Calls for which process 0 then stays; and seconds, so that those who have
+# just said their last word are gone before the store is.
+_STAY, _MARGIN = 10, 1.0
 
 
 class Store(Protocol):
@@ -69,11 +72,14 @@ class RollCall:
     # The only one that speaks for this process, so that nothing it says comes
     # after its last word.
     self._caller = threading.Thread(target=self._call, daemon=True)
+    self._judging = threading.Thread(target=self._judge, daemon=True)
+    # Held by what must not be cut short if another process fails meanwhile.
+    self.undisturbed = threading.Lock()
 
   def start(self) -> None:
     """From now on this process may end any time."""
     self._caller.start()
-    threading.Thread(target=self._judge, daemon=True).start()
+    self._judging.start()
 
   def stop(self) -> None:
     """Takes no notice of the others any more."""
@@ -87,20 +93,11 @@ class RollCall:
   def end(self) -> None:
     """For the end of the process. Does not return if it has left.
 
-    It would wait for the others, then be aborted as they end. With process 0
-    goes the store, so it stays until they have heard of it.
+    It would wait for the others, then be aborted as they end.
     """
     self.stop()
-    if self._exit_code is None:
-      return
-    stay = self._pause * (2 + 2 * _LAST_WORDS)
-    until = time.monotonic() + (0 if self._me else stay)
-    try:
-      self._caller.join(self._pause)
-      while time.monotonic() < until and not self._all_have_left():
-        time.sleep(self._pause / 10)
-    finally:  # Also where a signal comes: whoever started us sees one end.
-      _exit(self._exit_code)
+    if self._exit_code is not None:
+      self._exit_after_the_others(self._exit_code)
 
   def _call(self) -> None:
     """Says that this process is there, and hears who else is."""
@@ -131,6 +128,18 @@ class RollCall:
     heard = self._store.key_value_dir_get(_KEY)
     return {int(key.rsplit("/", 1)[-1]): value for key, value in heard}
 
+  def _exit_after_the_others(self, exit_code: int) -> None:
+    """With process 0 goes the store: it stays until they have heard."""
+    until = time.monotonic() + _STAY * self._pause
+    try:
+      self._caller.join(self._pause)
+      if self._me == 0:
+        while time.monotonic() < until and not self._all_have_left():
+          time.sleep(self._pause / 10)
+        time.sleep(min(self._pause, _MARGIN))
+    finally:  # Also where a signal comes: whoever started us sees one end.
+      _exit(exit_code)
+
   def _all_have_left(self) -> bool:
     values = self._hear().values()
     return sum(map(_has_left, values)) == self._num_processes
@@ -140,13 +149,13 @@ class RollCall:
     calls_since_it_left = 0
     while not self._is_over.wait(self._pause):
       self._unanswered += 1
-      lost = [i for i, calls in self._silent.items() if calls >= patience]
+      lost = [i for i, calls in list(self._silent.items()) if calls >= patience]
       if self._unanswered >= patience:
         lost = [0]
       if self._left:
         calls_since_it_left += 1
         if calls_since_it_left > _LAST_WORDS:
-          self._follow(*min(self._left.items()))
+          self._follow(*min(list(self._left.items())))
       elif lost:
         self._give_up(lost, patience * self._pause)
 
@@ -155,9 +164,9 @@ class RollCall:
       f"error: process {process} ended with exit code {exit_code}, and said "
       f"why; process {self._me} ends too"
     )
+    self.undisturbed.acquire(timeout=_PATIENCE * self._pause)
     self.leave(exit_code)
-    self._caller.join(self._pause)
-    _exit(exit_code)
+    self._exit_after_the_others(exit_code)
 
   def _give_up(self, lost: Collection[int], seconds: float) -> None:
     names = ", ".join(map(str, sorted(lost)))
@@ -169,7 +178,7 @@ class RollCall:
 
   def wait_for_the_verdict(self) -> None:
     """Gives the others the time to be found missing; returns if none is."""
-    time.sleep(self._pause * (_PATIENCE_OF_FIRST + 3))
+    time.sleep(self._pause * 2 * _PATIENCE_OF_FIRST)
 
 
 def _has_left(value: str) -> bool:

@@ -1,6 +1,7 @@
 """The checkpoints of a run on disk: which are whole, which is best, which go.
 
   WORKDIR/checkpoints/<step>/manifest.json  written last; see `manifest`
+  WORKDIR/checkpoints/evaluations/<step>.json  made after the step was saved
 
 A step counts only if its manifest agrees with its files. Everything else
 there is left from a run that was killed, or was damaged since: it is told
@@ -8,13 +9,14 @@ about, never read.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import shutil
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from hrm_jax import manifest
+from hrm_jax import atomic_file, manifest
 from hrm_jax.console import InputError, log
 
 # Orbax writes to <step>.orbax-checkpoint-tmp, and renames it when it is done.
@@ -170,16 +172,43 @@ def step_argument(text: str) -> int | str:
 
 
 def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:
-  """Reads the `run` item of a checkpoint.
+  """Reads the `run` item of a checkpoint, with an evaluation added since.
 
   Raises:
     InputError: it cannot be read; names the file.
   """
   path = directory / str(step) / "run" / "metadata"
   try:
-    return json.loads(path.read_text(encoding="utf-8"))
+    run = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError, RecursionError) as error:
     raise InputError(f"{path}: cannot be read ({error}).") from None
+  # One that cannot be read is as good as none: it can be made again.
+  with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+    text = _evaluation_path(directory, step).read_text(encoding="utf-8")
+    added = json.loads(text)
+    if isinstance(added, dict) and added.get("step") == step:
+      run["evaluation"] = added
+  return run
+
+
+def add_evaluation(
+  directory: pathlib.Path, step: int, evaluation: dict[str, Any]
+) -> None:
+  """Keeps an evaluation that was made after its step had been saved.
+
+  Beside the step, whose files do not change any more: a run was told to end
+  during the evaluation, saved, and made up for it when it went on.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  path = _evaluation_path(directory, step)
+  path.parent.mkdir(exist_ok=True)
+  atomic_file.write_json(path, evaluation)
+
+
+def _evaluation_path(directory: pathlib.Path, step: int | str) -> pathlib.Path:
+  return directory / "evaluations" / f"{step}.json"
 
 
 def scores(directory: pathlib.Path) -> dict[int, float | None]:
@@ -249,6 +278,7 @@ def remove(directory: pathlib.Path, name: str) -> None:
   if removed.exists():
     _delete(removed)
   (directory / name).rename(removed)
+  _evaluation_path(directory, name).unlink(missing_ok=True)
   _delete(removed)
 
 
@@ -257,6 +287,18 @@ def discard(directory: pathlib.Path, step: int) -> None:
   for path in directory.glob(f"{step}*"):
     if path.name == str(step) or path.name.startswith(f"{step}{_UNFINISHED}"):
       shutil.rmtree(path, ignore_errors=True)
+  with contextlib.suppress(OSError):
+    _evaluation_path(directory, step).unlink(missing_ok=True)
+
+
+def unfinished(directory: pathlib.Path, before: int) -> list[int]:
+  """Steps before a whole one that a kill has left without their manifest."""
+  return [
+    step
+    for step in all_steps(directory)
+    if step < before
+    and not (directory / str(step) / manifest.FILE_NAME).exists()
+  ]
 
 
 def leftovers(directory: pathlib.Path) -> list[str]:

@@ -280,32 +280,33 @@ def _train(
       )
       groups = dispatches(batches, data, done, stop, config)
       try:
-        if ends_iteration(data, done) and done < stop and not is_evaluated():
-          evaluate_now()
-        for group in meter.waiting_for(groups):
-          state, sums = train_steps(state, group)  # Dispatched, not awaited.
-          done += len(group)
-          guard.watch(done, sums)
-          meter.update(done, sums)
-          is_last = ends_iteration(data, done) and not ended_early()
-          if is_last:
+        try:
+          if ends_iteration(data, done) and done < stop and not is_evaluated():
             evaluate_now()
-            if knows_enough():
-              run["ended"] = "early_stop"
-              break
-          if (is_last and config.checkpoint_every_eval) or is_due(
-            done, config.checkpoint_interval
-          ):
-            save()
-          still_here()
-        if not ended_early() and not is_evaluated():
-          evaluate_now()
-      except PreemptedError:
-        preempted = True
+          for group in meter.waiting_for(groups):
+            state, sums = train_steps(state, group)  # Dispatched, not awaited.
+            done += len(group)
+            guard.watch(done, sums)
+            meter.update(done, sums)
+            is_last = ends_iteration(data, done) and not ended_early()
+            if is_last:
+              evaluate_now()
+              if knows_enough():
+                run["ended"] = "early_stop"
+                break
+            if (is_last and config.checkpoint_every_eval) or is_due(
+              done, config.checkpoint_interval
+            ):
+              save()
+            still_here()
+          if not ended_early() and not is_evaluated():
+            evaluate_now()
+        except PreemptedError:
+          preempted = True
+        guard.flush()  # It looks at an update two later.
       except DivergedError as error:
         if cluster.is_first():
-          report = divergence.write_report(workdir, error, data, meter.latest)
-          log.error(f"{report} says more")
+          divergence.report(workdir, error, data, meter.latest)
         raise
       if not preempted:  # Then the last update is like any other.
         meter.flush()

@@ -50,7 +50,7 @@ take_option() {
     --hosts=*) IFS=, read -r -a hosts <<<"${1#*=}" ;;
     --hosts-file=*)
       [[ -r ${1#*=} ]] || die "--hosts-file: cannot read '${1#*=}'."
-      while read -r host _; do
+      while read -r host _ || [[ -n $host ]]; do
         [[ -z $host || $host == \#* ]] || hosts+=("${host%%#*}")
       done <"${1#*=}"
       ;;

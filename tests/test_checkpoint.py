@@ -27,6 +27,8 @@ def toy_state(step):
 
 
 def toy_run(step, accuracy):
+  if accuracy is None:
+    return {"evaluation": None}
   sets = {"all": {"exact_accuracy": accuracy}}
   return {"evaluation": {"step": step, "sets": sets}}
 
@@ -212,6 +214,43 @@ def test_every_step_saved_has_its_manifest(tmp_path):
   assert save(tmp_path, 1, 2, 3).saved_step == 3
   directory = tmp_path / "checkpoints"
   assert saved_steps.complete_steps(directory) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("max_to_keep", [1, 2])
+def test_damaged_newer_steps_cost_no_good_one_its_place(
+  tmp_path, lines, max_to_keep
+):
+  save(tmp_path, 50, 57, accuracy=None)
+  flip(max((tmp_path / "checkpoints/57/state/d").iterdir()))
+  assert resume(tmp_path).step == 50
+  save(tmp_path, 53, max_to_keep=max_to_keep)
+  assert steps_of(tmp_path) == [50, 53, 57][2 - max_to_keep :]
+  assert resume(tmp_path).step == 53
+
+
+def test_a_step_that_a_kill_left_without_manifest_goes_with_the_next(tmp_path):
+  save(tmp_path, 1, 2)
+  delete(tmp_path / "checkpoints" / "2" / "manifest.json")
+  assert resume(tmp_path).step == 1
+  save(tmp_path, 3)
+  assert steps_of(tmp_path) == [1, 3]
+
+
+def test_an_evaluation_made_after_its_step_was_saved_counts(tmp_path, lines):
+  directory = saved_steps.directory_of(tmp_path)
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, toy_state(1), toy_run(1, 0.5))
+    checkpoints.save(2, toy_state(2), {"evaluation": None})
+    checkpoints.save(2, toy_state(2), toy_run(2, 0.75))
+  assert saved_steps.scores(directory) == {1: 0.5, 2: 0.75}
+  assert saved_steps.problems(directory, 2) == []
+  path = directory / "evaluations" / "2.json"
+  for text in ("", "[]", '{"step": 1, "sets": {}}'):
+    path.write_text(text)  # It can be made again.
+    assert saved_steps.read_run(directory, 2) == {"evaluation": None}
+  saved_steps.remove(directory, "2")
+  assert not path.exists()
+  assert lines == []
 
 
 def test_the_best_and_the_period_outlive_max_to_keep(tmp_path):

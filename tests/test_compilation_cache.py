@@ -98,6 +98,20 @@ def test_only_damaged_entries_are_removed(tmp_path, damage):
   assert left == ["a-cache", "c-cache", "other"]
 
 
+def test_damaged_entries_of_a_cache_that_the_user_has_chosen_go_too(
+  tmp_path, no_cache
+):
+  chosen = tmp_path / "chosen"
+  chosen.mkdir()
+  (chosen / "bad-cache").write_bytes(b"\x78")
+  jax.config.update("jax_compilation_cache_dir", str(chosen))
+  use(tmp_path / "other")
+  assert list(chosen.iterdir()) == []
+  jax.config.update("jax_compilation_cache_dir", "gs://bucket/programs")
+  use(tmp_path / "other")
+  assert not (tmp_path / "other").exists()
+
+
 def test_a_cache_that_the_user_has_chosen_stays(tmp_path, no_cache):
   jax.config.update("jax_compilation_cache_dir", "chosen")
   use(tmp_path / "ours")

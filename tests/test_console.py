@@ -3,6 +3,8 @@
 import io
 import json
 import signal
+import subprocess
+import sys
 import types
 
 import pytest
@@ -190,3 +192,24 @@ def test_progress_over_items_yields_them_all(lines):
     "sort: 3/3 items",
     "spell: 2 letters",
   ]
+
+
+@pytest.mark.parametrize("code", [0, 75])
+def test_what_cannot_be_written_does_not_change_the_exit_code(code):
+  program = (
+    "import sys\n"
+    "from hrm_jax import console\n"
+    "def main():\n"
+    "  console.log.info('on a full disk')\n"
+    "  console.print_json({'for': 'nobody'})\n"
+    f"  sys.exit({code})\n"
+    "console.run(main)\n"
+  )
+  script = '"$0" -c "$1" 2>/dev/full | true; echo "${PIPESTATUS[0]}"'
+  done = subprocess.run(
+    ["bash", "-c", script, sys.executable, program],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout == f"{code}\n"

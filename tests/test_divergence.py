@@ -101,6 +101,29 @@ def poison_carry(state):
   return state._replace(carry=carry)
 
 
+@pytest.mark.parametrize("num_steps", [7, 8])
+def test_stop_leaves_a_report_of_the_last_updates_too(
+  tmp_path, inject, num_steps
+):
+  inject(poison_table)
+  with pytest.raises(DivergedError, match=r"update 7: weights\.puzzle_"):
+    runs.train_tiny(tmp_path, num_steps=num_steps)
+  assert json.loads((tmp_path / "diverged.json").read_text())["step"] == 7
+
+
+def test_a_report_that_cannot_be_written_hides_nothing(
+  tmp_path, inject, monkeypatch
+):
+  lines = []
+  monkeypatch.setattr(divergence.log, "error", lines.append)
+  (tmp_path / "diverged.json").mkdir()
+  inject(poison_table)
+  with pytest.raises(DivergedError, match=r"update 7: weights\.puzzle_"):
+    runs.train_tiny(tmp_path)
+  assert "diverged.json: cannot be written (" in lines[0]
+  assert '"step": 7' in lines[1]
+
+
 @pytest.fixture
 def inject(monkeypatch):
   """Arranges for a state to be poisoned once, before update 7."""

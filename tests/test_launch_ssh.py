@@ -47,11 +47,15 @@ def test_ssh_dry_run_prints_one_command_for_each_host(tmp_path):
 
 def test_the_hosts_file_may_hold_comments(tmp_path):
   hosts = tmp_path / "hosts"
-  hosts.write_text("# rack 1\nn1\n\nn2 # slow\n")
+  hosts.write_text("# rack 1\nn1\n\nn2 # slow\nn3")
   _, out, _ = run(
     "ssh_hosts.sh", f"--hosts-file={hosts}", "--dry-run", "--", "-m", "x"
   )
-  assert [shlex.split(line)[5] for line in out.splitlines()] == ["n1", "n2"]
+  assert [shlex.split(line)[5] for line in out.splitlines()] == [
+    "n1",
+    "n2",
+    "n3",
+  ]
 
 
 def test_ssh_runs_the_command_word_by_word(tmp_path):

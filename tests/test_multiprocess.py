@@ -114,6 +114,7 @@ def finished(layout, *arguments):
     capture_output=True,
     text=True,
     check=False,
+    timeout=400,
   )
 
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from hrm_jax import evaluate, recipe
+from hrm_jax import checkpoint, evaluate, recipe
 from hrm_jax.preemption import PreemptedError, Preemption
 from tests import runs
 from tests.toys import mesh_of
@@ -84,6 +84,12 @@ def test_a_preempted_run_loses_nothing(tmp_path, monkeypatch, tiny_run, update):
   again = runs.train_tiny(tmp_path)
   assert again["ended"] == "finished"
   assert again["evaluation"]["step"] == 10
+  # Also where it was made up for, when its step had been saved.
+  best = checkpoint.load(tmp_path, "best")
+  assert best.run["evaluation"]["step"] == best.step
+  with monkeypatch.context() as patch:
+    patch.setattr(evaluate.Evaluator, "__call__", None)
+    assert runs.train_tiny(tmp_path)["evaluation"]["step"] == 10
   got, want = (runs.read_state(w, 10) for w in (tmp_path, tiny_run))
   for path, value in want.items():
     np.testing.assert_array_equal(got[path], value, err_msg=path)

@@ -59,6 +59,8 @@ def start(monkeypatch):
   yield start
   for call in calls:
     call.stop()
+  for call in calls:  # One that has ended in place of the process waits on.
+    call._judging.join(SECONDS)
 
 
 def test_a_process_that_falls_silent_is_named_in_time(start, verdict):
@@ -102,6 +104,18 @@ def test_who_ends_with_an_error_ends_the_others_with_the_same_code(
   )
   assert code == 2
   assert store["hrm_jax/roll_call/0"] == "left 2"
+
+
+def test_who_follows_lets_what_must_not_be_cut_short_end(start, verdict):
+  store = Store()
+  first = start(store, 0, seconds=8)
+  with first.undisturbed:
+    start(store, 1).leave(2)
+    ended, _ = verdict(4)  # It has heard, and waits up to 6 seconds.
+    assert not ended
+  ended, (_, code) = verdict(10)
+  assert ended
+  assert code == 2
 
 
 @pytest.fixture

@@ -4,6 +4,9 @@ import random
 
 # Updates that a run makes on average between two hits, and after the last.
 _STEPS_PER_HIT = 5
+# So many at least: what waits for a hit may be late, and a run that is over
+# cannot be hit any more.
+_STEPS_LEFT = 6
 
 
 def iterations(count: int) -> int:
@@ -23,4 +26,5 @@ def target(
     rng: what it is drawn with.
   """
   share = (last_step - _STEPS_PER_HIT - done) // (hits_left + 1)
-  return done + rng.randint(1, max(2 * share, 1))
+  step = done + rng.randint(1, max(2 * share, 1))
+  return max(min(step, last_step - _STEPS_LEFT), done + 1)

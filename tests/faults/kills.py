@@ -52,7 +52,7 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
     child = _train(starter, workdir, want.flags, rng)
     if (code := child.wait()) != 0:
       failed.append(f"exit code {code}: {child.stderr[-2000:]}")
-  same = want.matches(starter, workdir) if code == 0 else {"ended": False}
+  same = want.matches(starter, workdir) if code == 0 else reference.NOTHING
   problems = [f"{what} is not so" for what, is_so in same.items() if not is_so]
   if len(killed_at) < count:
     problems.append(f"expected {count} kills, got {len(killed_at)}")

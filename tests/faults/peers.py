@@ -1,6 +1,5 @@
 """Two processes: one told to end, one killed, one stuck; then others go on."""
 
-import json
 import math
 import pathlib
 import re
@@ -14,15 +13,17 @@ from typing import Any
 import numpy as np
 
 from hrm_jax import preemption, roll_call, saved_steps
-from tests.faults import curves
+from tests.faults import curves, records
 from tests.faults.processes import OBSERVED, Child, Starter
 
 _FLAGS = ("epochs=8", "eval_interval=8", "checkpoint_interval=2")
 _LAST_STEP = 20
 _DEVICES = 4  # In all, however many processes share them.
 
-# Seconds; the run's own default is 100.
+# Seconds; the run's own default is 100. What waits for the lost one has to
+# notice and to end; on a busy machine it also waits for its turn.
 _HEARTBEAT = 10
+_IN_TIME = 2 * _HEARTBEAT
 
 
 def run(starter: Starter) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def run(starter: Starter) -> dict[str, Any]:
     f"one is killed: {first.code}": first.code == roll_call.EXIT_CODE,
     f"it says: {first.stderr[-2000:]}": _names(first, 1),
     f"it resumed: {first.stderr[:2000]}": f"update {told}" in first.stderr,
-    f"within {dead:.1f} s": dead <= 1.5 * _HEARTBEAT,
+    f"within {dead:.1f} s": dead <= _IN_TIME,
   }
   for name in ("one", "four"):
     shutil.copytree(pair, starter.scratch / name)
@@ -77,7 +78,7 @@ def run(starter: Starter) -> dict[str, Any]:
   checks |= {
     f"one is stuck: {second.code}": second.code == roll_call.EXIT_CODE,
     f"it says: {second.stderr[-2000:]}": _names(second, 0),
-    f"within {stuck:.1f} s": stuck <= 1.5 * _HEARTBEAT,
+    f"within {stuck:.1f} s": stuck <= _IN_TIME,
   }
   first.wait()
 
@@ -121,6 +122,7 @@ class _Runs:
     processes: int,
     hold: Mapping[int, int] | None = None,
     go_on: pathlib.Path | str = "",
+    heartbeat: int = _HEARTBEAT,
   ) -> list[Child]:
     """Starts them; each process in `hold` stops before that update."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -135,7 +137,7 @@ class _Runs:
     together = (
       f"--coordinator=127.0.0.1:{port}",
       f"--num-processes={processes}",
-      f"--heartbeat-timeout={_HEARTBEAT}",
+      f"--heartbeat-timeout={heartbeat}",
     )
     return [
       self._starter.train(
@@ -155,7 +157,8 @@ class _Runs:
 
   def finish(self, workdir: pathlib.Path, processes: int) -> list[int]:
     """Trains to the end; the exit codes."""
-    return [child.wait() for child in self.start(workdir, processes)]
+    children = self.start(workdir, processes, heartbeat=100)
+    return [child.wait() for child in children]
 
   def made(self, workdir: pathlib.Path) -> int:
     """The last update that each process of the last start has begun."""
@@ -163,7 +166,7 @@ class _Runs:
 
   def last_of_each(self, workdir: pathlib.Path) -> list[int]:
     return [
-      max((line["step"] for line in _lines(record)), default=0)
+      max((line["step"] for line in records.read(record)), default=0)
       for record in self._records[workdir][-1]
     ]
 
@@ -177,18 +180,10 @@ class _Runs:
     for record in (
       r for starts in self._records.values() for s in starts for r in s
     ):
-      for line in _lines(record):
+      for line in records.read(record):
         for row, digest in line["rows"].items():
           seen.setdefault((line["step"], row), set()).add(digest)
     return len(seen), max(map(len, seen.values()))
-
-
-def _lines(record: pathlib.Path) -> list[dict]:
-  """Its whole lines; a kill may leave part of one."""
-  if not record.exists():
-    return []
-  lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
-  return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _seconds_to_end(waits: Child, gone: Child, number: int) -> float:

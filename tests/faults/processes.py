@@ -1,6 +1,7 @@
 """Starts training runs, watches what they leave on disk, and kills them."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -90,6 +91,7 @@ class Starter:
   def __init__(self, warm: subprocess.Popen, scratch: pathlib.Path):
     self._warm, self.scratch = warm, scratch
     self._children: list[Child] = []
+    self._numbers = itertools.count()  # Scenarios run side by side.
     self._one_at_a_time = threading.Lock()
 
   def module(
@@ -100,7 +102,7 @@ class Starter:
     devices: int = 1,
   ) -> Child:
     """Starts `python -m name arguments ...` with some CPU devices."""
-    number = len(self._children)
+    number = next(self._numbers)
     out, err = (self.scratch / f"{number}.{s}" for s in ("out", "err"))
     answer = self._ask(
       {

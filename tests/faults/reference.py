@@ -37,6 +37,9 @@ class Reference(NamedTuple):
     }
 
 
+# What `Reference.matches` says of a run that did not end.
+NOTHING = dict.fromkeys(("same_losses", "same_state", "each_step_once"), False)
+
 _one_at_a_time = threading.Lock()
 
 

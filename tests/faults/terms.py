@@ -1,6 +1,5 @@
 """SIGTERM, and once SIGINT: saved to the last update, and ended with 75."""
 
-import json
 import pathlib
 import random
 import signal
@@ -8,7 +7,7 @@ import time
 from typing import Any
 
 from hrm_jax import preemption, saved_steps
-from tests.faults import hits, reference
+from tests.faults import hits, records, reference
 from tests.faults.processes import OBSERVED, Starter
 
 
@@ -33,10 +32,10 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
   codes, saved, seconds = [], [0], []
   for left, number in zip(range(len(numbers), 0, -1), numbers, strict=True):
     target = hits.target(saved[-1], want.last_step, left, rng)
-    # It does not end before it is told, however late that is.
+    # It is not far ahead when it is told, however late that is.
     go_on = starter.scratch / f"terminated.{left}"
     hold = {
-      "FAULTS_HOLD": f"update@{want.last_step}",
+      "FAULTS_HOLD": f"update@{target + 4}",
       "FAULTS_GO_ON": str(go_on),
     }
     child = starter.train(
@@ -74,7 +73,4 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
 
 def made(record: pathlib.Path) -> list[int]:
   """The updates that were begun, in order."""
-  if not record.exists():
-    return []
-  lines = record.read_text(encoding="utf-8").splitlines()
-  return [json.loads(line)["step"] for line in lines]
+  return [line["step"] for line in records.read(record)]
