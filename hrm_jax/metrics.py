@@ -170,7 +170,7 @@ _DASHBOARD = {
     "segments per puzzle": ["Multiline", ["train/steps", "eval/all/steps"]],
   },
   "optimisation": {
-    "norms": ["Multiline", ["train/grad_norm", "train/update_norm"]],
+    "norms": ["Multiline", ["train/grad_norm", "train/param_norm"]],
     "learning rate": ["Multiline", ["train/lr"]],
   },
   "speed": {

@@ -46,15 +46,16 @@ class SegmentOutput(NamedTuple):
 class Level(nn.Module):
   """One recurrent module: adds its injection to the state, runs its blocks.
 
-  The blocks' weights are stacked on a leading axis and the blocks run in a
-  scan, so the compiled program holds one block however many there are.
+  Each block has weights of its own. By default they are stacked for a scan
+  over the blocks, so the compiled program holds one block however many there
+  are.
 
   Attributes:
     num_layers: how many blocks.
-    make_block: makes a block, by name.
+    make_block: makes a block.
     remat: whether the backward pass computes a block's intermediates again.
-    unroll: whether the scan is written out instead. A loop copies each block's
-      weights out of the stack on every pass, and its intermediates and
+    unroll: whether the blocks are written out instead. A scan copies each
+      block's weights out of the stack on every pass, and its intermediates and
       gradients into one.
   """
 
@@ -63,47 +64,47 @@ class Level(nn.Module):
   remat: bool = False
   unroll: bool = False
 
-  @nn.compact
+  def setup(self):
+    self.layers = [self.make_block() for _ in range(self.num_layers)]
+
   def __call__(self, z: jax.Array, injection: jax.Array) -> jax.Array:
-    """Maps [B, S, D], [B, S, D] to [B, S, D]."""
-
-    def run_block(block, x, _):
-      return block(x), None
-
-    run_blocks = nn.scan(
-      nn.remat(run_block) if self.remat else run_block,
-      variable_axes={"params": 0},
-      split_rngs={"params": True},
-      length=self.num_layers,
-      unroll=self.num_layers if self.unroll else 1,
-    )
-    z, _ = run_blocks(self.make_block(name="layers"), z + injection, None)
-    return z
-
-
-def _frozen(level: Level) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """The level as a pure function that no gradient enters.
-
-  Linen modules cannot be called inside a `lax` loop, pure functions can.
-  """
-  module, variables = level.unbind()
-  variables = lax.stop_gradient(variables)
-  if not level.unroll:
-    return functools.partial(module.apply, variables)
-  # Cut out of the stack here, once, not on every pass.
-  each = [
-    {"params": jax.tree.map(lambda w, i=i: w[i], variables["params"]["layers"])}
-    for i in range(level.num_layers)
-  ]
-  block = level.make_block(parent=None)
-
-  def run_blocks(z, injection):
+    """Maps [B, S, D], [B, S, D] to [B, S, D]; draws the weights at first."""
     z += injection
-    for of_block in each:
-      z = block.apply(of_block, z)
+    for block in self.layers:
+      z = block(z)
     return z
 
-  return run_blocks
+  def as_function(self, *, frozen: bool = False):
+    """`__call__` as a pure function, to be called many times.
+
+    Linen modules cannot be called inside a `lax` loop, pure functions can. The
+    weights are stacked here, once, not on every pass.
+
+    Args:
+      frozen: whether no gradient enters.
+    """
+    params = self.variables["params"]
+    if frozen:
+      params = lax.stop_gradient(params)
+    of_blocks = [params[f"layers_{i}"] for i in range(self.num_layers)]
+    block = self.make_block(parent=None)
+
+    def run_block(z, of_block):
+      return block.apply({"params": of_block}, z), None
+
+    if self.remat:
+      run_block = jax.checkpoint(run_block)
+
+    def run_one_by_one(z, injection):
+      z += injection
+      for of_block in of_blocks:
+        z, _ = run_block(z, of_block)
+      return z
+
+    if self.unroll:
+      return run_one_by_one
+    stacked = jax.tree.map(lambda *of_each: jnp.stack(of_each), *of_blocks)
+    return lambda z, injection: lax.scan(run_block, z + injection, stacked)[0]
 
 
 class HRM(nn.Module):
@@ -272,18 +273,20 @@ class HRM(nn.Module):
     with jax.default_matmul_precision("highest" if is_exact else "default"):
       x = self.embed_inputs(inputs, puzzle_rows)
       z_H, z_L = lax.stop_gradient((z_H, z_L))
-      if not self.is_initializing():  # The weights must exist to be frozen.
+      f_H, f_L = self.H_level, self.L_level
+      if not self.is_initializing():  # The weights must exist.
         z_H, z_L = _cycle_without_gradient(
-          _frozen(self.H_level),
-          _frozen(self.L_level),
+          f_H.as_function(frozen=True),
+          f_L.as_function(frozen=True),
           z_H,
           z_L,
           lax.stop_gradient(x),
           H_cycles=self.H_cycles,
           L_cycles=self.L_cycles,
         )
-      z_L = self.L_level(z_L, z_H + x)
-      z_H = self.H_level(z_H, z_L)
+        f_H, f_L = f_H.as_function(), f_L.as_function()
+      z_L = f_L(z_L, z_H + x)
+      z_H = f_H(z_H, z_L)
       q_logits = self.q_head(z_H[:, 0]).astype(jnp.float32)
       q_halt, q_continue = q_logits[:, 0], q_logits[:, 1]
       if self.q_target == "none":

@@ -57,7 +57,7 @@ class ScaleByAdamAtan2State(NamedTuple):
 
 def scale_by_adam_atan2(
   b1: float = 0.9, b2: float = 0.95
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
   """Adam's direction with atan2(m, sqrt(v)) for m / (sqrt(v) + eps).
 
   Bounded and free of an epsilon, hence blind to the scale of the gradient
@@ -65,6 +65,11 @@ def scale_by_adam_atan2(
 
   As in the reference's CUDA kernel, the first moment's bias correction stands
   outside the atan2, so early directions may exceed pi/2.
+
+  `update` takes `is_good`, a [] bool. If it is False, nothing of the state
+  changes, whatever the gradients hold; the directions then mean nothing. It
+  chooses coefficients, not results, because choosing between the old and the
+  new would be another pass over all of them.
 
   Args:
     b1: decay of the first moment.
@@ -76,48 +81,59 @@ def scale_by_adam_atan2(
     nu = jax.tree.map(jnp.zeros_like, params)
     return ScaleByAdamAtan2State(jnp.zeros([], jnp.int32), zeros, nu)
 
-  def update(grads, state, params=None):
-    del params
+  def update(grads, state, params=None, *, is_good=True, **extra_args):
+    del params, extra_args
     count = state.count + 1
+    grads = jax.tree.map(lambda g: jnp.where(is_good, g, 0.0), grads)
     # 1 - b as a Python double: float32(0.999) is off by 1e-8, one part in
     # 1e5 of what is left of 1.
-    mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+    keep_1, take_1 = jnp.where(is_good, jnp.array([b1, 1 - b1]), _KEEP_ALL)
+    keep_2, take_2 = jnp.where(is_good, jnp.array([b2, 1 - b2]), _KEEP_ALL)
+    mu = jax.tree.map(lambda m, g: keep_1 * m + take_1 * g, state.mu, grads)
     nu = jax.tree.map(
-      lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, grads
+      lambda v, g: keep_2 * v + take_2 * jnp.square(g), state.nu, grads
     )
-    correction_1 = _bias_correction(b1, count)
-    correction_2 = jnp.sqrt(_bias_correction(b2, count))
+    # Factors, not divisors: XLA fuses no quotient into what uses it.
+    correction_1 = 1 / _bias_correction(b1, count)
+    correction_2 = 1 / _bias_correction(b2, count)
     directions = jax.tree.map(
-      lambda m, v: arctan2(m, jnp.sqrt(v) / correction_2) / correction_1,
-      mu,
-      nu,
+      lambda m, v: correction_1 * angle(m, correction_2 * v), mu, nu
     )
+    count = state.count + is_good
     return directions, ScaleByAdamAtan2State(count, mu, nu)
 
-  return optax.GradientTransformation(init, update)
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
-# The powers of s in arctan(sqrt(s)) / sqrt(s), on [0, 1]; within 1e-8.
-_ARCTAN = np.polynomial.Chebyshev.interpolate(
-  lambda s: np.arctan(np.sqrt(s)) / np.sqrt(s), 9, domain=[0, 1]
+# The coefficients of what was there, and of what comes.
+_KEEP_ALL = np.array([1.0, 0.0], np.float32)
+
+
+# The powers of s in 2 arctan(sqrt(s)) / sqrt(s), on [0, 1]; within 2e-8.
+_TWO_ARCTAN = np.polynomial.Chebyshev.interpolate(
+  lambda s: 2 * np.arctan(np.sqrt(s)) / np.sqrt(s), 9, domain=[0, 1]
 ).convert(kind=np.polynomial.Polynomial)
 
 
-def arctan2(y: jax.Array, x: jax.Array) -> jax.Array:
-  """`jnp.arctan2` for finite y and x >= 0, float32, within 2e-7 of the angle.
+def angle(m: jax.Array, v: jax.Array) -> jax.Array:
+  """arctan2(m, sqrt(v)), float32, within 3e-7 of it relatively.
 
-  In plain arithmetic, which XLA vectorises everywhere; its own calls a
-  function per number on CPUs, 20 times slower.
+  In plain arithmetic, which XLA vectorises everywhere; `jnp.arctan2` calls a
+  function per number on CPUs, 20 times slower. From the tangent of half the
+  angle, which needs one quotient and no cases.
+
+  Args:
+    m: finite.
+    v: from 0 on. Below 1e-37, as small as float32 goes, it may count as 0.
   """
-  low, high = jnp.minimum(jnp.abs(y), x), jnp.maximum(jnp.abs(y), x)
-  ratio = low / jnp.where(high > 0, high, 1.0)
-  square = jnp.square(ratio)
-  angle = jnp.zeros_like(ratio)
-  for coefficient in reversed(_ARCTAN.coef.tolist()):
-    angle = angle * square + coefficient
-  angle *= ratio
-  angle = jnp.where(jnp.abs(y) > x, math.pi / 2 - angle, angle)
-  return jnp.sign(y) * angle
+  # Not below |m|, so that it holds where the square of m is too small.
+  whole = jnp.maximum(jnp.sqrt(v) + jnp.sqrt(v + jnp.square(m)), jnp.abs(m))
+  tangent = m / jnp.maximum(whole, np.finfo(np.float32).tiny)
+  square = jnp.square(tangent)
+  ratio = jnp.zeros_like(square)
+  for coefficient in reversed(_TWO_ARCTAN.coef.tolist()):
+    ratio = ratio * square + coefficient
+  return ratio * tangent
 
 
 def _bias_correction(decay: float, count: jax.Array) -> jax.Array:
@@ -127,16 +143,45 @@ def _bias_correction(decay: float, count: jax.Array) -> jax.Array:
   return -jnp.expm1(count * math.log(decay))
 
 
+class ScaleByLearningRateState(NamedTuple):
+  """State of `_scale_by_learning_rate`: [] int32, updates applied so far."""
+
+  count: jax.Array
+
+
+def _scale_by_learning_rate(
+  learning_rate: optax.ScalarOrSchedule,
+) -> optax.GradientTransformationExtraArgs:
+  """optax's, but with `is_good` as in `scale_by_adam_atan2`: no move if not."""
+  learning_rate = from_update_one(learning_rate)
+
+  def init(params):
+    del params
+    return ScaleByLearningRateState(jnp.zeros([], jnp.int32))
+
+  def update(updates, state, params=None, *, is_good=True, **extra_args):
+    del params, extra_args
+    lr = learning_rate
+    if callable(lr):
+      lr = lr(state.count)
+    factor = jnp.where(is_good, -lr, 0.0)
+    updates = jax.tree.map(lambda u: factor * u, updates)
+    return updates, ScaleByLearningRateState(state.count + is_good)
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
 def adam_atan2(
   learning_rate: optax.ScalarOrSchedule,
   *,
   b1: float = 0.9,
   b2: float = 0.95,
   weight_decay: float = 0.0,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
   """Adam-atan2 with decoupled weight decay on every parameter, biases too.
 
-  One update: p <- p (1 - lr weight_decay) - lr * direction.
+  One update: p <- p (1 - lr weight_decay) - lr * direction. Takes `is_good`,
+  see `scale_by_adam_atan2`: if it is False, the update is zero.
 
   Args:
     learning_rate: a number, or a schedule over update numbers from 1.
@@ -147,7 +192,7 @@ def adam_atan2(
   return optax.chain(
     scale_by_adam_atan2(b1, b2),
     optax.add_decayed_weights(weight_decay),
-    optax.scale_by_learning_rate(from_update_one(learning_rate)),
+    _scale_by_learning_rate(learning_rate),
   )
 
 

@@ -1,8 +1,7 @@
 """The PyTorch reference's tensor names and layouts, and ours: both ways.
 
 The one place that knows the other code's names. Its linear weights are
-[out, in] and one tensor per layer; ours are [in, out], with the layers of a
-level stacked on a leading axis. Embeddings are alike.
+[out, in], ours are [in, out]. Embeddings are alike.
 """
 
 import re
@@ -37,18 +36,11 @@ def to_reference(weights: Weights) -> dict[str, np.ndarray]:
 
 def params_to_reference(params) -> dict[str, np.ndarray]:
   """The part of `to_reference` that concerns a tree laid out like params."""
-  named = {}
   flat = traverse_util.flatten_dict(params, sep=".")
-  for path, value in flat.items():
-    value = np.asarray(value)
-    if not _is_stacked(path):
-      named[_their_name(path)] = _transpose(path, value)
-      continue
-    level, _, rest = path.split(".", 2)
-    for i, layer in enumerate(value):
-      name = _their_name(f"{level}.layers.{i}.{rest}")
-      named[name] = _transpose(path, layer)
-  return named
+  return {
+    _their_name(path): _transpose(path, np.asarray(value))
+    for path, value in flat.items()
+  }
 
 
 def from_reference(
@@ -81,19 +73,12 @@ def from_reference(
       )
     return value
 
-  flat = {}
-  for path, leaf in traverse_util.flatten_dict(
-    expected.params, sep="."
-  ).items():
-    if not _is_stacked(path):
-      flat[path] = take(_their_name(path), leaf.shape, path)
-      continue
-    level, _, rest = path.split(".", 2)
-    names = [
-      _their_name(f"{level}.layers.{i}.{rest}") for i in range(leaf.shape[0])
-    ]
-    flat[path] = np.stack([take(n, leaf.shape[1:], path) for n in names])
-
+  flat = {
+    path: take(_their_name(path), leaf.shape, path)
+    for path, leaf in traverse_util.flatten_dict(
+      expected.params, sep="."
+    ).items()
+  }
   states = {
     name: take(PREFIX + name, leaf.shape, name).astype(leaf.dtype)
     for name, leaf in expected.initial_states.items()
@@ -107,12 +92,9 @@ def from_reference(
   return Weights(traverse_util.unflatten_dict(flat, sep="."), states, table)
 
 
-def _is_stacked(path: str) -> bool:
-  return path.split(".", 1)[0] in ("H_level", "L_level")
-
-
 def _their_name(path: str) -> str:
   path = re.sub(r"\.kernel$", ".weight", path)
+  path = re.sub(r"\.layers_(\d+)\.", r".layers.\1.", path)
   return PREFIX + re.sub(r"\.embedding$", ".embedding_weight", path)
 
 

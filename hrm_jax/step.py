@@ -50,12 +50,12 @@ class Optimizers(NamedTuple):
   """How the weights move.
 
   Attributes:
-    dense: transform of the dense parameters.
+    dense: transform of the dense parameters; takes `is_good`.
     table: transform of the puzzle table.
     learning_rate: of the dense parameters, by update from 1; for the log.
   """
 
-  dense: optax.GradientTransformation
+  dense: optax.GradientTransformationExtraArgs
   table: optax.GradientTransformationExtraArgs
   learning_rate: optax.Schedule
 
@@ -209,28 +209,24 @@ def apply_gradients(
   *,
   loss: jax.Array | float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
-  """Moves the weights, unless something is not finite.
+  """Moves the weights, unless loss or gradients are not finite.
+
+  Parameters that are not finite come out in their norm, afterwards: to look at
+  the move before it is made would be two more passes over all of them.
 
   Args:
     state: before the update.
     gradients: of this update.
     optimizers: of the dense parameters and of the puzzle table.
     loss: of this update; if it is not finite, weights and moments stay as
-      they are, as with gradients or moves that are not.
+      they are, as with gradients that are not.
 
   Returns:
-    The state with the weights moved; the norms of the move; and whether it
-    was made, [] bool.
+    The state with the weights moved; norms; whether all was finite, [] bool.
   """
   weights = state.weights
-  updates, opt_state = optimizers.dense.update(
-    gradients.params, state.opt_state, weights.params
-  )
-  norms = {
-    "grad_norm": optax.tree.norm(gradients.params),
-    "update_norm": optax.tree.norm(updates),
-  }
   table, table_opt_state = weights.puzzle_table, state.table_opt_state
+  norms = {"grad_norm": optax.tree.norm(gradients.params)}
   if table is not None:
     row_updates, table_opt_state = optimizers.table.update(
       gradients.puzzle_rows, table_opt_state, table
@@ -244,19 +240,23 @@ def apply_gradients(
     table = sparse_embedding.apply_sparse_updates(
       table, row_updates._replace(ids=ids)
     )
-  params = optax.apply_updates(weights.params, updates)
-  params, opt_state, table_opt_state = jax.tree.map(
-    lambda new, old: jnp.where(is_good, new, old),
-    (params, opt_state, table_opt_state),
-    (weights.params, state.opt_state, state.table_opt_state),
+    table_opt_state = jax.tree.map(
+      lambda new, old: jnp.where(is_good, new, old),
+      table_opt_state,
+      state.table_opt_state,
+    )
+  updates, opt_state = optimizers.dense.update(
+    gradients.params, state.opt_state, weights.params, is_good=is_good
   )
+  params = optax.apply_updates(weights.params, updates)
+  norms["param_norm"] = optax.tree.norm(params)
   state = state._replace(
     step=state.step + 1,
     weights=weights._replace(params=params, puzzle_table=table),
     opt_state=opt_state,
     table_opt_state=table_opt_state,
   )
-  return state, norms, is_good
+  return state, norms, is_good & jnp.isfinite(norms["param_norm"])
 
 
 def train_steps(
@@ -309,8 +309,8 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One update: a segment for every row, then both optimisers.
 
-  An update in which something is not finite leaves the weights as they were;
-  rows whose states are lost take new puzzles.
+  An update whose loss or gradients are not finite leaves the weights as they
+  were; rows whose states are lost take new puzzles.
 
   Args:
     state: donate it.
@@ -352,7 +352,8 @@ def name_nonfinite(
     number: `nonfinite` of the update.
     **settings: of `train_step`.
   """
-  kept = {"weights": state.weights, "opt_state": state.opt_state}
+  # In this order: moments that are not finite spoil the weights.
+  kept = {"opt_state": state.opt_state, "weights": state.weights}
   found = int(jax.jit(finite.first_nonfinite)(kept))
   if found >= 0:
     return finite.names(kept)[found]

@@ -90,12 +90,34 @@ def test_moments_decay_by_their_own_rates():
 
 
 def test_the_angle_is_that_of_arctan2():
-  y = np.concatenate([[0, 0, 1, -1, 1], np.linspace(-3, 3, 1001)])
-  x = np.concatenate([[0, 1, 0, 0, 1], np.logspace(-20, 20, 1001)])
-  y, x = y.astype(np.float32), x.astype(np.float32)
-  np.testing.assert_allclose(
-    optim.arctan2(y, x), np.arctan2(y.astype(float), x), rtol=2.5e-7
-  )
+  m = np.concatenate([[0, 0, 1, -1, 1], np.linspace(-3, 3, 1001)])
+  root = np.concatenate([[0, 1, 0, 0, 1], np.logspace(-18, 18, 1001)])
+  m, v = m.astype(np.float32), np.square(root).astype(np.float32)
+  want = np.arctan2(m.astype(float), np.sqrt(v.astype(float)))
+  np.testing.assert_allclose(optim.angle(m, v), want, rtol=2.5e-7)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-17, 1e-10, 1e10, 1e15])
+def test_the_angle_is_right_for_small_and_large_numbers(scale):
+  m, root = scale * np.array([[1, -2, 0, 1, 1], [1, 1, 1, 0, 1e3]])
+  v = np.square(root).astype(np.float32)  # 0 in the smallest of cases.
+  want = np.arctan2(m, np.sqrt(v.astype(float)))
+  got = optim.angle(m.astype(np.float32), v)
+  np.testing.assert_allclose(got, want, rtol=2.5e-7)
+
+
+def test_an_update_that_is_not_good_changes_nothing():
+  transform = optim.adam_atan2(lambda update: 0.1 * update, weight_decay=0.5)
+  broken = scaled(gradients(1), np.nan)
+  params, state = run(transform, [gradients(0)])
+  updates, after = transform.update(broken, state, params, is_good=False)
+  assert all(not np.any(leaf) for leaf in jax.tree.leaves(updates))
+  for one, other in zip(*map(jax.tree.leaves, (after, state)), strict=True):
+    np.testing.assert_array_equal(one, other)
+  # Not even as the very first one.
+  fresh = transform.init(PARAMS)
+  updates, after = transform.update(broken, fresh, PARAMS, is_good=False)
+  assert all(not np.any(leaf) for leaf in jax.tree.leaves((updates, after)))
 
 
 def test_jit_changes_nothing():

@@ -61,10 +61,11 @@ def test_names_are_those_of_the_parts_that_exist(variant, key, is_there):
   assert (key in reference_params.to_reference(weights)) == is_there
 
 
-def test_layers_are_unstacked_and_linear_weights_transposed(named):
+def test_linear_weights_are_transposed(named):
   tensors, model = named
-  kernels = toy_weights(model).params["L_level"]["layers"]["mlp"]["down_proj"]
-  np.testing.assert_array_equal(tensors[LAYER], kernels["kernel"][1].T)
+  block = toy_weights(model).params["L_level"]["layers_1"]
+  kernel = block["mlp"]["down_proj"]["kernel"]
+  np.testing.assert_array_equal(tensors[LAYER], kernel.T)
 
 
 def test_left_over_tensor_is_named(named):

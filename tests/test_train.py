@@ -140,7 +140,7 @@ def test_tensorboard_holds_every_update_under_the_reference_names(tiny_run):
   names = {name for name, _, _ in scalars}
   losses = {"lm_loss", "q_halt_loss", "q_continue_loss"}
   rows = {"count", "accuracy", "exact_accuracy", "q_halt_accuracy", "steps"}
-  norms = {"lr", "grad_norm", "update_norm", "puzzle_emb_update_norm"}
+  norms = {"lr", "grad_norm", "param_norm", "puzzle_emb_update_norm"}
   speed = {"step_seconds", "examples_per_s", "tokens_per_s", "mfu", "data_wait"}
   assert {f"train/{name}" for name in losses | rows | norms} <= names
   assert {f"perf/{name}" for name in speed} <= names
