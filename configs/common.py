@@ -114,10 +114,10 @@ def base() -> ml_collections.ConfigDict:
   # exact_accuracy (the mean over the sets); None: all.
   config.max_to_keep = config_dict.placeholder(int)
   config.keep_period = 0  # multiples of it are kept too; 0: none are
-  # What to do when a loss, gradient or weight is not finite. The update is
-  # left out in any case. "stop": say what it was, and end with an error;
-  # "rollback": go on from the newest checkpoint, and leave the update out if
-  # it fails again; "skip": go on.
+  # What to do when a loss, gradient or weight is not finite. An update of such
+  # a loss or gradient is left out in any case. "stop": say what it was, and end
+  # with an error; "rollback": go on from the newest checkpoint, and leave the
+  # update out if it fails again; "skip": go on.
   config.on_nonfinite = "stop"
   # Ends the run after an evaluation if the last update before it had this
   # share of right answers among the rows that halted (late training on 1,000

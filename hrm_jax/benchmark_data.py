@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from hrm_jax import puzzle
+from hrm_jax.console import log
 from hrm_jax.data import TrainData
 from hrm_jax.dataset import open_split
 from hrm_jax.puzzle import DatasetMetadata
@@ -45,6 +46,8 @@ def benchmark_data(
   path = config.data.path
   if path and puzzle.metadata_path(path, "train").exists():
     return {"data": path, **_measure(config, path, batches, rounds)}
+  if path:
+    log.warning(f"warning: {path}: no data set there; a generated one is read")
   with tempfile.TemporaryDirectory(prefix="hrm_jax_") as root:
     write_generated(root, metadata)
     return {"data": "generated", **_measure(config, root, batches, rounds)}

@@ -19,8 +19,12 @@ def measured(path="", **changed):
   return benchmark_data.benchmark_data(config, metadata, batches=7, rounds=2)
 
 
-def test_without_a_data_set_a_generated_one_is_read(tmp_path):
+def test_without_a_data_set_a_generated_one_is_read(
+  tmp_path, caplog, monkeypatch
+):
+  monkeypatch.setattr(benchmark_data.log, "propagate", True)
   result = measured(tmp_path / "missing")
+  assert f"{tmp_path}/missing: no data set there; a generated" in caplog.text
   assert result["data"] == "generated"
   assert (result["batches"], result["seq_len"]) == (7, 9)
   rate = result["batches_per_s"]
