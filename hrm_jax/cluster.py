@@ -9,6 +9,7 @@ returns at once.
 import argparse
 import atexit
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,14 @@ from hrm_jax.roll_call import RollCall
 # What JAX says when it was told nothing and found no cluster, and when it was
 # in use before: in a notebook, say, which is a process by itself.
 _ALONE = "coordinator_address should be defined", "must be called before"
+
+# What launchers tell the processes that they start. JAX detects most of them,
+# but not Open MPI 5, say.
+_NUMBERS_OF_PROCESSES = (
+  "OMPI_COMM_WORLD_SIZE",
+  "PMI_SIZE",
+  "SLURM_STEP_NUM_TASKS",
+)
 
 # Seconds; long enough for a host that swaps or compiles.
 HEARTBEAT_TIMEOUT = 100
@@ -53,7 +62,7 @@ def join(
 
   Raises:
     InputError: some of the three were given, but not all, or they make no
-      sense.
+      sense; or a launcher that JAX does not know has started several processes.
   """
   given = (coordinator, num_processes, process_id)
   if any(value is not None for value in given):
@@ -70,11 +79,27 @@ def join(
   except (ValueError, RuntimeError) as error:
     if coordinator or not any(text in str(error) for text in _ALONE):
       raise
+    _check_alone()
   else:
     _start_roll_call(heartbeat_timeout)
     # On CPUs processes have 30 seconds to connect, the first time they wait for
     # each other; afterwards they may take longer.
     wait_for_all("all have joined")
+
+
+def _check_alone() -> None:
+  """Where JAX finds no cluster, each process would be a run by itself.
+
+  Raises:
+    InputError: a launcher has started several.
+  """
+  for name in _NUMBERS_OF_PROCESSES:
+    value = os.environ.get(name, "")
+    if value.isdecimal() and int(value) > 1:
+      raise InputError(
+        f"{name}={value}, but JAX detects no cluster here; give --coordinator, "
+        "--num-processes and --process-id."
+      )
 
 
 def _start_roll_call(seconds: int) -> None:
@@ -146,8 +171,11 @@ def _check(
       "--num-processes and --process-id, got nothing."
     )
   host, _, port = coordinator.rpartition(":")
-  if not host or not port.isdecimal():
-    raise InputError(f"--coordinator: expected HOST:PORT, got '{coordinator}'.")
+  if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    raise InputError(
+      f"--coordinator: expected HOST:PORT, a port from 1 to 65535, got "
+      f"'{coordinator}'."
+    )
   if num_processes < 1:
     raise InputError(
       f"--num-processes: expected at least 1, got {num_processes}."

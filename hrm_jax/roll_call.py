@@ -187,6 +187,7 @@ def _has_left(value: str) -> bool:
 
 def _exit(exit_code: int) -> None:
   """At once: the main thread may wait for the lost one forever."""
-  sys.stdout.flush()
-  sys.stderr.flush()
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError, ValueError):  # Its reader may be gone.
+      stream.flush()
   os._exit(exit_code)

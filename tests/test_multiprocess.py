@@ -27,8 +27,9 @@ LAYOUTS = {"2x2": (2, 2), "4x1": (4, 1)}  # processes x devices
   [
     (("a:1", None, None), "--num-processes, --process-id: expected"),
     ((None, 2, 0), "--coordinator: expected"),
-    (("nowhere", 2, 0), "--coordinator: expected HOST:PORT, got 'nowhere'"),
-    (("a:b", 2, 0), "--coordinator: expected HOST:PORT, got 'a:b'"),
+    (("nowhere", 2, 0), "--coordinator: expected HOST:PORT, .* got 'nowhere'"),
+    (("a:b", 2, 0), "--coordinator: expected HOST:PORT, .* got 'a:b'"),
+    (("a:99999", 2, 0), "--coordinator: .* 1 to 65535, got 'a:99999'"),
     (("a:1", 0, 0), "--num-processes: expected at least 1, got 0"),
     (("a:1", 2, 2), r"--process-id: expected 0 to 1 .*, got 2"),
     (("a:1", 2, -1), r"--process-id: expected 0 to 1 .*, got -1"),
@@ -37,6 +38,14 @@ LAYOUTS = {"2x2": (2, 2), "4x1": (4, 1)}  # processes x devices
 def test_numbers_that_make_no_sense_are_refused(given, message):
   with pytest.raises(InputError, match=message):
     cluster.join(*given)
+
+
+def test_a_cluster_that_jax_does_not_know_is_no_crowd_of_lone_runs(monkeypatch):
+  monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
+  cluster.join()
+  monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "16")
+  with pytest.raises(InputError, match="OMPI_COMM_WORLD_SIZE=16, but JAX det"):
+    cluster.join()
 
 
 def test_a_process_alone_is_the_first_and_waits_for_nobody():
