@@ -1,6 +1,7 @@
 """Writes a file all at once: a reader finds the old one or the new one."""
 
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -13,7 +14,10 @@ def write_text(path: pathlib.Path, text: str) -> None:
   """
   partial = partial_of(path)
   try:
-    partial.write_text(text, encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())  # Else a power cut may leave an empty file.
     partial.replace(path)
   except BaseException:
     partial.unlink(missing_ok=True)

@@ -83,6 +83,7 @@ class Checkpoints:
     self._directory = _directory(workdir).absolute()
     self._policy = {"max_to_keep": max_to_keep, "keep_period": keep_period}
     self._finishing: threading.Thread | None = None
+    self._unreadable: set[int] = set()  # Steps whose digests are right.
     if cluster.is_first():
       self._directory.mkdir(parents=True, exist_ok=True)
     for name in ("absl", "asyncio"):
@@ -149,11 +150,10 @@ class Checkpoints:
       InputError: from `fits`; the newest step is bad (with `strict`), or every
         step that was ever finished.
     """
-    passed_over: set[int] = set()
     while True:
       step = _decided_by_first(
         lambda: saved_steps.step_to_resume(
-          self._directory, strict=strict, passed_over=passed_over
+          self._directory, strict=strict, passed_over=self._unreadable
         )
       )
       if step is None:
@@ -170,7 +170,7 @@ class Checkpoints:
         if strict or jax.process_count() > 1:
           raise
         log.warning(f"warning: {error} passing over step {step}")
-        passed_over.add(step)
+        self._unreadable.add(step)
         continue
       self.saved_step = step
       return Resumed(step, run, state)
@@ -200,6 +200,9 @@ class Checkpoints:
     path = self._directory / str(step)
     if path.exists() or path.is_symlink():
       bad = saved_steps.problems(self._directory, step)
+      if step in self._unreadable:
+        bad.append(f"{path}: it could not be read")
+        self._unreadable.remove(step)
       if not bad:
         self.saved_step = step
         return False

@@ -102,7 +102,8 @@ def prune(
     `dry_run`.
 
   Raises:
-    InputError: no step is whole, so nothing would be left.
+    InputError: no step is whole, so nothing would be left; or one cannot be
+      deleted.
   """
   steps = saved_steps.all_steps(directory)
   bad = [s for s in steps if saved_steps.problems(directory, s)]
@@ -116,9 +117,14 @@ def prune(
   old = saved_steps.expendable(good, max_to_keep=keep)
   half_written = saved_steps.leftovers(directory)
   if not dry_run:
-    for step in (*bad, *old):
-      saved_steps.remove(directory, str(step))
-    saved_steps.remove_leftovers(directory)
+    try:
+      for step in (*bad, *old):
+        saved_steps.remove(directory, str(step))
+      saved_steps.remove_leftovers(directory)
+    except OSError as error:
+      raise InputError(
+        f"{error.filename}: cannot be deleted ({error.strerror})."
+      ) from None
   return {
     "damaged": bad,
     "old": old,

@@ -10,6 +10,8 @@ import argparse
 import atexit
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,15 +69,18 @@ def join(
   given = (coordinator, num_processes, process_id)
   if any(value is not None for value in given):
     _check(*given)
+  # It would swallow SIGTERM; `preemption` does what it is for.
+  jax.config.update("jax_enable_preemption_service", False)
   try:
-    jax.distributed.initialize(
-      coordinator,
-      num_processes,
-      process_id,
-      # Whoever says who is who does not want a manager's word on devices.
-      cluster_detection_method="deactivate" if coordinator else None,
-      heartbeat_timeout_seconds=2 * heartbeat_timeout + 10,
-    )
+    with _obeying_signals():
+      jax.distributed.initialize(
+        coordinator,
+        num_processes,
+        process_id,
+        # Whoever says who is who does not want a manager's word on devices.
+        cluster_detection_method="deactivate" if coordinator else None,
+        heartbeat_timeout_seconds=2 * heartbeat_timeout + 10,
+      )
   except (ValueError, RuntimeError) as error:
     if coordinator or not any(text in str(error) for text in _ALONE):
       raise
@@ -85,6 +90,21 @@ def join(
     # On CPUs processes have 30 seconds to connect, the first time they wait for
     # each other; afterwards they may take longer.
     wait_for_all("all have joined")
+
+
+@contextlib.contextmanager
+def _obeying_signals() -> Iterator[None]:
+  """Signals end the process, also while it waits outside Python."""
+  if threading.current_thread() is not threading.main_thread():
+    yield  # Python handles no signals here.
+    return
+  numbers = signal.SIGTERM, signal.SIGINT
+  before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+  try:
+    yield
+  finally:
+    for number, handler in zip(numbers, before, strict=True):
+      signal.signal(number, handler)
 
 
 def _check_alone() -> None:

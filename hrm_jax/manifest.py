@@ -52,8 +52,12 @@ def problems(
   Returns:
     The bad files in order of their names; none if all is as it was written.
   """
+  own = directory / FILE_NAME
   try:
-    text = (directory / FILE_NAME).read_text(encoding="utf-8")
+    # A pipe would block, and a link may point anywhere.
+    if own.is_symlink() or (own.exists() and not own.is_file()):
+      return [Problem(FILE_NAME, "is not a regular file")]
+    text = own.read_text(encoding="utf-8")
     value = json.loads(text)
     expected = value["files"]
     # What was written can be written again: one flipped bit shows.
@@ -67,7 +71,10 @@ def problems(
   except (FileNotFoundError, NotADirectoryError):
     return [Problem(FILE_NAME, "is missing: the checkpoint is incomplete")]
   except OSError as error:
-    return [Problem(FILE_NAME, f"cannot be read ({error.strerror})")]
+    bad = pathlib.Path(error.filename or own)
+    if bad.is_relative_to(directory):
+      bad = bad.relative_to(directory)
+    return [Problem(str(bad), f"cannot be read ({error.strerror})")]
   except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
     pass
   return [Problem(FILE_NAME, f"is not the manifest of step {step}")]

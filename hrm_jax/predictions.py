@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from hrm_jax.console import InputError, log
+from hrm_jax.console import log
 
 
 class PredictionFiles:
@@ -70,9 +70,6 @@ class PredictionFiles:
       rows_by_set: how many rows this process is going to write.
       part: number of this process, and of how many.
       sum_over_processes: returns when all processes have called it.
-
-    Raises:
-      InputError: there cannot be a folder.
     """
     if not wanted:
       yield None
@@ -80,16 +77,12 @@ class PredictionFiles:
     final = directory_of(workdir, step, split)
     partial = final.with_name(f".{split}.partial")
     index, count = part
+    files = cls(partial, rows_by_set, f".{index}of{count}" if count > 1 else "")
     if index == 0:
       shutil.rmtree(partial, ignore_errors=True)
-      try:
+      with files.told():
         partial.mkdir(parents=True)
-      except OSError as error:
-        raise InputError(
-          f"{partial}: cannot be made ({error.strerror})."
-        ) from None
     sum_over_processes(0)  # The folder is there.
-    files = cls(partial, rows_by_set, f".{index}of{count}" if count > 1 else "")
     try:
       yield files
     except BaseException:
@@ -98,15 +91,19 @@ class PredictionFiles:
       raise
     files.close()
     files.failed = sum_over_processes(int(files.failed)) > 0
-    if index == 0:
-      shutil.rmtree(partial if files.failed else final, ignore_errors=True)
-      if not files.failed:
+    if index == 0 and not files.failed:
+      shutil.rmtree(final, ignore_errors=True)
+      with files.told():
         partial.rename(final)
+    if index == 0 and files.failed:
+      shutil.rmtree(partial, ignore_errors=True)
 
   def write(self, set_name: str, columns: Mapping[str, np.ndarray]) -> None:
     """Appends rows to each column of a set."""
+    if self.failed:
+      return
     for name, values in columns.items():
-      with self._told():
+      with self.told():
         if (set_name, name) not in self._files:
           self._files[set_name, name] = self._open(set_name, name, values)
         self._files[set_name, name].write(values.tobytes())
@@ -114,7 +111,7 @@ class PredictionFiles:
   def close(self) -> None:
     """Makes sure that all rows are on disk."""
     for file in self._files.values():
-      with self._told():
+      with self.told():
         file.flush()
         os.fsync(file.fileno())
       with contextlib.suppress(OSError):  # Told just now.
@@ -132,8 +129,8 @@ class PredictionFiles:
     return file
 
   @contextlib.contextmanager
-  def _told(self) -> Iterator[None]:
-    """Tells the first error, and that nothing will be saved."""
+  def told(self) -> Iterator[None]:
+    """Tells the first error within it, and that nothing will be saved."""
     try:
       yield
     except OSError as error:

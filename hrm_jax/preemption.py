@@ -3,10 +3,11 @@
 Machines are taken away with a SIGTERM and a minute's notice. A run that gets
 one saves after the update under way, or with several processes two later, and
 exits with `EXIT_CODE`, which the launch scripts take as a request to run the
-same command again. The first
-SIGINT (Ctrl-C) does the same. A second signal ends the process at once.
+same command again. The first SIGINT (Ctrl-C) does the same. A second signal
+ends the process at once.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -86,4 +87,5 @@ class Preemption:
     name = signal.Signals(number).name
     # A handler must not wait for a lock that the interrupted code holds.
     when = "after this update" if self._alone else "within three updates"
-    os.write(2, f"{name}: saving {when}; again to quit at once\n".encode())
+    with contextlib.suppress(OSError):  # Its reader may have gone.
+      os.write(2, f"{name}: saving {when}; again to quit at once\n".encode())

@@ -85,12 +85,19 @@ def write_description(workdir: pathlib.Path, run: dict[str, Any]) -> None:
   """Writes what describes a run beside its checkpoints, for people.
 
   WORKDIR/config.json holds the configuration, WORKDIR/versions.json those of
-  the packages and the git commit. Of the newest run: checkpoints hold theirs.
+  the packages and the git commit. Of the newest run: checkpoints hold theirs,
+  so nothing is lost where these cannot be written.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
   code = {**run["versions"], "git_commit": run["git_commit"]}
-  atomic_file.write_json(workdir / "config.json", run["config"])
-  atomic_file.write_json(workdir / "versions.json", code)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    atomic_file.write_json(workdir / "config.json", run["config"])
+    atomic_file.write_json(workdir / "versions.json", code)
+  except OSError as error:
+    log.warning(
+      f"warning: {workdir}: config.json and versions.json are not written "
+      f"({error.strerror})"
+    )
 
 
 def check_same_contract(

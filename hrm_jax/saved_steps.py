@@ -10,7 +10,9 @@ about, never read.
 
 import argparse
 import contextlib
+import hashlib
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Collection, Mapping
@@ -30,8 +32,20 @@ def directory_of(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def all_steps(directory: pathlib.Path) -> list[int]:
-  """Every step that has a directory, whole or not, in increasing order."""
-  names = (path.name for path in directory.glob("*"))
+  """Every step that has a directory, whole or not, in increasing order.
+
+  Raises:
+    InputError: the directory is there, but cannot be read: a run would start
+      over what may be saved.
+  """
+  try:
+    names = os.listdir(directory)
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except OSError as error:
+    raise InputError(
+      f"{directory}: cannot be read ({error.strerror})."
+    ) from None
   return sorted(int(n) for n in names if n.isdecimal() and str(int(n)) == n)
 
 
@@ -182,12 +196,17 @@ def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:
     run = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError, RecursionError) as error:
     raise InputError(f"{path}: cannot be read ({error}).") from None
+  if not isinstance(run, dict) or "evaluation" not in run:
+    raise InputError(f"{path}: expected the description of a run.")
   # One that cannot be read is as good as none: it can be made again.
-  with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+  with contextlib.suppress(
+    OSError, ValueError, TypeError, KeyError, RecursionError
+  ):
     text = _evaluation_path(directory, step).read_text(encoding="utf-8")
     added = json.loads(text)
-    if isinstance(added, dict) and added.get("step") == step:
-      run["evaluation"] = added
+    evaluation = added["evaluation"]
+    if evaluation["step"] == step and added == _with_digest(evaluation):
+      run["evaluation"] = evaluation
   return run
 
 
@@ -204,7 +223,14 @@ def add_evaluation(
   """
   path = _evaluation_path(directory, step)
   path.parent.mkdir(exist_ok=True)
-  atomic_file.write_json(path, evaluation)
+  atomic_file.write_json(path, _with_digest(evaluation))
+
+
+def _with_digest(evaluation: dict[str, Any]) -> dict[str, Any]:
+  # No manifest knows of it, and what is best goes by it.
+  text = json.dumps(evaluation, sort_keys=True)
+  digest = hashlib.sha256(text.encode()).hexdigest()
+  return {"evaluation": evaluation, "sha256": digest}
 
 
 def _evaluation_path(directory: pathlib.Path, step: int | str) -> pathlib.Path:
@@ -217,7 +243,7 @@ def scores(directory: pathlib.Path) -> dict[int, float | None]:
   def score_of(step: int) -> float | None:
     try:
       return score(read_run(directory, step), step)
-    except (InputError, TypeError, KeyError, AttributeError):
+    except (InputError, TypeError, KeyError, AttributeError, ZeroDivisionError):
       return None
 
   return {step: score_of(step) for step in complete_steps(directory)}

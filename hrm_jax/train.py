@@ -281,8 +281,10 @@ def _train(
       groups = dispatches(batches, data, done, stop, config)
       try:
         try:
+          still_here()  # A signal may have come before there was a state.
           if ends_iteration(data, done) and done < stop and not is_evaluated():
             evaluate_now()
+            save()  # The step is there; the evaluation is added to it.
           for group in meter.waiting_for(groups):
             state, sums = train_steps(state, group)  # Dispatched, not awaited.
             done += len(group)

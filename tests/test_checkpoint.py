@@ -40,14 +40,17 @@ def save(workdir, *steps, accuracy=0.5, **policy):
   return checkpoints
 
 
-def resume(workdir, **options):
+def shapes():
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  shapes = jax.tree.map(
+  return jax.tree.map(
     lambda shape: shape.update(sharding=device),
     jax.eval_shape(lambda: toy_state(0)),
   )
+
+
+def resume(workdir, **options):
   with Checkpoints(workdir) as checkpoints:
-    return checkpoints.resume(shapes, **options)
+    return checkpoints.resume(shapes(), **options)
 
 
 def steps_of(workdir):
@@ -140,6 +143,18 @@ def test_what_orbax_cannot_read_is_named_and_passed_over(tmp_path, lines):
   assert f"{path}: its digests are right, yet it cannot be read" in lines[0]
   with pytest.raises(InputError, match="its digests are right, yet"):
     resume(tmp_path, strict=True)
+
+
+def test_what_could_not_be_read_is_saved_anew(tmp_path, lines):
+  save(tmp_path, 1, 2)
+  path = tmp_path / "checkpoints" / "2"
+  (path / "state" / "_METADATA").write_text("{}")
+  manifest.write(path, 2)
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.resume(shapes()).step == 1
+    checkpoints.save(2, toy_state(2), toy_run(2, 0.5))
+  assert f"{path}: it could not be read; step 2 is saved anew" in lines[-1]
+  assert resume(tmp_path).step == 2
 
 
 def test_a_missing_array_is_reported_not_invented(tmp_path, lines):
@@ -245,7 +260,8 @@ def test_an_evaluation_made_after_its_step_was_saved_counts(tmp_path, lines):
   assert saved_steps.scores(directory) == {1: 0.5, 2: 0.75}
   assert saved_steps.problems(directory, 2) == []
   path = directory / "evaluations" / "2.json"
-  for text in ("", "[]", '{"step": 1, "sets": {}}'):
+  changed = path.read_text().replace("0.75", "0.95")
+  for text in ("", "[]", '{"evaluation": {"step": 2}}', changed):
     path.write_text(text)  # It can be made again.
     assert saved_steps.read_run(directory, 2) == {"evaluation": None}
   saved_steps.remove(directory, "2")

@@ -1,5 +1,7 @@
 """The digests of a directory: whatever changes, the bad file is named."""
 
+import os
+
 import pytest
 
 from hrm_jax import manifest
@@ -130,6 +132,30 @@ def test_a_link_is_no_file_of_a_checkpoint(directory):
   (directory / "a").symlink_to(twin)
   assert manifest.problems(directory, 7) == [
     Problem("a", "is not a regular file")
+  ]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_manifest_that_is_no_file_is_not_waited_for(directory, make):
+  own = directory / "manifest.json"
+  twin = directory.with_name("twin")
+  own.rename(twin)
+  make(own)
+  wanted = [Problem("manifest.json", "is not a regular file")]
+  assert manifest.problems(directory, 7) == wanted
+  (own.rmdir if own.is_dir() else own.unlink)()
+  own.symlink_to(twin)
+  assert manifest.problems(directory, 7) == wanted
+
+
+def test_what_cannot_be_read_is_named_itself(directory, monkeypatch):
+  def closed(path, onerror):
+    onerror(PermissionError(13, "Permission denied", str(directory / "below")))
+    yield
+
+  monkeypatch.setattr(manifest.os, "walk", closed)
+  assert manifest.problems(directory, 7) == [
+    Problem("below", "cannot be read (Permission denied)")
   ]
 
 

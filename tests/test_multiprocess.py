@@ -3,18 +3,24 @@
 The processes are real ones on this machine, 4 devices in all.
 """
 
+import functools
 import json
 import os
 import pathlib
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from hrm_jax import cluster, evaluate
+from hrm_jax import checkpoint, cluster, evaluate, inference
 from hrm_jax.console import InputError
+from hrm_jax.data import EvaluationData
+from hrm_jax.dataset import open_split
 from tests import runs
 from tests.commands import Commands
 
@@ -128,9 +134,8 @@ def finished(layout, *arguments):
 
 
 def train(layout, workdir):
-  result = launch(
-    layout, "hrm_jax.train", "--config=tests/tiny.py", f"--workdir={workdir}"
-  )
+  flags = ["--config=tests/tiny.py", "--config.mesh.table=2"]
+  result = launch(layout, "hrm_jax.train", *flags, f"--workdir={workdir}")
   assert result["step"] == 10
   return [
     (step, value)
@@ -147,15 +152,27 @@ def alone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def evaluation(alone):
-  """Of that run, in one process."""
-  return evaluate_saving((1, 4), alone[0])
+def half_solved(alone):
+  """That run's data, but every other puzzle is what the network answers."""
+  workdir, _ = alone
+  data = workdir / "half-solved"
+  shutil.copytree(workdir / "data", data)
+  trained = checkpoint.load(workdir)
+  split = open_split(data, "test")
+  batch = EvaluationData(split, batch_size=27).batch(0).batch
+  run = jax.jit(functools.partial(inference.solve, trained.model, halt="full"))
+  answers = np.argmax(run(trained.weights, batch).output.logits, -1)
+  path = data / "test" / "all__labels.npy"
+  labels = np.load(path)
+  labels[::2] = answers[::2]
+  np.save(path, labels)
+  return data
 
 
-def evaluate_saving(layout, workdir):
+def evaluate_saving(layout, workdir, data, halt):
   """Evaluates; returns the result and the saved predictions by place."""
-  flags = [f"--workdir={workdir}", "--save-predictions"]
-  result = launch(layout, "hrm_jax.evaluate", *flags)
+  flags = [f"--workdir={workdir}", f"--data={data}", f"--halt={halt}"]
+  result = launch(layout, "hrm_jax.evaluate", *flags, "--save-predictions")
   folder = workdir / "predictions" / "10" / "test"
   saved = []
   for path in sorted(folder.glob("*__rows.npy")):
@@ -174,13 +191,15 @@ def test_processes_train_as_one_does(alone, layout, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_processes_evaluate_as_one_does(alone, evaluation, layout):
-  want, want_saved = evaluation
-  got, saved = evaluate_saving(layout, alone[0])
+@pytest.mark.parametrize(("halt", "layout"), [("full", "2x2"), ("act", "4x1")])
+def test_processes_evaluate_as_one_does(alone, half_solved, halt, layout):
+  arguments = alone[0], half_solved, halt
+  want, want_saved = evaluate_saving((1, 4), *arguments)
+  got, saved = evaluate_saving(LAYOUTS[layout], *arguments)
   (want_set,), (got_set,) = want["sets"].values(), got["sets"].values()
   # 27 puzzles in batches of 16: the last rows of some processes are padding.
   assert got_set["count"] == want_set["count"] == 27
+  assert 0.3 < want_set["exact_accuracy"] < 0.8
   for name in ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps"):
     np.testing.assert_allclose(got_set[name], want_set[name], rtol=1e-6)
   for name in ("lm_loss", "q_halt_loss"):
@@ -190,6 +209,36 @@ def test_processes_evaluate_as_one_does(alone, evaluation, layout):
   # Each example was answered once, by one of the processes, in the same way.
   assert sorted(row for row, _ in saved) == list(range(27))
   assert sorted(saved) == sorted(want_saved)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("peers", "exit_code"),
+  # Of two it waits for the other one, where Python hears no signals.
+  [(1, 143), (2, -signal.SIGTERM)],
+)
+def test_a_signal_before_training_ends_the_process(peers, exit_code):
+  program = (
+    "import signal, socket, sys\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+    "from hrm_jax import cluster\n"
+    "with socket.create_server(('127.0.0.1', 0)) as free:\n"
+    "  port = free.getsockname()[1]\n"
+    "print('joining', flush=True)\n"
+    f"cluster.join(f'127.0.0.1:{{port}}', {peers}, 0)\n"
+    "print('joined', flush=True)\n"
+    "import time; time.sleep(60)\n"
+  )
+  with subprocess.Popen(
+    [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT
+  ) as process:
+    assert process.stdout.readline() == "joining\n"
+    if peers == 1:
+      assert process.stdout.readline() == "joined\n"
+    else:
+      time.sleep(3)
+    process.terminate()
+    assert process.wait(20) == exit_code
 
 
 @pytest.mark.slow

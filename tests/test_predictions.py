@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from hrm_jax import predictions
-from hrm_jax.console import InputError
 from hrm_jax.predictions import PredictionFiles
 
 ROWS = {
@@ -60,10 +59,18 @@ def test_an_evaluation_that_fails_leaves_nothing(tmp_path):
   assert list((tmp_path / "predictions" / "7").iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_gets_one_clear_line(tmp_path):
-  (tmp_path / "predictions").write_text("")
-  with (
-    pytest.raises(InputError, match=r"\.test\.partial: cannot be made \("),
-    files(tmp_path),
-  ):
-    pass
+@pytest.mark.parametrize("where", ["predictions", "predictions/7/test"])
+def test_a_folder_that_cannot_be_made_is_told_and_nothing_else(
+  tmp_path, monkeypatch, where
+):
+  lines = []
+  monkeypatch.setattr(predictions.log, "error", lines.append)
+  (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
+  (tmp_path / where).write_text("")
+  with files(tmp_path) as writer:
+    writer.write("all", ROWS)
+    writer.write("all", ROWS)
+  assert writer.failed
+  (line,) = lines
+  assert ".test.partial: cannot be written (Not a directory)" in line
+  assert (tmp_path / where).read_text() == ""

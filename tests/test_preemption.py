@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, evaluate, recipe
+from hrm_jax import checkpoint, evaluate, recipe, saved_steps
 from hrm_jax.preemption import PreemptedError, Preemption
 from tests import runs
 from tests.toys import mesh_of
@@ -41,6 +41,23 @@ def test_the_second_signal_ends_the_process():
   assert done.stdout == "still here\n"
   assert done.returncode == -signal.SIGTERM
   assert "SIGTERM: saving after this update" in done.stderr
+
+
+def test_a_signal_whose_message_nobody_reads_is_heard_all_the_same():
+  program = (
+    "import os, signal\n"
+    "from hrm_jax.preemption import Preemption\n"
+    "read, write = os.pipe()\n"
+    "os.close(read)\n"
+    "os.dup2(write, 2)\n"
+    "with Preemption() as preemption:\n"
+    "  os.kill(os.getpid(), signal.SIGINT)\n"
+    "  print(preemption._heard)\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program], stdout=subprocess.PIPE, check=False
+  )
+  assert (done.stdout, done.returncode) == (b"True\n", 0)
 
 
 def test_processes_that_heard_nothing_stop_with_the_others(monkeypatch):
@@ -85,6 +102,8 @@ def test_a_preempted_run_loses_nothing(tmp_path, monkeypatch, tiny_run, update):
   assert again["ended"] == "finished"
   assert again["evaluation"]["step"] == 10
   # Also where it was made up for, when its step had been saved.
+  scores = saved_steps.scores(saved_steps.directory_of(tmp_path))
+  assert [s for s, score in scores.items() if score is not None] == [5, 10]
   best = checkpoint.load(tmp_path, "best")
   assert best.run["evaluation"]["step"] == best.step
   with monkeypatch.context() as patch:

@@ -72,6 +72,18 @@ def test_other_changes_pass_and_are_recorded(key, value, tmp_path):
   assert values.endswith(f" there, {value} here")
 
 
+def test_a_full_disk_costs_no_more_than_what_people_read(tmp_path, monkeypatch):
+  def full_disk(*_):
+    raise OSError(28, "No space left on device")
+
+  lines = []
+  monkeypatch.setattr(run_item.log, "warning", lines.append)
+  monkeypatch.setattr(run_item.atomic_file, "write_json", full_disk)
+  run_item.write_description(tmp_path, described())
+  (line,) = lines
+  assert "versions.json are not written (No space left on device)" in line
+
+
 def test_one_evaluation_at_the_end_can_be_said_in_two_ways(tmp_path):
   earlier = described(eval_interval=128)
   run = copy.deepcopy(earlier)

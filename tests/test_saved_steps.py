@@ -90,6 +90,32 @@ def test_a_run_starts_anew_only_where_nothing_was_ever_finished(
     saved_steps.step_to_resume(directory, **anew)
 
 
+def test_a_directory_that_cannot_be_read_is_not_an_empty_one(
+  tmp_path, directory, monkeypatch
+):
+  make_step(tmp_path, 3)
+
+  def closed(path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+  monkeypatch.setattr(saved_steps.os, "listdir", closed)
+  with pytest.raises(InputError, match=r"cannot be read \(Permission denied"):
+    saved_steps.choose_step(directory)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3"])
+def test_a_run_item_of_something_else_is_named(tmp_path, directory, text):
+  path = make_step(tmp_path, 3) / "run" / "metadata"
+  path.write_text(text)
+  with pytest.raises(InputError, match="3/run/metadata: expected the desc"):
+    saved_steps.read_run(directory, 3)
+
+
+def test_a_step_without_sets_has_no_score(tmp_path, directory):
+  make_step(tmp_path, 3, {})
+  assert saved_steps.scores(directory) == {3: None}
+
+
 def test_the_score_is_the_mean_over_the_sets(tmp_path, directory):
   make_step(tmp_path, 5, {"a": 0.5, "b": 0.25})
   assert saved_steps.scores(directory) == {5: 0.375}
