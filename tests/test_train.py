@@ -218,10 +218,12 @@ def test_a_bad_value_leaves_nothing_behind(tmp_path):
 
 def test_embedded_data_of_other_arguments_is_not_taken_silently(tmp_path):
   runs.train_tiny(tmp_path, num_steps=1)
-  with pytest.raises(InputError, match=r"num_train: expected 40, .* got 50"):
-    runs.train_tiny(tmp_path, **{"data.num_train": 50})
-  with pytest.raises(InputError, match=r"config\.seed: expected 0, .* got 1"):
-    runs.train_tiny(tmp_path, seed=1)
+  with pytest.raises(
+    InputError,
+    match=r"/data: was generated .*: config\.seed \(0 there, 1 here\), config\."
+    r"data\.num_train \(40 there, 50 here\); choose another --workdir\.$",
+  ):
+    runs.train_tiny(tmp_path, seed=1, **{"data.num_train": 50})
   (tmp_path / "data" / "build.json").write_text('{"builder": "build_grid"}')
   with pytest.raises(InputError, match="generates, got one of build_grid; "):
     runs.train_tiny(tmp_path)
