@@ -1,6 +1,7 @@
 """The trainer as a whole: runs, resumes, refuses."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -10,7 +11,12 @@ import pytest
 from absl.testing import flagsaver
 
 from data_tools import generate_sudoku
-from hrm_jax import checkpoint, command_line, sharding, train
+from hrm_jax import (
+  checkpoint,
+  command_line,
+  sharding,
+  train,
+)
 from hrm_jax.console import InputError
 from tests import runs
 
@@ -200,6 +206,23 @@ def test_resuming_on_data_of_another_size_is_refused(tmp_path):
     ({"eval.halt": "maybe"}, r"config\.eval\.halt: .*got 'maybe'"),
     ({"log_every": 0}, r"config\.log_every: expected at least 1, got 0"),
     ({"beta2": 1.0}, r"config\.beta2: .* below 1, got 1"),
+    ({"lr_min_ratio": -0.1}, r"config\.lr_min_ratio: .* least 0, got -0\.1\.$"),
+    (
+      {"loss.q_weight": -0.5},
+      r"config\.loss\.q_weight: expected at least 0, got -0\.5\.$",
+    ),
+    (
+      {"loss.q_weight": math.nan},
+      r"config\.loss\.q_weight: expected at least 0, got nan\.$",
+    ),
+    (
+      {"early_stop_train_accuracy": 1.5},
+      r"config\.early_stop_train_accuracy: .* 0 \(never\) to 1, got 1\.5\.$",
+    ),
+    (
+      {"early_stop_train_accuracy": -0.5},
+      r"config\.early_stop_train_accuracy: .* got -0\.5\.$",
+    ),
     ({"model.num_heads": 3}, r"config\.model\.num_heads: .*got 3"),
   ],
 )
