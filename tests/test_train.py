@@ -1,9 +1,12 @@
 """The trainer as a whole: runs, resumes, refuses."""
 
+import functools
 import json
 import math
+import shutil
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -14,11 +17,15 @@ from data_tools import generate_sudoku
 from hrm_jax import (
   checkpoint,
   command_line,
+  console,
+  recipe,
   sharding,
   train,
 )
 from hrm_jax.console import InputError
 from tests import runs
+from tests.commands import files_of
+from tests.datasets import rewrite_field, write_split
 
 
 def test_resumed_run_repeats_the_uninterrupted_one(tmp_path):
@@ -127,6 +134,46 @@ def test_num_steps_of_a_whole_run_ends_it_as_no_num_steps_does(tmp_path):
   result = runs.train_tiny(tmp_path, num_steps=10)
   assert (result["total_steps"], result["ended"]) == (10, "finished")
   assert result["evaluation"]["step"] == 10
+
+
+def test_a_run_that_knows_enough_ends_until_the_bound_is_another(tmp_path):
+  data = tmp_path / "data"
+  for split in ("train", "test"):
+    # All answers are the same, which takes a few updates to know.
+    path = write_split(data, split, groups=[[1]] * 40)
+    rewrite_field(path, "labels", np.ones_like)
+  flags = {"data.path": str(data), "model.halt_max_steps": 1, "lr": 1e-2}
+  run = functools.partial(runs.train_tiny, tmp_path / "run", **flags)
+
+  first = run(early_stop_train_accuracy=0.5)
+  assert first["train"]["train/exact_accuracy"] >= 0.5
+  assert (first["step"], first["ended"]) == (5, "early_stop")
+  before = files_of(tmp_path / "run" / "checkpoints")
+  again = run(early_stop_train_accuracy=0.5)
+  assert (again["step"], again["ended"]) == (5, "early_stop")
+  assert files_of(tmp_path / "run" / "checkpoints") == before
+  on = run(early_stop_train_accuracy=0.0)
+  assert (on["step"], on["ended"]) == (10, "finished")
+
+
+def test_a_run_that_stands_still_shows_its_stacks(tmp_path, monkeypatch, capfd):
+  make, lines = recipe.make_train_step, []
+  monkeypatch.setattr(console.log, "warning", lines.append)
+
+  def make_slow(*args, **kwargs):
+    train_step = make(*args, **kwargs)
+
+    def slow_step(state, batch):
+      if int(state.step) == 2:
+        time.sleep(2.5)
+      return train_step(state, batch)
+
+    return slow_step
+
+  monkeypatch.setattr(recipe, "make_train_step", make_slow)
+  runs.train_tiny(tmp_path, num_steps=3, watchdog_seconds=1)
+  assert any("since update 2; the stacks of all" in line for line in lines)
+  assert " in slow_step\n" in capfd.readouterr().err
 
 
 def test_an_evaluation_that_num_steps_left_out_is_made_up_for(tmp_path):
@@ -322,6 +369,28 @@ def test_a_bad_flag_gets_one_clear_line(monkeypatch, flags, message):
   monkeypatch.setattr("sys.argv", argv)
   with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
     command_line.parse(argv, "", train.CONFIG)
+
+
+@pytest.mark.slow
+def test_strict_restore_is_a_flag(tmp_path, tiny_run):
+  workdir = tmp_path / "run"
+  shutil.copytree(tiny_run, workdir)
+  damaged = workdir / "checkpoints" / "10" / "state" / "_METADATA"
+  damaged.write_text("{}")
+  before = files_of(workdir / "checkpoints")
+  command = [sys.executable, "-m", "hrm_jax.train", "--config=tests/tiny.py"]
+  done = subprocess.run(
+    [*command, f"--workdir={workdir}", "--strict-restore"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stdout) == (2, "")
+  *_, line = done.stderr.splitlines()
+  assert line.startswith(f"error: {damaged}: expected ")
+  assert line.endswith("; --strict-restore goes on from no older step.")
+  assert done.stderr.count("error: ") == 1
+  assert files_of(workdir / "checkpoints") == before
 
 
 @pytest.mark.slow
