@@ -25,7 +25,7 @@ def read_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
       (workdir / "checkpoints" / str(step) / "state").absolute()
     )
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path): _plain(leaf) for path, leaf in leaves}
+  return {jax.tree_util.keystr(path): plain(leaf) for path, leaf in leaves}
 
 
 def read_scalars(
@@ -63,7 +63,8 @@ def _events(data: bytes) -> Iterator[event_pb2.Event]:
     data = data[16 + length :]
 
 
-def _plain(leaf) -> np.ndarray:
+def plain(leaf: jax.Array) -> np.ndarray:
+  """A leaf of a state as an array; keys become their data."""
   if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     leaf = jax.random.key_data(leaf)
   return np.asarray(leaf)
