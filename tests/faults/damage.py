@@ -82,19 +82,17 @@ class _Run:
     self.path = self._directory / str(self._newest)
     self.files = sorted(p for p in self.path.rglob("*") if p.is_file())
     self._shapes = _shapes(checkpoint.read_run(workdir, self._newest))
-    self._checkpoints = Checkpoints(workdir)
+    self._workdir = workdir
     self._lines: list[str] = []
     self._listener = logging.Handler()
     self._listener.emit = lambda r: self._lines.append(r.getMessage())
 
   def __enter__(self) -> "_Run":
-    self._checkpoints.__enter__()
     console.log.addHandler(self._listener)
     return self
 
   def __exit__(self, *exc_info: object) -> None:
     console.log.removeHandler(self._listener)
-    self._checkpoints.__exit__(*exc_info)
 
   def is_whole(self) -> Iterator[str]:
     """What is wrong if the newest step is not resumed from."""
@@ -125,7 +123,9 @@ class _Run:
 
   def _resume(self) -> tuple[int | None, dict[str, bytes]]:
     self._lines.clear()
-    resumed = self._checkpoints.resume(self._shapes)
+    # Anew each time, as a run has them: they remember what was unreadable.
+    with Checkpoints(self._workdir) as checkpoints:
+      resumed = checkpoints.resume(self._shapes)
     if resumed is None:
       return None, {}
     leaves = jax.tree_util.tree_leaves_with_path(resumed.state)
