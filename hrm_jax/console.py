@@ -174,7 +174,8 @@ class Progress:
     start: int = 0,
     seconds_between_lines: float = 10.0,
   ):
-    self._what, self._total, self._unit = what, total, unit
+    # File names among it; a bar is drawn as it is, past the log's escaping.
+    self._what, self._total, self._unit = printable(what), total, unit
     self._start = self._done = start
     self._note = ""
     self._every = seconds_between_lines
@@ -183,7 +184,11 @@ class Progress:
     self._bar = None
     if sys.stderr.isatty() and log.level <= logging.INFO:
       self._bar = tqdm.tqdm(
-        desc=what, total=total, unit=unit, initial=start, dynamic_ncols=True
+        desc=self._what,
+        total=total,
+        unit=unit,
+        initial=start,
+        dynamic_ncols=True,
       )
 
   def __enter__(self) -> "Progress":
@@ -208,9 +213,9 @@ class Progress:
 
   def note(self, text: str) -> None:
     """Shows `text` beside the bar, or at the end of the next line."""
-    self._note = text
+    self._note = printable(text)
     if self._bar is not None:
-      self._bar.set_postfix_str(text, refresh=False)
+      self._bar.set_postfix_str(self._note, refresh=False)
 
   def _line(self) -> None:
     self._last_line = time.monotonic()

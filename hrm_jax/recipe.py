@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+from flax import traverse_util
 from jax.sharding import Mesh
 
 from hrm_jax import attention, losses, optim, sharding, sparse_embedding, step
@@ -118,10 +119,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
   at_least |= {"keep_period": 0, "watchdog_seconds": 0}
   at_least |= {"updates_per_dispatch": 1}
+  at_least |= {"lr_min_ratio": 0, "loss.q_weight": 0}
+  values = traverse_util.flatten_dict(config.to_dict(), sep=".")
   for key, least in at_least.items():
-    if config[key] < least:
+    if not values[key] >= least:  # Nor is NaN.
       raise InputError(
-        f"config.{key}: expected at least {least}, got {config[key]}."
+        f"config.{key}: expected at least {least}, got {values[key]}."
       )
   if config.max_to_keep is not None and config.max_to_keep < 1:
     raise InputError(
@@ -137,6 +140,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       raise InputError(
         f"config.{key}: expected 0 or more, below 1, got {config[key]}."
       )
+  if not 0 <= config.early_stop_train_accuracy <= 1:
+    raise InputError(
+      "config.early_stop_train_accuracy: expected a share from 0 (never) to "
+      f"1, got {config.early_stop_train_accuracy}."
+    )
 
 
 def make_loss(config: ml_collections.ConfigDict) -> step.Loss:

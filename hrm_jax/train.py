@@ -374,15 +374,19 @@ def generate_data(
       "--config.data.path, or choose another --workdir."
     )
   arguments = build.get("arguments", {})
-  for key, value, given in (
-    ("seed", config.seed, build.get("seed")),
-    *((f"data.{k}", v, arguments.get(k)) for k, v in wanted.items()),
-  ):
-    if given != value:
-      raise InputError(
-        f"config.{key}: expected {given}, with which {root} was generated, got "
-        f"{value}; choose another --workdir."
-      )
+  differ = [
+    f"config.{key} ({given} there, {value} here)"
+    for key, value, given in (
+      ("seed", config.seed, build.get("seed")),
+      *((f"data.{k}", v, arguments.get(k)) for k, v in wanted.items()),
+    )
+    if given != value
+  ]
+  if differ:
+    raise InputError(
+      f"{root}: was generated with another configuration: "
+      f"{', '.join(differ)}; choose another --workdir."
+    )
 
 
 def batches_from(

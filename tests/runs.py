@@ -2,6 +2,7 @@
 
 import pathlib
 import struct
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -24,18 +25,26 @@ def read_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
       (workdir / "checkpoints" / str(step) / "state").absolute()
     )
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path): _plain(leaf) for path, leaf in leaves}
+  return {jax.tree_util.keystr(path): plain(leaf) for path, leaf in leaves}
 
 
-def read_scalars(workdir: pathlib.Path) -> list[tuple[str, int, float]]:
-  """(name, step, value) of every scalar that the runs wrote, in order."""
+def read_scalars(
+  workdir: pathlib.Path, *, as_shown: bool = False
+) -> list[tuple[str, int, float]]:
+  """(name, step, value) of every scalar that the runs wrote, in order.
+
+  What a kill cut off is not there.
+
+  Args:
+    workdir: of the runs.
+    as_shown: as TensorBoard shows them: where a resumed run starts writing
+      stands a mark, and what was there of that step and later ones is gone.
+  """
   scalars = []
   for path in sorted((workdir / "tensorboard").iterdir()):
-    data = path.read_bytes()
-    while data:  # Length, its checksum, a record, its checksum.
-      (length,) = struct.unpack("<Q", data[:8])
-      event = event_pb2.Event.FromString(data[12 : 12 + length])
-      data = data[16 + length :]
+    for event in _events(path.read_bytes()):
+      if as_shown and event.session_log.status == event_pb2.SessionLog.START:
+        scalars = [scalar for scalar in scalars if scalar[1] < event.step]
       scalars += [
         (value.tag, event.step, value.simple_value)
         for value in event.summary.value
@@ -44,7 +53,18 @@ def read_scalars(workdir: pathlib.Path) -> list[tuple[str, int, float]]:
   return scalars
 
 
-def _plain(leaf) -> np.ndarray:
+def _events(data: bytes) -> Iterator[event_pb2.Event]:
+  """The records of a file: length, its checksum, content, its checksum."""
+  while len(data) >= 8:
+    (length,) = struct.unpack("<Q", data[:8])
+    if len(data) < 16 + length:
+      return
+    yield event_pb2.Event.FromString(data[12 : 12 + length])
+    data = data[16 + length :]
+
+
+def plain(leaf: jax.Array) -> np.ndarray:
+  """A leaf of a state as an array; keys become their data."""
   if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     leaf = jax.random.key_data(leaf)
   return np.asarray(leaf)

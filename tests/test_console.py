@@ -171,6 +171,19 @@ def test_progress_draws_a_bar_on_a_terminal(monkeypatch, lines):
   assert lines == []
 
 
+def test_a_name_beside_a_bar_cannot_command_the_terminal(
+  monkeypatch, lines, clock
+):
+  monkeypatch.setattr("sys.stderr", Terminal())
+  with console.Progress("reading \x1b]0;a\x07", 4, unit="rows") as bar:
+    bar.note("\x9b31m\n")
+    bar.advance(4)
+  drawn = console.sys.stderr.getvalue()
+  assert r"reading \x1b]0;a\x07" in drawn
+  assert r"\x9b31m\n" in drawn
+  assert not set("\x1b\x07\x9b") & set(drawn)
+
+
 def test_progress_keeps_quiet_after_an_error(lines):
   def work():
     with console.Progress("train", 4, unit="updates") as bar:

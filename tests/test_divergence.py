@@ -126,9 +126,9 @@ def test_a_report_that_cannot_be_written_hides_nothing(
 
 @pytest.fixture
 def inject(monkeypatch):
-  """Arranges for a state to be poisoned once, before update 7."""
+  """Arranges for a state to be poisoned so many times, before update 7."""
 
-  def arrange(poison):
+  def arrange(poison, times=1):
     make = recipe.make_train_step
     done = []
 
@@ -136,7 +136,7 @@ def inject(monkeypatch):
       train_step = make(*args, **kwargs)
 
       def poisoned_step(state, batch):
-        if int(state.step) == 6 and not done:
+        if int(state.step) == 6 and len(done) < times:
           done.append(True)
           shardings = jax.tree.map(lambda x: x.sharding, state)
           state = jax.device_put(poison(state), shardings)
@@ -145,6 +145,7 @@ def inject(monkeypatch):
       return poisoned_step
 
     monkeypatch.setattr(recipe, "make_train_step", make_poisoned)
+    return done
 
   return arrange
 
@@ -183,6 +184,26 @@ def test_rollback_goes_on_as_if_nothing_had_happened(
   got, want = (runs.read_state(w, 10) for w in (tmp_path, tiny_run))
   for path, value in want.items():
     np.testing.assert_array_equal(got[path], value, err_msg=path)
+
+
+def test_an_update_that_fails_again_after_a_rollback_is_left_out(
+  tmp_path, inject, monkeypatch
+):
+  lines = []
+  monkeypatch.setattr(divergence.log, "warning", lines.append)
+  # More often than it should be, so that a run that goes back forever ends.
+  poisoned = inject(poison_carry, times=4)
+  result = runs.train_tiny(
+    tmp_path, on_nonfinite="rollback", checkpoint_interval=1
+  )
+  assert lines == [
+    "warning: update 7: carry.z_H is not finite; going back to the newest "
+    "checkpoint",
+    "warning: update 7: carry.z_H is not finite; left out",
+  ]
+  assert len(poisoned) == 2
+  assert result["ended"] == "finished"
+  assert all_finite(tmp_path, 10)
 
 
 def test_skip_goes_on_without_the_rows_that_were_hit(tmp_path, inject):

@@ -231,6 +231,7 @@ def test_resumed_writer_hides_what_it_repeats(tmp_path):
     writer.scalars(6, {"train/lr": 0.5})
     writer.close()
   assert read_scalars(tmp_path) == [("train/lr", 6, 0.5)] * 2
+  assert read_scalars(tmp_path, as_shown=True) == [("train/lr", 6, 0.5)]
   # Where a session starts, TensorBoard drops what it has from that step on.
   start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
   mark = event_pb2.Event(step=5, session_log=start).SerializeToString()

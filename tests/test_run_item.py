@@ -22,6 +22,7 @@ def described(**changes):
   [
     ("model.hidden_size", 256),
     ("model.q_target", "none"),
+    ("data.box", "2x3"),
     ("data.num_train", 999),
     ("eval_interval", 64),
     ("global_batch_size", 32),

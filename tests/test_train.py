@@ -1,8 +1,12 @@
 """The trainer as a whole: runs, resumes, refuses."""
 
+import functools
 import json
+import math
+import shutil
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -10,9 +14,18 @@ import pytest
 from absl.testing import flagsaver
 
 from data_tools import generate_sudoku
-from hrm_jax import checkpoint, command_line, sharding, train
+from hrm_jax import (
+  checkpoint,
+  command_line,
+  console,
+  recipe,
+  sharding,
+  train,
+)
 from hrm_jax.console import InputError
 from tests import runs
+from tests.commands import files_of
+from tests.datasets import rewrite_field, write_split
 
 
 def test_resumed_run_repeats_the_uninterrupted_one(tmp_path):
@@ -123,6 +136,46 @@ def test_num_steps_of_a_whole_run_ends_it_as_no_num_steps_does(tmp_path):
   assert result["evaluation"]["step"] == 10
 
 
+def test_a_run_that_knows_enough_ends_until_the_bound_is_another(tmp_path):
+  data = tmp_path / "data"
+  for split in ("train", "test"):
+    # All answers are the same, which takes a few updates to know.
+    path = write_split(data, split, groups=[[1]] * 40)
+    rewrite_field(path, "labels", np.ones_like)
+  flags = {"data.path": str(data), "model.halt_max_steps": 1, "lr": 1e-2}
+  run = functools.partial(runs.train_tiny, tmp_path / "run", **flags)
+
+  first = run(early_stop_train_accuracy=0.5)
+  assert first["train"]["train/exact_accuracy"] >= 0.5
+  assert (first["step"], first["ended"]) == (5, "early_stop")
+  before = files_of(tmp_path / "run" / "checkpoints")
+  again = run(early_stop_train_accuracy=0.5)
+  assert (again["step"], again["ended"]) == (5, "early_stop")
+  assert files_of(tmp_path / "run" / "checkpoints") == before
+  on = run(early_stop_train_accuracy=0.0)
+  assert (on["step"], on["ended"]) == (10, "finished")
+
+
+def test_a_run_that_stands_still_shows_its_stacks(tmp_path, monkeypatch, capfd):
+  make, lines = recipe.make_train_step, []
+  monkeypatch.setattr(console.log, "warning", lines.append)
+
+  def make_slow(*args, **kwargs):
+    train_step = make(*args, **kwargs)
+
+    def slow_step(state, batch):
+      if int(state.step) == 2:
+        time.sleep(2.5)
+      return train_step(state, batch)
+
+    return slow_step
+
+  monkeypatch.setattr(recipe, "make_train_step", make_slow)
+  runs.train_tiny(tmp_path, num_steps=3, watchdog_seconds=1)
+  assert any("since update 2; the stacks of all" in line for line in lines)
+  assert " in slow_step\n" in capfd.readouterr().err
+
+
 def test_an_evaluation_that_num_steps_left_out_is_made_up_for(tmp_path):
   runs.train_tiny(tmp_path, num_steps=5)
   assert runs.steps_of(tmp_path) == [5]
@@ -200,6 +253,23 @@ def test_resuming_on_data_of_another_size_is_refused(tmp_path):
     ({"eval.halt": "maybe"}, r"config\.eval\.halt: .*got 'maybe'"),
     ({"log_every": 0}, r"config\.log_every: expected at least 1, got 0"),
     ({"beta2": 1.0}, r"config\.beta2: .* below 1, got 1"),
+    ({"lr_min_ratio": -0.1}, r"config\.lr_min_ratio: .* least 0, got -0\.1\.$"),
+    (
+      {"loss.q_weight": -0.5},
+      r"config\.loss\.q_weight: expected at least 0, got -0\.5\.$",
+    ),
+    (
+      {"loss.q_weight": math.nan},
+      r"config\.loss\.q_weight: expected at least 0, got nan\.$",
+    ),
+    (
+      {"early_stop_train_accuracy": 1.5},
+      r"config\.early_stop_train_accuracy: .* 0 \(never\) to 1, got 1\.5\.$",
+    ),
+    (
+      {"early_stop_train_accuracy": -0.5},
+      r"config\.early_stop_train_accuracy: .* got -0\.5\.$",
+    ),
     ({"model.num_heads": 3}, r"config\.model\.num_heads: .*got 3"),
   ],
 )
@@ -218,10 +288,12 @@ def test_a_bad_value_leaves_nothing_behind(tmp_path):
 
 def test_embedded_data_of_other_arguments_is_not_taken_silently(tmp_path):
   runs.train_tiny(tmp_path, num_steps=1)
-  with pytest.raises(InputError, match=r"num_train: expected 40, .* got 50"):
-    runs.train_tiny(tmp_path, **{"data.num_train": 50})
-  with pytest.raises(InputError, match=r"config\.seed: expected 0, .* got 1"):
-    runs.train_tiny(tmp_path, seed=1)
+  with pytest.raises(
+    InputError,
+    match=r"/data: was generated .*: config\.seed \(0 there, 1 here\), config\."
+    r"data\.num_train \(40 there, 50 here\); choose another --workdir\.$",
+  ):
+    runs.train_tiny(tmp_path, seed=1, **{"data.num_train": 50})
   (tmp_path / "data" / "build.json").write_text('{"builder": "build_grid"}')
   with pytest.raises(InputError, match="generates, got one of build_grid; "):
     runs.train_tiny(tmp_path)
@@ -297,6 +369,28 @@ def test_a_bad_flag_gets_one_clear_line(monkeypatch, flags, message):
   monkeypatch.setattr("sys.argv", argv)
   with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
     command_line.parse(argv, "", train.CONFIG)
+
+
+@pytest.mark.slow
+def test_strict_restore_is_a_flag(tmp_path, tiny_run):
+  workdir = tmp_path / "run"
+  shutil.copytree(tiny_run, workdir)
+  damaged = workdir / "checkpoints" / "10" / "state" / "_METADATA"
+  damaged.write_text("{}")
+  before = files_of(workdir / "checkpoints")
+  command = [sys.executable, "-m", "hrm_jax.train", "--config=tests/tiny.py"]
+  done = subprocess.run(
+    [*command, f"--workdir={workdir}", "--strict-restore"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stdout) == (2, "")
+  *_, line = done.stderr.splitlines()
+  assert line.startswith(f"error: {damaged}: expected ")
+  assert line.endswith("; --strict-restore goes on from no older step.")
+  assert done.stderr.count("error: ") == 1
+  assert files_of(workdir / "checkpoints") == before
 
 
 @pytest.mark.slow

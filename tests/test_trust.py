@@ -1,14 +1,16 @@
 """Names and arrays from data: never a path, a command or a program."""
 
 import ast
+import contextlib
 import json
 import logging
+import sys
 
 import numpy as np
 import pytest
 
 from data_tools import show
-from hrm_jax import arc_tally, console, puzzle
+from hrm_jax import arc_tally, checkpoint_cli, console, manifest, puzzle
 from hrm_jax.console import InputError
 from hrm_jax.dataset import open_split
 from tests.commands import Commands
@@ -128,6 +130,28 @@ def test_identifiers_are_escaped_where_they_are_shown(tmp_path):
   names = ["<blank>", EVIL]
   (tmp_path / "identifiers.json").write_text(json.dumps(names))
   assert all(line.isprintable() for line in show.show(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["list", "verify"])
+def test_a_file_inside_a_checkpoint_is_escaped_where_it_is_shown(
+  tmp_path, name, monkeypatch, capsys
+):
+  directory = tmp_path / "checkpoints"
+  (directory / "1").mkdir(parents=True)
+  manifest.write(directory / "1", 1)
+  on_disk = EVIL.removesuffix("\ud800")  # Which no file system takes.
+  (directory / "1" / on_disk).write_text("")
+  (directory / f"2.orbax-checkpoint-tmp{on_disk}").mkdir()
+  monkeypatch.setattr(sys, "argv", ["checkpoint", name, str(tmp_path)])
+  with contextlib.suppress(SystemExit):
+    checkpoint_cli.main()
+  captured = capsys.readouterr()
+  lines = (captured.out + captured.err).split("\n")
+  assert all(line.isprintable() for line in lines)
+  named = [line for line in lines if line.startswith(("/", " ", "half-"))]
+  assert sum(r"]0;title\x07\x9b31m\r\n" in line for line in named) == (
+    2 if name == "list" else 1
+  )
 
 
 def test_metadata_inside_a_checkpoint_is_checked_likewise():

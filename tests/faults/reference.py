@@ -17,12 +17,14 @@ class Reference(NamedTuple):
 
   Attributes:
     flags: of the run.
+    workdir: of the run; leave it as it is.
     last_step: that it ends with.
     curves: that it logged.
     state: digests of its last checkpoint.
   """
 
   flags: tuple[str, ...]
+  workdir: pathlib.Path
   last_step: int
   curves: curves.Curves
   state: dict[str, str]
@@ -62,6 +64,7 @@ def _train(starter: Starter, iterations: int) -> Reference:
   last_step = _STEPS_PER_ITERATION * iterations
   return Reference(
     flags,
+    workdir,
     last_step,
     curves.read(workdir),
     read_state(starter, workdir, last_step),

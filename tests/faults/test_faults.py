@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.faults import __main__ as command
 from tests.faults import processes
 
 pytestmark = pytest.mark.slow
@@ -45,3 +46,20 @@ def test_processes_end_with_their_peers_and_others_go_on(found):
 
 def test_a_full_disk_costs_no_more_than_what_was_not_saved(found):
   assert found["scenarios"]["full_disk"]["problems"] == []
+
+
+def test_damage_to_any_file_costs_one_checkpoint_and_no_pickle_runs(found):
+  damage = found["scenarios"]["damage"]
+  assert damage["problems"] == []
+  assert damage["damages"] > 2 * damage["files"] > 20
+
+
+def test_nothing_is_called_identical_where_nothing_was_compared():
+  fine = {"problems": []}
+  assert command.summary({"nans": fine}) == {"ok": True}
+  same = dict.fromkeys(("same_losses", "same_state", "each_step_once"), True)
+  kills = {**fine, **same, "kills": 3, "failed_restarts": 0}
+  counted = {"ok": True, "kills": 3, "failed_restarts": 0}
+  assert command.summary({"kills": kills}) == {**counted, "identical": True}
+  kills["same_state"] = False
+  assert command.summary({"kills": kills}) == {**counted, "identical": False}
