@@ -1,5 +1,6 @@
 """All scripts of launch/: linted, told to explain themselves, and dry runs."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -7,7 +8,14 @@ import textwrap
 
 import pytest
 
-from tests.launch_scripts import LAUNCH, LIBRARIES, SCRIPTS, run, tool
+from tests.launch_scripts import (
+  LAUNCH,
+  LIBRARIES,
+  PREEMPTED,
+  SCRIPTS,
+  run,
+  tool,
+)
 
 TPU = ("--name=t", "--zone=z")
 
@@ -93,7 +101,7 @@ DRY_RUNS = {
     srun --kill-on-bad-exit=1 bash -c 'trap : TERM; "$@"; code=$?; \
 ((code != 75)) || sleep 10; exit "$code"' task python3 -m hrm_jax.train \
 --workdir=r
-    scontrol requeue "$SLURM_JOB_ID"  # on exit code 75
+    scontrol requeue "$SLURM_JOB_ID"  # on exit code 75, if not cancelled
     """,
   ),
   "tpu_vm.sh": (
@@ -177,6 +185,13 @@ def test_dry_run_prints_exactly_the_commands(script):
   if script == "quickstart.sh":  # Makes .venv only where there is none.
     lines = [words for words in lines if "venv" not in words]
   assert lines == [shlex.split(line) for line in wanted.splitlines()]
+
+
+@pytest.mark.parametrize("script", ["common.sh", "slurm.sbatch"])
+def test_preemption_has_the_exit_code_of_hrm_jax(script):
+  text = (LAUNCH / script).read_text()
+  codes = re.findall(r"PREEMPTED=(.*)|code != ([0-9]+)", text)
+  assert {"".join(code) for code in codes} == {str(PREEMPTED)}
 
 
 def test_every_script_has_its_dry_run_checked():
