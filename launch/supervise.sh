@@ -3,7 +3,7 @@
 # processes that live and end as one. Works with bash 3.2 or later.
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-  echo "launch/supervise.sh: makes processes end as one; other scripts source it."
+  echo "launch/supervise.sh: lets processes end as one; others source it."
   exit 0
 fi
 

@@ -109,8 +109,13 @@ DRY_RUNS = {
     ["--", "-m", "hrm_jax.train"],
     """\
     gcloud compute tpus tpu-vm ssh t --zone=z --worker=all \
-'--command=cd ~/hrm_jax && echo $$ >.run.pid && exec .venv/bin/python -m \
-hrm_jax.train'
+'--command=pid=$(cat ~/hrm_jax/.run.pid 2>/dev/null); left=120; \
+[ /proc/$pid/cwd -ef ~/hrm_jax ] && kill -TERM $pid; \
+while [ /proc/$pid/cwd -ef ~/hrm_jax ]; do sleep 1; left=$((left - 1)); \
+[ $left -gt 0 ] || kill -KILL $pid; done; \
+cd ~/hrm_jax && if [ "$(cat .run.id 2>/dev/null)" = ID ]; then \
+echo "the connection was lost; the run has stopped" >&2; exit 75; fi && \
+echo ID >.run.id && echo $$ >.run.pid && exec .venv/bin/python -m hrm_jax.train'
     """,
   ),
   "tpu_queued_resource.sh": (
@@ -178,6 +183,7 @@ def test_dry_run_prints_exactly_the_commands(script):
   python = {"PYTHON": sys.executable} if script in NEEDS_PYTHON else {}
   code, out, _ = run(script, *flags, *args, **python)
   assert code == 0
+  out = re.sub(r"\b\d{10,}\.\d+\b", "ID", out)  # Of tpu_vm.sh: time and number.
   lines = [shlex.split(line) for line in out.splitlines()]
   wanted = textwrap.dedent(expected).replace("PYTHON", sys.executable, 1)
   if script == "env_gpu.sh":
