@@ -70,6 +70,18 @@ def test_scripts_find_what_they_share_from_any_folder(script, tmp_path):
     ("tpu_queued_resource.sh", ["crate"], "'crate'"),
     ("gke.sh", ["apply", "--", "a"], "expected --image"),
     ("gke.sh", ["status", "--name=A_B"], "got 'A_B'"),
+    ("gke.sh", ["render", "--tpu-topology=4", "--", "a"], "got '4'"),
+    ("gke.sh", ["render", "--tpu-topology=1x1", "--", "a"], "1 chips do not"),
+    (
+      "gke.sh",
+      ["render", "--tpu-topology=4x4", "--hosts=2", "--", "a"],
+      "--hosts: expected 4",
+    ),
+    ("ssh_hosts.sh", ["--hosts=a, b", "--", "a"], "got 'a, b'"),
+    ("ssh_hosts.sh", ["--hosts=a,,b", "--", "a"], "got 'a,,b'"),
+    ("ssh_hosts.sh", ["--hosts=a", "--dir=~me/x", "--", "a"], "got '~me/x'"),
+    ("ssh_hosts.sh", ["--hosts=a", "--", "a\nb"], "a newline"),
+    ("ssh_hosts.sh", ["--hosts=a", "--env=X=a\nb", "--", "a"], "a newline"),
     ("env_gpu.sh", [], "to be sourced"),
   ],
 )
