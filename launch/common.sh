@@ -2,6 +2,11 @@
 # Sourced by the scripts beside it: messages, dry runs, options, waiting. Works
 # with bash 3.2 or later. slurm.sbatch cannot source it, and says why.
 
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  echo "launch/common.sh: what the other scripts share; they source it."
+  exit 0
+fi
+
 # What hrm_jax.train exits with when SIGTERM made it save and stop.
 # shellcheck disable=SC2034  # Some of the scripts use it.
 PREEMPTED=75

@@ -9,8 +9,6 @@ _hrm_settings=(
   XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
   # Overlaps all-reduces with computation, at the price of compile time.
   JAX_OPTIMIZATION_LEVEL=O1
-  # A requeued job compiles and autotunes nothing a second time.
-  "JAX_COMPILATION_CACHE_DIR=$HOME/.cache/hrm_jax"
   # NCCL says nothing by default, also about what makes it slow or hang.
   NCCL_DEBUG=WARN
 )

@@ -22,7 +22,7 @@ usage: bash launch/gke.sh ACTION [--name=NAME] [--image=IMAGE] [--hosts=N]
 
   --name=NAME    of the JobSet (default: hrm-jax)
   --image=IMAGE  built from launch/Dockerfile
-  --hosts=N      pods, one per host (default: 2)
+  --hosts=N      pods, one per host (default: 2, on TPUs what the topology has)
   --accelerator=TYPE
                  as GKE names it (default: nvidia-h100-80gb, with
                  --tpu-topology: tpu-v5-lite-podslice)
@@ -42,7 +42,7 @@ USAGE
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-action='' name=hrm-jax image=REGISTRY/hrm_jax:gpu hosts=2 accelerator=''
+action='' name=hrm-jax image=REGISTRY/hrm_jax:gpu hosts='' accelerator=''
 devices='' topology='' claim=hrm-runs
 take_option() {
   case $1 in
@@ -74,14 +74,30 @@ if [[ $action == apply && $image == REGISTRY/* ]]; then
 fi
 if [[ -n $topology ]]; then
   accelerator=${accelerator:-tpu-v5-lite-podslice} devices=${devices:-4}
+  [[ $topology =~ ^[1-9][0-9]*(x[1-9][0-9]*){1,2}$ ]] ||
+    die "--tpu-topology: expected AxB or AxBxC, got '$topology'."
+  chips=$((${topology//x/*}))
+  ((chips % devices == 0)) ||
+    die "--tpu-topology=$topology: $chips chips do not make up hosts of" \
+      "$devices; see --devices."
+  hosts=${hosts:-$((chips / devices))}
+  ((hosts == chips / devices)) ||
+    die "--hosts: expected $((chips / devices)) with $devices each of the" \
+      "$chips chips of $topology, got $hosts."
 else
   accelerator=${accelerator:-nvidia-h100-80gb} devices=${devices:-8}
+  hosts=${hosts:-2}
 fi
 template=$(dirname "${BASH_SOURCE[0]}")/gke_jobset.yaml
 
-# item TEXT: TEXT as an item of a list in YAML.
+# item TEXT: TEXT as an item of a list in YAML. Kubernetes puts variables in for
+# $(NAME), and makes one dollar of two.
 item() {
-  local text=${1//\\/\\\\}
+  local text=${1//\\/\\\\} newline=$'\n' tab=$'\t' return=$'\r' dollars='$$'
+  text=${text//$newline/\\n}
+  text=${text//$tab/\\t}
+  text=${text//$return/\\r}
+  text=${text//\$/$dollars}
   printf -- '- "%s"\n' "${text//\"/\\\"}"
 }
 

@@ -22,6 +22,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -45,6 +46,20 @@ CHECKS = {
   "matmul": "rate of a large matrix product on each device",
   "attention": "jax.nn.dot_product_attention agrees with plain softmax",
 }
+
+
+# Files of a set: those of hrm_jax/puzzle.py, which may be absent here.
+FIELDS = (
+  "inputs",
+  "labels",
+  "puzzle_identifiers",
+  "puzzle_indices",
+  "group_indices",
+)
+
+# For how long process 0 still listens once a failure is known, so that those
+# who come late hear the reason too, and do not wait for nobody.
+LISTEN_ON_S = 15
 
 
 class Unhealthy(Exception):
@@ -95,9 +110,11 @@ def parse_args() -> argparse.Namespace:
   if any(flag is not None for flag in flags) and None in flags:
     parser.error("--coordinator, --num-processes and --process-id go together.")
   if args.coordinator is not None:
-    if not args.coordinator.rpartition(":")[2].isdecimal():
+    port = args.coordinator.rpartition(":")[2]
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
       parser.error(
-        f"--coordinator: expected HOST:PORT, got '{args.coordinator}'."
+        f"--coordinator: expected HOST:PORT, the port from 1 to 65535, got "
+        f"'{args.coordinator}'."
       )
     if not 0 <= args.process_id < args.num_processes:
       parser.error(
@@ -110,20 +127,60 @@ def parse_args() -> argparse.Namespace:
 # --- what needs no JAX
 
 
+def _sets_of(metadata: pathlib.Path) -> list[str]:
+  """Names of the sets that a dataset.json speaks of."""
+  try:
+    value = json.loads(metadata.read_bytes())
+  except FileNotFoundError:
+    split = metadata.parent
+    raise Unhealthy(
+      f"data: {split.parent} holds no {split.name}/{metadata.name}"
+    ) from None
+  except OSError as error:
+    raise Unhealthy(
+      f"data: {metadata} cannot be read: {error.strerror}"
+    ) from None
+  except (ValueError, RecursionError) as error:
+    raise Unhealthy(f"data: {metadata} is not JSON: {error}") from None
+  sets = value.get("sets") if isinstance(value, dict) else None
+  good = isinstance(sets, list) and all(
+    isinstance(name, str) and name.isprintable() and "/" not in name
+    for name in sets
+  )
+  if not good or not sets:
+    raise Unhealthy(
+      f"data: {metadata}: expected a list of names as 'sets', got {sets!r:.40}"
+    )
+  return sets
+
+
 def check_data(directory: pathlib.Path) -> dict[str, Any]:
-  """Files of the training split; reads a byte of each."""
+  """Files of both splits; reads a byte of each."""
   if not directory.is_dir():
     raise Unhealthy(f"data: {directory} is not a directory that I can see")
-  if not (directory / "train" / "dataset.json").exists():
-    raise Unhealthy(f"data: {directory} holds no train/dataset.json")
-  files = [f for f in (directory / "train").rglob("*") if f.is_file()]
-  try:
-    for file in files:
+  files = []
+  for split in ("train", "test"):
+    metadata = directory / split / "dataset.json"
+    files.append(metadata)
+    for name in _sets_of(metadata):
+      files += [metadata.with_name(f"{name}__{field}.npy") for field in FIELDS]
+  total = 0
+  for file in files:
+    try:
       with file.open("rb") as opened:
-        opened.read(1)
-  except OSError as error:
-    raise Unhealthy(f"data: {file} cannot be read: {error.strerror}") from None
-  return {"files": len(files), "bytes": sum(f.stat().st_size for f in files)}
+        begin = opened.read(1)
+        total += os.fstat(opened.fileno()).st_size
+    except FileNotFoundError:
+      raise Unhealthy(
+        f"data: {file} is missing, but the dataset.json beside it names its set"
+      ) from None
+    except OSError as error:
+      raise Unhealthy(
+        f"data: {file} cannot be read: {error.strerror}"
+      ) from None
+    if not begin:
+      raise Unhealthy(f"data: {file} is empty")
+  return {"files": len(files), "bytes": total}
 
 
 def check_disk(workdir: pathlib.Path, min_free_gb: float) -> dict[str, Any]:
@@ -148,11 +205,14 @@ def check_disk(workdir: pathlib.Path, min_free_gb: float) -> dict[str, Any]:
   return {"free_gb": round(free, 1)}
 
 
-def _roll_message(args: argparse.Namespace, failure: str | None) -> dict:
+def _roll_message(
+  args: argparse.Namespace, failure: str | None, deadline: float
+) -> dict:
   return {
     "process": args.process_id,
     "processes": args.num_processes,
     "failure": failure,
+    "seconds_left": deadline - time.monotonic(),
   }
 
 
@@ -192,11 +252,15 @@ def answer_roll_call(
       f"{args.timeout:g} s: {problem}"
     )
   with connection:
-    # Process 0 speaks at the deadline at the latest.
-    connection.settimeout(max(deadline - time.monotonic(), 0) + 10)
+    connection.settimeout(max(deadline - time.monotonic(), 0.01))
     try:
-      _send_line(connection, _roll_message(args, failure))
+      _send_line(connection, _roll_message(args, failure, deadline))
       verdict = _receive_line(connection)["failure"]
+    except TimeoutError:
+      raise Unhealthy(
+        f"peers: {me} reached {args.coordinator}, but had no verdict of "
+        f"process 0 within {args.timeout:g} s"
+      ) from None
     except (OSError, ValueError, KeyError):
       raise Unhealthy(
         f"peers: {me} reached {args.coordinator}, but no healthcheck of "
@@ -231,37 +295,40 @@ def call_roll(
   missing = set(range(1, args.num_processes))
   with server, contextlib.ExitStack() as connections:
     callers = []
-    while missing and not failure:
-      server.settimeout(max(deadline - time.monotonic(), 0.01))
+    end = deadline
+    if failure:
+      end = min(end, time.monotonic() + LISTEN_ON_S)
+    while missing and (left := end - time.monotonic()) > 0:
+      server.settimeout(left)
       try:
         connection, _ = server.accept()
         connections.enter_context(connection)
         connection.settimeout(5)
         told = _receive_line(connection)
         process, processes = told["process"], told["processes"]
-        reason = told["failure"]
-      except TimeoutError:
-        if time.monotonic() >= deadline:
-          break
-        continue
-      except (OSError, ValueError, KeyError):
-        continue  # Not one of us.
+        reason, patience = told["failure"], float(told["seconds_left"])
+      except (OSError, ValueError, TypeError, KeyError):
+        continue  # Nobody, or not one of us.
       callers.append(connection)
+      # It began earlier: the verdict comes while it still listens.
+      end = min(end, time.monotonic() + patience - 1)
       if processes != args.num_processes:
-        failure = (
+        reason = (
           f"peers: process {process} was told of {processes} processes, "
           f"process 0 of {args.num_processes}"
         )
       elif process not in missing:
-        failure = f"peers: two processes are process {process}"
-      elif reason:
-        failure = reason
+        reason = f"peers: two processes are process {process}"
       missing.discard(process)
+      if reason and not failure:
+        failure = reason
+        end = min(end, time.monotonic() + LISTEN_ON_S)
     if missing and not failure:
       who = ", ".join(map(str, sorted(missing)))
+      waited = args.timeout - (deadline - time.monotonic())
       failure = (
         f"peers: process {who} of {args.num_processes} did not report to "
-        f"{args.coordinator} within {args.timeout:g} s"
+        f"{args.coordinator} within {waited:.0f} s"
       )
     for connection in callers:
       with contextlib.suppress(OSError):
@@ -645,13 +712,19 @@ def check(args: argparse.Namespace, result: dict[str, Any]) -> None:
 
 
 def main() -> int:
+  # What --help and --dry-run print may go to `head`, which hangs up; they end
+  # then as other programs do.
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   args = parse_args()
-  if args.child_reports_to is not None:
-    return child_main(args)
   if args.dry_run:
     for name, meaning in CHECKS.items():
       print(f"{name}: {meaning}")
+    sys.stdout.flush()
     return 0
+  # A peer that hangs up is an error of its connection.
+  signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+  if args.child_reports_to is not None:
+    return child_main(args)
   # Unwind, so that the child does not stay behind.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   began = time.monotonic()

@@ -17,7 +17,8 @@ waits for them. Each gets the arguments behind "--" and --coordinator,
 
   --hosts=A,B    the machines, as ssh takes them; ssh must not ask for anything
   --hosts-file=F the same, one on each line; '#' starts a comment
-  --dir=DIR      the repository on every machine (default: this one's)
+  --dir=DIR      the repository on every machine (default: this one's);
+                 ~/ is the home directory there
   --env=N=V      a variable for every process; may be given several times
   --coordinator=HOST:PORT
                  where the others reach process 0 (default: the first host,
@@ -47,7 +48,11 @@ hosts=() settings=() coordinator='' grace=120
 directory=$(dirname "$here")
 take_option() {
   case $1 in
-    --hosts=*) IFS=, read -r -a hosts <<<"${1#*=}" ;;
+    --hosts=*)
+      [[ ,${1#*=}, != *,,* && ${1#*=} != *[[:space:]]* ]] ||
+        die "--hosts: expected HOST,HOST,... without spaces, got '${1#*=}'."
+      IFS=, read -r -a hosts <<<"${1#*=}"
+      ;;
     --hosts-file=*)
       [[ -r ${1#*=} ]] || die "--hosts-file: cannot read '${1#*=}'."
       while read -r host _ || [[ -n $host ]]; do
@@ -66,6 +71,15 @@ parse_options "$@"
 expect_number grace
 expect_arguments
 coordinator=${coordinator:-${hosts[0]##*@}:5510}
+
+# Our shell leaves the ~ of --dir=~/x to us; it means the home over there.
+case $directory in
+  \~) change="cd ~" ;;
+  \~/*) change="cd ~/$(quote "${directory#\~/}")" ;;
+  \~*) die "--dir: expected a path, or one that begins with ~/," \
+    "got '$directory'." ;;
+  *) change="cd $(quote "$directory")" ;;
+esac
 
 # What runs over there. ssh passes no signals on, so the end of stdin means
 # TERM: it comes when we stop, and also when the connection breaks.
@@ -86,9 +100,13 @@ command_of() {
   words=$(quote env ${settings[@]+"${settings[@]}"} "${PYTHON:-python3}" \
     "${arguments[@]}" "--coordinator=$coordinator" \
     "--num-processes=${#hosts[@]}" "--process-id=$1")
+  # So does bash quote them, and other shells do not read that.
+  [[ $change$words != *"\$'"* ]] ||
+    die "expected arguments, variables and a --dir of printable characters," \
+      "got a newline or the like in: $words"
   command=(
     ssh -o BatchMode=yes -o ServerAliveInterval=15 "${hosts[$1]}"
-    "cd $(quote "$directory") && grace=$grace && set -- $words && $remote"
+    "$change && grace=$grace && set -- $words && $remote"
   )
 }
 

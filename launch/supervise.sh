@@ -2,6 +2,11 @@
 # Sourced by local_multiprocess.sh and ssh_hosts.sh after common.sh: several
 # processes that live and end as one. Works with bash 3.2 or later.
 
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  echo "launch/supervise.sh: lets processes end as one; others source it."
+  exit 0
+fi
+
 pids=()     # by number of the process; empty when it has ended
 readers=()  # what prefixes their output
 scratch=    # holds the pipes to the readers

@@ -33,6 +33,9 @@ usage: bash launch/tpu_queued_resource.sh ACTION --name=NAME --zone=ZONE
 
 The same `run` goes on with the same workdir. It does not delete the TPU at
 its end: `delete` does.
+
+Environment:
+  TPU_PAUSE      seconds from one look at its state to the next (default: 30)
 USAGE
 }
 
@@ -63,6 +66,7 @@ expect_number attempts
   die "run: expected the arguments of Python behind '--'; see --help."
 
 tpu_vm=$(dirname "${BASH_SOURCE[0]}")/tpu_vm.sh
+pause=${TPU_PAUSE:-30}
 
 queued() {
   local verb=$1
@@ -81,11 +85,30 @@ on_hosts() {
   do_it bash "$tpu_vm" "$verb" "--name=$name" "${where[@]}" "$@"
 }
 
+# look: sets `state`; NONE is what does not exist. Without an answer, which
+# says nothing about the TPU, it asks again, for an hour at most.
+look() {
+  local attempt problem before=''
+  for ((attempt = 0; attempt < 120; attempt++)); do
+    if state=$(status 2>"$complaints"); then return; fi
+    problem=$(tail -n 1 "$complaints")
+    if grep -q -e NOT_FOUND -e 'was not found' "$complaints"; then
+      state=NONE
+      return
+    fi
+    [[ $problem == "$before" ]] ||
+      say "$name: state unknown, asking again: $problem"
+    before=$problem
+    sleep "$pause"
+  done
+  die "$name: state unknown: $problem"
+}
+
 # Brings the TPU to ACTIVE, from whatever state it is in.
 obtain() {
-  local state before='' refused=0
+  local before='' refused=0
   while :; do
-    state=$(status 2>/dev/null) || state=NONE
+    look
     [[ $state == "$before" ]] || say "$name: $state"
     before=$state
     case $state in
@@ -94,12 +117,12 @@ obtain() {
         create && continue
         refused=$((refused + 1))
         ((refused < 5)) || die "$name: cannot be created."
-        sleep 5
+        sleep "$pause"
         ;;
       # Taken away, or never to come: it has to go before it can be asked for.
       FAILED | SUSPENDED) delete ;;
       # In the queue, or on the way between two of the above.
-      *) sleep 30 ;;
+      *) sleep "$pause" ;;
     esac
   done
 }
@@ -114,8 +137,10 @@ case $action in
       on_hosts run -- "${arguments[@]}"
       exit 0
     fi
-    child=
+    child='' state=''
     stopped=false
+    complaints=$(mktemp)
+    trap 'rm -f "$complaints"' EXIT
     # shellcheck disable=SC2317,SC2329  # The trap calls it.
     on_signal() {
       stopped=true
@@ -128,7 +153,7 @@ case $action in
       obtain
       on_hosts setup ${setup[@]+"${setup[@]}"} || {
         say "attempt $attempt: the setup failed"
-        sleep 30
+        sleep "$pause"
         continue
       }
       # A process group of its own: see tpu_vm.sh.
@@ -141,7 +166,14 @@ case $action in
       wait_for "$child" || code=$?
       child=
       if ((code == 0)) || $stopped; then exit "$code"; fi
-      state=$(status 2>/dev/null) || state=NONE
+      look
+      # That of ssh: it may have lost the TPU some minutes before the state
+      # says so.
+      for ((i = 0; i < 6 && code == 255; i++)); do
+        [[ $state == ACTIVE ]] || break
+        sleep "$pause"
+        look
+      done
       say "attempt $attempt: exit code $code, the TPU is $state"
       # The run's own mistake would be made again.
       ((code == PREEMPTED)) || [[ $state != ACTIVE ]] || exit "$code"

@@ -9,10 +9,12 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
+from hrm_jax import preemption
+
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
 LIBRARIES = {LAUNCH / "common.sh", LAUNCH / "supervise.sh"}
 SCRIPTS = sorted({*LAUNCH.glob("*.sh"), LAUNCH / "slurm.sbatch"} - LIBRARIES)
-PREEMPTED = 75
+PREEMPTED = preemption.EXIT_CODE
 
 
 def tool(name: str) -> str:
@@ -24,8 +26,12 @@ def tool(name: str) -> str:
 
 
 def environment(**variables: object) -> dict[str, str]:
-  unset = ("PYTHON", "SLURM_JOB_ID", "JAX_PLATFORMS", "NCCL_DEBUG")
-  inherited = {k: v for k, v in os.environ.items() if k not in unset}
+  unset = ("PYTHON", "JAX_PLATFORMS", "NCCL_DEBUG")
+  inherited = {
+    k: v
+    for k, v in os.environ.items()
+    if k not in unset and not k.startswith("SLURM_")
+  }
   return inherited | {k: str(v) for k, v in variables.items()}
 
 

@@ -6,11 +6,15 @@ It runs as a program of its own, without anything of hrm_jax.
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
+
+from hrm_jax import puzzle
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "launch" / "healthcheck.py"
@@ -67,12 +71,17 @@ def peers(n: int) -> list[tuple[str, ...]]:
   ]
 
 
+METADATA = '{"sets": ["all"]}'
+
+
 @pytest.fixture
 def data(tmp_path) -> pathlib.Path:
-  split = tmp_path / "data" / "train"
-  split.mkdir(parents=True)
-  (split / "dataset.json").write_text("{}")
-  (split / "all__inputs.npy").write_bytes(b"12345678")
+  for name in ("train", "test"):
+    split = tmp_path / "data" / name
+    split.mkdir(parents=True)
+    (split / "dataset.json").write_text(METADATA)
+    for field in puzzle.FIELDS:
+      (split / f"all__{field}.npy").write_bytes(b"12345678")
   return tmp_path / "data"
 
 
@@ -88,7 +97,10 @@ def test_a_healthy_machine_passes_every_check(tmp_path, data):
   )
   assert (code, result["ok"], result["reason"]) == (0, True, None), err
   assert (result["devices"], result["psum"]) == (3, 1 + 2 + 3)
-  assert result["data"] == {"files": 2, "bytes": 2 + 8}
+  assert result["data"] == {
+    "files": 2 * (1 + 5),
+    "bytes": 2 * (len(METADATA) + 5 * 8),
+  }
   assert 0 < result["matmul"]["min_tflops"] <= result["matmul"]["max_tflops"]
   assert result["attention"]["xla"] < 0.05
   assert not (tmp_path / "runs").exists()  # It leaves nothing behind.
@@ -152,10 +164,47 @@ def test_what_is_wrong_with_one_is_heard_by_all(tmp_path):
   assert finish(process)[1]["reason"] == reason
 
 
+def test_who_comes_after_process_0_has_failed_hears_why(tmp_path):
+  first, second = peers(2)
+  process = start(*first, "--timeout=60", f"--data={tmp_path / 'gone'}")
+  time.sleep(2)
+  reason = reason_for(*second, "--timeout=20")
+  assert reason.startswith("process 0: data: ")
+  assert finish(process)[1]["reason"] == reason
+
+
+def test_who_comes_after_another_has_failed_hears_why(tmp_path):
+  first, second, third = peers(3)
+  processes = [
+    start(*first, "--timeout=60"),
+    start(*second, "--timeout=60", f"--data={tmp_path / 'gone'}"),
+  ]
+  time.sleep(2)
+  reason = reason_for(*third, "--timeout=20", f"--data={tmp_path / 'lost'}")
+  assert reason.startswith("process 1: data: ")  # The first one stays.
+  assert [finish(p)[1]["reason"] for p in processes] == [reason] * 2
+
+
+def test_the_verdict_comes_before_the_first_gives_up():
+  first, second, _ = peers(3)
+  process = start(*first, "--timeout=60")
+  reason = reason_for(*second, "--timeout=4")
+  assert reason.startswith("peers: process 2 of 3 did not report to ")
+  assert finish(process)[1]["reason"] == reason
+
+
+def test_a_process_0_that_gives_no_verdict_is_the_reason():
+  flags = peers(2)[1]
+  port = int(flags[0].rpartition(":")[2])
+  with socket.create_server(("127.0.0.1", port)):  # It listens, no more.
+    reason = reason_for(*flags, "--timeout=1")
+  assert reason.endswith("but had no verdict of process 0 within 1 s")
+
+
 def test_two_processes_with_one_number_are_told():
   first, second, _ = peers(3)
   others = [start(*second, "--timeout=60") for _ in range(2)]
-  reason = reason_for(*first, "--timeout=60")
+  reason = reason_for(*first, "--timeout=8")
   assert reason == "peers: two processes are process 1"
   assert all(finish(other)[0] == 1 for other in others)
 
@@ -227,6 +276,52 @@ def test_a_directory_that_holds_no_data_is_the_reason(tmp_path):
   assert "holds no train/dataset.json" in reason_for(f"--data={tmp_path}")
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_metadata_is_the_reason(data, split):
+  (data / split / "dataset.json").unlink()
+  reason = reason_for(f"--data={data}")
+  assert reason == f"data: {data} holds no {split}/dataset.json"
+
+
+@pytest.mark.parametrize(
+  ("text", "reason"),
+  [
+    ("{sets", "is not JSON: "),
+    ('{"sets": []}', "expected a list of names as 'sets', got []"),
+    ('{"sets": ["../x"]}', "expected a list of names as 'sets', got ['../x']"),
+    ('{"sets": ["a\\u0000"]}', "expected a list of names as 'sets', got "),
+    ("[1]", "expected a list of names as 'sets', got None"),
+  ],
+)
+def test_metadata_that_names_no_set_is_the_reason(data, text, reason):
+  path = data / "test" / "dataset.json"
+  path.write_text(text)
+  assert f"data: {path}" in (got := reason_for(f"--data={data}"))
+  assert reason in got
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_missing_file_of_a_set_is_the_reason(data, split):
+  path = data / split / "all__labels.npy"
+  path.unlink()
+  reason = reason_for(f"--data={data}")
+  assert reason.startswith(f"data: {path} is missing, but the dataset.json")
+
+
+def test_an_empty_file_of_a_set_is_the_reason(data):
+  path = data / "test" / "all__group_indices.npy"
+  path.write_bytes(b"")
+  assert reason_for(f"--data={data}") == f"data: {path} is empty"
+
+
+def test_a_file_of_a_set_that_cannot_be_read_is_the_reason(data):
+  path = data / "train" / "all__inputs.npy"
+  path.unlink()
+  path.mkdir()  # Root reads a file without permissions, too.
+  reason = reason_for(f"--data={data}")
+  assert reason == f"data: {path} cannot be read: Is a directory"
+
+
 def test_a_full_disk_is_the_reason(tmp_path):
   reason = reason_for(f"--workdir={tmp_path}", "--min-free-gb=1e9")
   assert reason.startswith(f"disk: {tmp_path} has ")
@@ -244,6 +339,8 @@ def test_a_workdir_below_a_file_is_the_reason(tmp_path):
   [
     ["--coordinator=a:1"],
     ["--coordinator=a", "--num-processes=2", "--process-id=0"],
+    ["--coordinator=a:0", "--num-processes=2", "--process-id=0"],
+    ["--coordinator=a:65536", "--num-processes=2", "--process-id=0"],
     ["--coordinator=a:1", "--num-processes=2", "--process-id=2"],
   ],
 )
@@ -251,7 +348,8 @@ def test_wrong_arguments_exit_with_2(flags):
   with start(*flags) as process:
     _, err = process.communicate()
   assert process.returncode == 2
-  assert "healthcheck.py: error: " in err
+  assert err.splitlines()[-1].startswith("python launch/healthcheck.py: error:")
+  assert "Traceback" not in err
 
 
 def test_dry_run_lists_the_checks_and_runs_none():
@@ -269,3 +367,14 @@ def test_help_gives_an_example():
     out, _ = process.communicate()
   assert process.returncode == 0
   assert "python launch/healthcheck.py --expect-devices=8" in out
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--help"])
+def test_a_reader_that_has_enough_hears_no_complaint(flag):
+  reads, writes = os.pipe()
+  os.close(reads)
+  done = subprocess.run(
+    [sys.executable, str(SCRIPT), flag], stdout=writes, stderr=subprocess.PIPE
+  )
+  os.close(writes)
+  assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")

@@ -1,5 +1,6 @@
 """All scripts of launch/: linted, told to explain themselves, and dry runs."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -7,7 +8,14 @@ import textwrap
 
 import pytest
 
-from tests.launch_scripts import LAUNCH, LIBRARIES, SCRIPTS, run, tool
+from tests.launch_scripts import (
+  LAUNCH,
+  LIBRARIES,
+  PREEMPTED,
+  SCRIPTS,
+  run,
+  tool,
+)
 
 TPU = ("--name=t", "--zone=z")
 
@@ -27,6 +35,13 @@ def test_help_shows_usage_with_dry_run_and_does_nothing(script):
   assert out.startswith("usage: ")
   assert "--dry-run" in out
   assert f"launch/{script.name}" in out
+
+
+@pytest.mark.parametrize("script", sorted(LIBRARIES), ids=lambda p: p.name)
+def test_a_part_of_others_says_so_when_it_is_run(script):
+  code, out, err = run(script.name, "--help")
+  assert (code, err, out.count("\n")) == (0, "", 1)
+  assert out.startswith(f"launch/{script.name}: ")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -55,6 +70,18 @@ def test_scripts_find_what_they_share_from_any_folder(script, tmp_path):
     ("tpu_queued_resource.sh", ["crate"], "'crate'"),
     ("gke.sh", ["apply", "--", "a"], "expected --image"),
     ("gke.sh", ["status", "--name=A_B"], "got 'A_B'"),
+    ("gke.sh", ["render", "--tpu-topology=4", "--", "a"], "got '4'"),
+    ("gke.sh", ["render", "--tpu-topology=1x1", "--", "a"], "1 chips do not"),
+    (
+      "gke.sh",
+      ["render", "--tpu-topology=4x4", "--hosts=2", "--", "a"],
+      "--hosts: expected 4",
+    ),
+    ("ssh_hosts.sh", ["--hosts=a, b", "--", "a"], "got 'a, b'"),
+    ("ssh_hosts.sh", ["--hosts=a,,b", "--", "a"], "got 'a,,b'"),
+    ("ssh_hosts.sh", ["--hosts=a", "--dir=~me/x", "--", "a"], "got '~me/x'"),
+    ("ssh_hosts.sh", ["--hosts=a", "--", "a\nb"], "a newline"),
+    ("ssh_hosts.sh", ["--hosts=a", "--env=X=a\nb", "--", "a"], "a newline"),
     ("env_gpu.sh", [], "to be sourced"),
   ],
 )
@@ -86,7 +113,7 @@ DRY_RUNS = {
     srun --kill-on-bad-exit=1 bash -c 'trap : TERM; "$@"; code=$?; \
 ((code != 75)) || sleep 10; exit "$code"' task python3 -m hrm_jax.train \
 --workdir=r
-    scontrol requeue "$SLURM_JOB_ID"  # on exit code 75
+    scontrol requeue "$SLURM_JOB_ID"  # on exit code 75, if not cancelled
     """,
   ),
   "tpu_vm.sh": (
@@ -94,8 +121,13 @@ DRY_RUNS = {
     ["--", "-m", "hrm_jax.train"],
     """\
     gcloud compute tpus tpu-vm ssh t --zone=z --worker=all \
-'--command=cd ~/hrm_jax && echo $$ >.run.pid && exec .venv/bin/python -m \
-hrm_jax.train'
+'--command=pid=$(cat ~/hrm_jax/.run.pid 2>/dev/null); left=120; \
+[ /proc/$pid/cwd -ef ~/hrm_jax ] && kill -TERM $pid; \
+while [ /proc/$pid/cwd -ef ~/hrm_jax ]; do sleep 1; left=$((left - 1)); \
+[ $left -gt 0 ] || kill -KILL $pid; done; \
+cd ~/hrm_jax && if [ "$(cat .run.id 2>/dev/null)" = ID ]; then \
+echo "the connection was lost; the run has stopped" >&2; exit 75; fi && \
+echo ID >.run.id && echo $$ >.run.pid && exec .venv/bin/python -m hrm_jax.train'
     """,
   ),
   "tpu_queued_resource.sh": (
@@ -125,7 +157,6 @@ hrm_jax.train | kubectl apply -f -
     """\
     export XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
     export JAX_OPTIMIZATION_LEVEL=O1
-    export JAX_COMPILATION_CACHE_DIR=/home/me/.cache/hrm_jax
     export NCCL_DEBUG=WARN
     """,
   ),
@@ -162,8 +193,9 @@ NEEDS_PYTHON = ("quickstart.sh", "test.sh")
 def test_dry_run_prints_exactly_the_commands(script):
   flags, args, expected = DRY_RUNS[script]
   python = {"PYTHON": sys.executable} if script in NEEDS_PYTHON else {}
-  code, out, _ = run(script, *flags, *args, HOME="/home/me", **python)
+  code, out, _ = run(script, *flags, *args, **python)
   assert code == 0
+  out = re.sub(r"\b\d{10,}\.\d+\b", "ID", out)  # Of tpu_vm.sh: time and number.
   lines = [shlex.split(line) for line in out.splitlines()]
   wanted = textwrap.dedent(expected).replace("PYTHON", sys.executable, 1)
   if script == "env_gpu.sh":
@@ -171,6 +203,13 @@ def test_dry_run_prints_exactly_the_commands(script):
   if script == "quickstart.sh":  # Makes .venv only where there is none.
     lines = [words for words in lines if "venv" not in words]
   assert lines == [shlex.split(line) for line in wanted.splitlines()]
+
+
+@pytest.mark.parametrize("script", ["common.sh", "slurm.sbatch"])
+def test_preemption_has_the_exit_code_of_hrm_jax(script):
+  text = (LAUNCH / script).read_text()
+  codes = re.findall(r"PREEMPTED=(.*)|code != ([0-9]+)", text)
+  assert {"".join(code) for code in codes} == {str(PREEMPTED)}
 
 
 def test_every_script_has_its_dry_run_checked():

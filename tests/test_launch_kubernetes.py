@@ -3,10 +3,12 @@
 import pathlib
 import re
 import shlex
+import signal
 import subprocess
 
 import yaml
 
+from hrm_jax import roll_call
 from tests.launch_scripts import LAUNCH, PREEMPTED, run, tool
 
 
@@ -66,7 +68,11 @@ def test_preemption_restarts_all_pods_however_often(tmp_path):
   job = check_jobset(EXAMPLE, tmp_path)
   codes, disruption = job["podFailurePolicy"]["rules"]
   assert codes["action"] == disruption["action"] == "FailJob"
-  assert codes["onExitCodes"]["values"] == [PREEMPTED]
+  assert codes["onExitCodes"]["values"] == [
+    roll_call.EXIT_CODE,
+    PREEMPTED,
+    128 + signal.SIGABRT,
+  ]
   assert disruption["onPodConditions"][0]["type"] == "DisruptionTarget"
   # The reason that a job fails for when FailJob matched.
   (rule,) = EXAMPLE["spec"]["failurePolicy"]["rules"]
@@ -93,7 +99,7 @@ def test_rendering_fills_in_hosts_and_arguments(tmp_path):
   assert container["image"] == "r/i:2"
   assert container["args"] == [
     "-c",
-    'say "\\$"',
+    'say "\\$$"',  # Kubernetes makes one of two.
     "--coordinator=maze-train-0-0.maze:5510",
     "--num-processes=5",
     "--process-id=$(PROCESS_ID)",
@@ -116,6 +122,22 @@ def test_on_tpus_jax_finds_the_hosts_itself(tmp_path):
     "cloud.google.com/gke-tpu-topology": "2x4",
   }
   assert "annotations" in jobset["metadata"]
+
+
+def test_arguments_reach_python_as_they_are():
+  text = "a\nb\tc\r $(PROCESS_ID) $$ \\n 'x' \"y\" &"
+  args = render("--", "-c", text)["spec"]["replicatedJobs"][0]["template"][
+    "spec"
+  ]["template"]["spec"]["containers"][0]["args"]
+  assert args[1] == text.replace("$", "$$")
+  assert args[-1] == "--process-id=$(PROCESS_ID)"  # That is ours.
+
+
+def test_the_topology_tells_the_number_of_tpu_hosts():
+  for topology, hosts in (("2x2", 1), ("4x4", 4), ("2x2x4", 4)):
+    jobset = render(f"--tpu-topology={topology}", "--", "x")
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert (job["completions"], job["parallelism"]) == (hosts, hosts)
 
 
 def test_logs_are_those_of_process_0():

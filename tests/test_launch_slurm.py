@@ -1,4 +1,4 @@
-"""launch/slurm.sbatch, with programs that play srun and scontrol."""
+"""launch/slurm.sbatch, with programs that play srun, squeue and scontrol."""
 
 import re
 import shutil
@@ -46,8 +46,27 @@ def test_sbatch_directives_ask_for_a_task_per_gpu_that_may_be_requeued():
   assert directives["open-mode"] == "append"
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(0, 0), (1, 0), (75, 1)])
-def test_slurm_requeues_a_preempted_run_only(tmp_path, code, requeued):
+def test_srun_gets_the_processors_of_a_task():
+  flags = ("--dry-run", "-m", "x")
+  _, out, _ = run("slurm.sbatch", *flags, SLURM_CPUS_PER_TASK="6")
+  assert "\nsrun --kill-on-bad-exit=1 --cpus-per-task=6 bash -c " in out
+
+
+@pytest.mark.parametrize(
+  ("code", "state", "requeued"),
+  [
+    (0, "RUNNING", 0),
+    (1, "RUNNING", 0),
+    (75, "RUNNING", 1),
+    (75, "COMPLETING", 0),  # After scancel.
+  ],
+)
+def test_slurm_requeues_a_preempted_run_only(tmp_path, code, state, requeued):
+  fake_program(
+    tmp_path,
+    "squeue",
+    f'[[ $* == "--noheader --jobs=7 --format=%T" ]] && echo {state}',
+  )
   fake_program(
     tmp_path, "srun", f'echo "$NCCL_DEBUG" "$@" >{tmp_path}/srun; exit {code}'
   )

@@ -72,6 +72,20 @@ def test_ssh_runs_the_command_word_by_word(tmp_path):
   assert err == f"[1] {tmp_path} it's $HOME\n"
 
 
+def test_the_home_directory_is_that_of_the_other_side(tmp_path):
+  path = fake_program(tmp_path, "ssh", FAKE_SSH)
+  (tmp_path / "my code").mkdir()
+  program = python_program(tmp_path, "print(os.getcwd())")
+  code, out, err = run(
+    "ssh_hosts.sh",
+    *("--hosts=a", "--dir=~/my code", "--", program),
+    PATH=path,
+    HOME=tmp_path,
+    PYTHON=sys.executable,
+  )
+  assert (code, out) == (0, f"{tmp_path}/my code\n"), err
+
+
 def test_a_host_that_is_down_ends_the_others(tmp_path):
   path = fake_program(tmp_path, "ssh", FAKE_SSH)
   program = python_program(tmp_path, "time.sleep(200)")
