@@ -119,7 +119,8 @@ def step_to_resume(
   if finished:
     raise InputError(
       f"{directory}: none of its checkpoints is whole, and a run does not "
-      "start over what may be saved; delete them, or choose another --workdir."
+      "start over what may be saved; delete that directory, or choose another "
+      "--workdir."
     )
   return None
 
@@ -144,8 +145,8 @@ def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
     step = choose_step(directory)
     if step is None:
       raise InputError(
-        f"{directory}: none of its checkpoints is whole; what is wrong tells "
-        f"python -m hrm_jax.checkpoint verify {workdir}."
+        f"{directory}: none of its checkpoints is whole; python -m "
+        f"hrm_jax.checkpoint verify {workdir} tells what is wrong."
       )
     return step
   step = number_of(directory, step)

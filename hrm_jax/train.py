@@ -134,6 +134,10 @@ def _train(
 
   # --- data: what is wrong should show before anything compiles
   recipe.check_config(config)
+  sharding.check_batch_size(
+    config.global_batch_size,
+    sharding.make_mesh(config.mesh.data, config.mesh.table),
+  )
   root = prepare_data(config, workdir)
   split, test_split = (open_split(root, name) for name in ("train", "test"))
   check_splits_agree(split, test_split)
@@ -385,7 +389,8 @@ def generate_data(
   if differ:
     raise InputError(
       f"{root}: was generated with another configuration: "
-      f"{', '.join(differ)}; choose another --workdir."
+      f"{', '.join(differ)}; choose another --workdir, or delete {root} if "
+      "nothing was trained on it."
     )
 
 

@@ -286,12 +286,23 @@ def test_a_bad_value_leaves_nothing_behind(tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+  ("key", "value"), [("mesh.data", 3), ("global_batch_size", 12)]
+)
+def test_a_mesh_that_does_not_fit_shows_before_data_are_made(
+  tmp_path, key, value
+):
+  with pytest.raises(InputError, match=key):
+    runs.train_tiny(tmp_path, **{key: value})
+  assert list(tmp_path.iterdir()) == []
+
+
 def test_embedded_data_of_other_arguments_is_not_taken_silently(tmp_path):
   runs.train_tiny(tmp_path, num_steps=1)
   with pytest.raises(
     InputError,
     match=r"/data: was generated .*: config\.seed \(0 there, 1 here\), config\."
-    r"data\.num_train \(40 there, 50 here\); choose another --workdir\.$",
+    r"data\.num_train \(40 there, 50 here\); choose another --workdir, or",
   ):
     runs.train_tiny(tmp_path, seed=1, **{"data.num_train": 50})
   (tmp_path / "data" / "build.json").write_text('{"builder": "build_grid"}')
