@@ -352,13 +352,13 @@ def name_nonfinite(
     number: `nonfinite` of the update.
     **settings: of `train_step`.
   """
-  # In this order: moments that are not finite spoil the weights.
+  # By name, so moments come first: if not finite, they spoil the weights.
   kept = {"opt_state": state.opt_state, "weights": state.weights}
   found = int(jax.jit(finite.first_nonfinite)(kept))
   if found >= 0:
     return finite.names(kept)[found]
   if number < 0:
-    return "the move of the weights"
+    return "a norm"  # Of numbers so large that the sum of squares is not.
   # Only now: it traces the whole update.
   return examined_names(state, batch, **settings)[number]
 
