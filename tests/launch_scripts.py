@@ -108,7 +108,9 @@ def exit_code_on_signal(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(76))
     print("ready", flush=True)
-    time.sleep(200)
+    # One long sleep would miss a signal that comes just before it begins.
+    for _ in range(2000):
+      time.sleep(0.1)
     """,
   )
   with started(

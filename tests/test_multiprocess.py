@@ -227,7 +227,9 @@ def test_a_signal_before_training_ends_the_process(peers, exit_code):
     "print('joining', flush=True)\n"
     f"cluster.join(f'127.0.0.1:{{port}}', {peers}, 0)\n"
     "print('joined', flush=True)\n"
-    "import time; time.sleep(60)\n"
+    # One long sleep would miss a signal that comes just before it begins.
+    "import time\n"
+    "for _ in range(600): time.sleep(0.1)\n"
   )
   with subprocess.Popen(
     [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT
