@@ -157,7 +157,7 @@ def decide_halting(
 
 
 def bootstrap_target(
-  segment: Segment,
+  look_ahead: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
   output: SegmentOutput,
   steps: jax.Array,
   *,
@@ -169,15 +169,15 @@ def bootstrap_target(
   better of the two values after the next segment. No gradient.
 
   Args:
-    segment: the network with frozen parameters.
+    look_ahead: from the states, q_halt and q_continue after one more segment.
     output: of this segment; its states are where the next one starts.
     steps: [B] int32, this segment included.
     halt_max_steps: at this many segments, halting is the only choice left.
   """
-  following = segment(*lax.stop_gradient((output.z_H, output.z_L)))
-  best = jnp.maximum(following.q_halt_logits, following.q_continue_logits)
+  q_halt, q_continue = look_ahead(*lax.stop_gradient((output.z_H, output.z_L)))
+  best = jnp.maximum(q_halt, q_continue)
   last = steps >= halt_max_steps
-  value = jnp.where(last, following.q_halt_logits, best)
+  value = jnp.where(last, q_halt, best)
   return lax.stop_gradient(jax.nn.sigmoid(value))
 
 

@@ -34,18 +34,22 @@ def per_update(model: HRM) -> float:
   A segment, the backward pass of the last update of each level (twice its
   forward), and the segment behind the bootstrapped target, if there is one.
   """
-  segments = 2 if model.needs_next_segment else 1
   layers_with_gradient = model.H_layers + model.L_layers
   backward = 2 * (layers_with_gradient * _per_block(model) + _head(model))
-  return segments * per_segment(model) + backward
+  update = per_segment(model) + backward
+  if model.needs_next_segment:
+    # Of its last block only the position is computed that Q is read from.
+    unread = _head(model) + _per_block(model) - _per_block(model, 1)
+    update += per_segment(model) - unread
+  return update
 
 
-def _per_block(model: HRM) -> float:
+def _per_block(model: HRM, num_outputs: int | None = None) -> float:
   S, D = model.num_positions, model.hidden_size
   F = swiglu_width(D, model.expansion)
-  projections = 2 * (4 * D * D + 3 * D * F)
-  attention = 4 * S * D
-  return S * (projections + attention)
+  qkv = S * 6 * D * D
+  attention, o_proj, mlp = 4 * S * D, 2 * D * D, 6 * D * F
+  return qkv + (num_outputs or S) * (attention + o_proj + mlp)
 
 
 def _head(model: HRM) -> float:

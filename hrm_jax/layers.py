@@ -165,18 +165,21 @@ class Attention(nn.Module):
   implementation: str = "xla"
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, S, D] to [B, S, D]."""
+  def __call__(self, x: jax.Array, num_queries: int | None = None) -> jax.Array:
+    """Maps [B, S, D] to [B, S, D], or [B, num_queries, D] of the first ones."""
     B, S, D = x.shape
     C = D // self.num_heads
     qkv = Linear(3 * D, name="qkv_proj")(x)
     qkv = qkv.reshape(B, S, 3 * self.num_heads, C)
     query, key, value = jnp.split(qkv, 3, axis=2)
+    query = query[:, :num_queries]
     if self.rope_theta is not None:
       rotate = Rotation(self.rope_theta)
       query, key = rotate(query), rotate(key)
-    mixed = mix_values(query, key, value, self.implementation)
-    return Linear(D, name="o_proj")(mixed.reshape(B, S, D))
+    # cuDNN's is chosen by its time with all queries.
+    implementation = "xla" if num_queries else self.implementation
+    mixed = mix_values(query, key, value, implementation)
+    return Linear(D, name="o_proj")(mixed.reshape(B, -1, D))
 
 
 def swiglu_width(hidden_size: int, expansion: float) -> int:
@@ -214,12 +217,13 @@ class Block(nn.Module):
   attention: str = "xla"
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, S, D] to [B, S, D]."""
+  def __call__(self, x: jax.Array, num_outputs: int | None = None) -> jax.Array:
+    """Maps [B, S, D] to [B, S, D], or [B, num_outputs, D] of the first ones."""
     attention = Attention(
       self.num_heads, self.rope_theta, self.attention, name="self_attn"
     )
-    x = rms_norm(x + attention(x), self.rms_norm_eps)
+    mixed = attention(x, num_outputs)
+    x = rms_norm(x[:, :num_outputs] + mixed, self.rms_norm_eps)
     return rms_norm(
       x + SwiGLU(self.expansion, name="mlp")(x), self.rms_norm_eps
     )

@@ -74,19 +74,32 @@ class Level(nn.Module):
       z = block(z)
     return z
 
-  def as_function(self, *, frozen: bool = False):
+  def as_function(
+    self,
+    dtype: jnp.dtype,
+    *,
+    frozen: bool = False,
+    num_outputs: int | None = None,
+  ):
     """`__call__` as a pure function, to be called many times.
 
     Linen modules cannot be called inside a `lax` loop, pure functions can. The
-    weights are stacked here, once, not on every pass.
+    weights are cast and stacked here, once, not on every pass.
 
     Args:
+      dtype: of the states.
       frozen: whether no gradient enters.
+      num_outputs: how many positions are asked for, the first ones; None: all.
+        Only the last block can leave out the others.
     """
     params = self.variables["params"]
     if frozen:
       params = lax.stop_gradient(params)
+    params = jax.tree.map(lambda weight: weight.astype(dtype), params)
     of_blocks = [params[f"layers_{i}"] for i in range(self.num_layers)]
+    whole, last = of_blocks, None
+    if num_outputs is not None:
+      *whole, last = of_blocks
     block = self.make_block(parent=None)
 
     def run_block(z, of_block):
@@ -94,17 +107,22 @@ class Level(nn.Module):
 
     if self.remat:
       run_block = jax.checkpoint(run_block)
+    in_loop = bool(whole) and not self.unroll
+    if in_loop:
+      stacked = jax.tree.map(lambda *of_each: jnp.stack(of_each), *whole)
 
-    def run_one_by_one(z, injection):
+    def run(z, injection):
       z += injection
-      for of_block in of_blocks:
-        z, _ = run_block(z, of_block)
+      if in_loop:
+        z, _ = lax.scan(run_block, z, stacked)
+      else:
+        for of_block in whole:
+          z, _ = run_block(z, of_block)
+      if last is not None:
+        z = block.apply({"params": last}, z, num_outputs)
       return z
 
-    if self.unroll:
-      return run_one_by_one
-    stacked = jax.tree.map(lambda *of_each: jnp.stack(of_each), *of_blocks)
-    return lambda z, injection: lax.scan(run_block, z + injection, stacked)[0]
+    return run
 
 
 class HRM(nn.Module):
@@ -268,29 +286,9 @@ class HRM(nn.Module):
     Returns:
       The new states and what the heads read from them.
     """
-    # A float32 model means float32 products, on GPU and TPU too.
-    is_exact = self.dtype == jnp.float32
-    with jax.default_matmul_precision("highest" if is_exact else "default"):
-      x = self.embed_inputs(inputs, puzzle_rows)
-      z_H, z_L = lax.stop_gradient((z_H, z_L))
-      f_H, f_L = self.H_level, self.L_level
-      if not self.is_initializing():  # The weights must exist.
-        z_H, z_L = _cycle_without_gradient(
-          f_H.as_function(frozen=True),
-          f_L.as_function(frozen=True),
-          z_H,
-          z_L,
-          lax.stop_gradient(x),
-          H_cycles=self.H_cycles,
-          L_cycles=self.L_cycles,
-        )
-        f_H, f_L = f_H.as_function(), f_L.as_function()
-      z_L = f_L(z_L, z_H + x)
-      z_H = f_H(z_H, z_L)
-      q_logits = self.q_head(z_H[:, 0]).astype(jnp.float32)
-      q_halt, q_continue = q_logits[:, 0], q_logits[:, 1]
-      if self.q_target == "none":
-        q_continue = jnp.zeros_like(q_continue)
+    with self._matmul_precision():
+      z_H, z_L = self._think(z_H, z_L, inputs, puzzle_rows)
+      q_halt, q_continue = self._read_q(z_H)
       return SegmentOutput(
         z_H=z_H,
         z_L=z_L,
@@ -298,6 +296,54 @@ class HRM(nn.Module):
         q_halt_logits=q_halt,
         q_continue_logits=q_continue,
       )
+
+  def q_logits(
+    self,
+    z_H: jax.Array,
+    z_L: jax.Array,
+    inputs: jax.Array,
+    puzzle_rows: jax.Array,
+  ) -> tuple[jax.Array, jax.Array]:
+    """q_halt_logits and q_continue_logits alone of what `__call__` returns.
+
+    Less work: they are read from one position, and the last block computes no
+    other.
+    """
+    with self._matmul_precision():
+      z_H, _ = self._think(z_H, z_L, inputs, puzzle_rows, num_outputs=1)
+      return self._read_q(z_H)
+
+  def _matmul_precision(self):
+    # A float32 model means float32 products, on GPU and TPU too.
+    is_exact = self.dtype == jnp.float32
+    return jax.default_matmul_precision("highest" if is_exact else "default")
+
+  def _think(self, z_H, z_L, inputs, puzzle_rows, num_outputs=None):
+    """All updates of a segment; z_H at its first `num_outputs` positions."""
+    x = self.embed_inputs(inputs, puzzle_rows)
+    z_H, z_L = lax.stop_gradient((z_H, z_L))
+    f_H, f_L = self.H_level, self.L_level
+    if not self.is_initializing():  # The weights must exist.
+      z_H, z_L = _cycle_without_gradient(
+        f_H.as_function(self.dtype, frozen=True),
+        f_L.as_function(self.dtype, frozen=True),
+        z_H,
+        z_L,
+        lax.stop_gradient(x),
+        H_cycles=self.H_cycles,
+        L_cycles=self.L_cycles,
+      )
+      f_H = f_H.as_function(self.dtype, num_outputs=num_outputs)
+      f_L = f_L.as_function(self.dtype)
+    z_L = f_L(z_L, z_H + x)
+    return f_H(z_H, z_L), z_L
+
+  def _read_q(self, z_H):
+    q_logits = self.q_head(z_H[:, 0]).astype(jnp.float32)
+    q_halt, q_continue = q_logits[:, 0], q_logits[:, 1]
+    if self.q_target == "none":
+      q_continue = jnp.zeros_like(q_continue)
+    return q_halt, q_continue
 
 
 def _scale(x: jax.Array, factor: float) -> jax.Array:

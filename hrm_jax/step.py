@@ -151,12 +151,13 @@ def forward_backward(
   ids = current["puzzle_identifiers"]
   rows = gather_puzzle_rows(model, weights, ids)
 
-  def think(params, rows, z_H, z_L):
+  def think(params, rows, z_H, z_L, method=None):
     variables = {
       "params": params,
       "initial_states": weights.initial_states,
     }
-    return model.apply(variables, z_H, z_L, current["inputs"], rows)
+    inputs = current["inputs"]
+    return model.apply(variables, z_H, z_L, inputs, rows, method=method)
 
   def scaled_loss(params, rows):
     output = think(params, rows, carry.z_H, carry.z_L)
@@ -169,9 +170,10 @@ def forward_backward(
     )
     target = None
     if model.needs_next_segment:
-      frozen = functools.partial(think, *lax.stop_gradient((params, rows)))
+      frozen = lax.stop_gradient((params, rows))
+      look_ahead = functools.partial(think, *frozen, method=HRM.q_logits)
       target = act.bootstrap_target(
-        frozen, output, steps, halt_max_steps=model.halt_max_steps
+        look_ahead, output, steps, halt_max_steps=model.halt_max_steps
       )
     total, sums = losses.loss_and_metrics(
       output.logits,

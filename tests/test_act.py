@@ -190,7 +190,7 @@ def test_draws_exist_for_one_segment_too():
 
 def target(output, steps, q_halt, q_continue):
   return act.bootstrap_target(
-    lambda z_H, z_L: heads(q_halt, q_continue)._replace(z_H=z_H, z_L=z_L),
+    lambda z_H, z_L: (jnp.array(q_halt), jnp.array(q_continue)),
     output,
     jnp.array(steps),
     halt_max_steps=4,
@@ -206,8 +206,13 @@ def test_target_is_the_better_value_until_the_last_step():
 def test_target_comes_from_the_following_segment_without_gradient():
   def total(z, thresholds):
     segment = counting_segment(thresholds)
+
+    def look_ahead(z_H, z_L):
+      following = segment(z_H, z_L)
+      return following.q_halt_logits, following.q_continue_logits
+
     value = act.bootstrap_target(
-      segment, segment(z, z), jnp.array([1, 4]), halt_max_steps=4
+      look_ahead, segment(z, z), jnp.array([1, 4]), halt_max_steps=4
     )
     return value.sum(), value
 

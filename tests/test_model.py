@@ -192,6 +192,22 @@ def test_heads_read_the_first_position_and_the_grid(puzzle_emb_ndim):
   np.testing.assert_allclose(output.logits, logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("H_layers", [1, 3])
+@pytest.mark.parametrize("q_target", ["bootstrap", "none"])
+def test_q_alone_is_what_the_segment_says(unroll, H_layers, q_target):
+  model = toy_model(unroll=unroll, H_layers=H_layers, q_target=q_target)
+  inputs = segment_inputs(model)
+  output = think(model, *inputs)
+  want = output.q_halt_logits, output.q_continue_logits
+  variables = variables_of(toy_weights(model))
+  got = jax.jit(functools.partial(model.apply, method=HRM.q_logits))(
+    variables, *inputs
+  )
+  assert np.std(want[0]) > 0
+  assert_close(got, want, rtol=2e-5)
+
+
 def test_without_puzzle_embedding_there_is_no_table():
   model = toy_model(puzzle_emb_ndim=0)
   assert model.num_positions == METADATA.seq_len
