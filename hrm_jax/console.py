@@ -204,9 +204,11 @@ class Progress:
     """Counts `n` more units as done."""
     is_first = self._done == self._start
     self._done += n
-    if is_first:
+    if is_first:  # It took the compiling too.
       self._after_first = self._done, time.monotonic()
     if self._bar is not None:
+      if is_first:
+        self._bar.unpause()  # Its clock starts here.
       self._bar.update(n)
     elif time.monotonic() - self._last_line >= self._every:
       self._line()

@@ -23,21 +23,20 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from data_tools import generate_sudoku
 from hrm_jax import (
   checkpoint,
   cluster,
   command_line,
   compilation_cache,
   console,
+  curves,
   divergence,
   flops,
   host_memory,
-  metrics,
   preemption,
   puzzle,
-  puzzle_kind,
   recipe,
+  run_data,
   run_item,
   sharding,
   step,
@@ -48,6 +47,7 @@ from hrm_jax.data import EvaluationData, TrainData
 from hrm_jax.dataset import check_splits_agree, digest, open_split
 from hrm_jax.divergence import DivergedError, Guard, RollBackError
 from hrm_jax.evaluate import Evaluator, log_by_segment, save_predictions
+from hrm_jax.meter import Meter
 from hrm_jax.model import count_parameters
 from hrm_jax.preemption import PreemptedError, Preemption
 from hrm_jax.watchdog import Watchdog
@@ -138,7 +138,7 @@ def _train(
     config.global_batch_size,
     sharding.make_mesh(config.mesh.data, config.mesh.table),
   )
-  root = prepare_data(config, workdir)
+  root = run_data.prepare(config, workdir)
   split, test_split = (open_split(root, name) for name in ("train", "test"))
   check_splits_agree(split, test_split)
   metadata = split.metadata
@@ -198,11 +198,15 @@ def _train(
       f"{jax.process_count()} processes, update "
       f"{done:,} to {stop:,} of {data.total_steps:,}"
     )
+    if done < stop:
+      log.info("compiling the update; those after the first one are fast")
+    elif resumed:
+      log.info(f"nothing left to train: update {done:,} is done")
 
-    meter = metrics.Meter(
-      metrics.Writer(workdir / "tensorboard", first_step=done + 1)
+    meter = Meter(
+      curves.Writer(workdir / "tensorboard", first_step=done + 1)
       if cluster.is_first()
-      else metrics.NoWriter(),
+      else curves.NoWriter(),
       first_step=done,
       last_step=stop,
       global_batch_size=config.global_batch_size,
@@ -332,66 +336,6 @@ def _train(
     "evaluation": run["evaluation"],
     "seconds": time.perf_counter() - began,
   }
-
-
-def prepare_data(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> pathlib.Path:
-  """The data set's directory; generates the embedded one on first use.
-
-  Raises:
-    InputError: it is missing; says which command builds it.
-  """
-  root = checkpoint.data_directory(config, workdir)
-  is_there = puzzle.metadata_path(root, "train").exists()
-  # Only a set of the run's own is generated: a path is somebody's real data.
-  generate = config.data.generate and not config.data.path
-  if not is_there and not generate:
-    build = config.data.build_command or "a command of data_tools/"
-    raise InputError(f"{root}: no data set there; build it with: {build}")
-  if generate and cluster.is_first():
-    generate_data(config, root, is_there)
-  cluster.wait_for_all("the data set")
-  return root
-
-
-def generate_data(
-  config: ml_collections.ConfigDict, root: pathlib.Path, is_there: bool
-) -> None:
-  """Generates the embedded data set, or checks that it is the one asked for.
-
-  Raises:
-    InputError: it is there, but was generated from other arguments.
-  """
-  wanted = {
-    key: config.data[key] for key in ("box", "num_train", "num_test", "num_aug")
-  }
-  if not is_there:
-    log.info(f"generating {config.data.box} Sudoku puzzles into {root}")
-    generate_sudoku.generate(root, **wanted, seed=config.seed)
-    return
-  build = puzzle_kind.read_build(root)
-  if build.get("builder") != "generate_sudoku":
-    raise InputError(
-      f"{root}: expected the data set that this configuration generates, got "
-      f"one of {build.get('builder', 'an unknown builder')}; name it with "
-      "--config.data.path, or choose another --workdir."
-    )
-  arguments = build.get("arguments", {})
-  differ = [
-    f"config.{key} ({given} there, {value} here)"
-    for key, value, given in (
-      ("seed", config.seed, build.get("seed")),
-      *((f"data.{k}", v, arguments.get(k)) for k, v in wanted.items()),
-    )
-    if given != value
-  ]
-  if differ:
-    raise InputError(
-      f"{root}: was generated with another configuration: "
-      f"{', '.join(differ)}; choose another --workdir, or delete {root} if "
-      "nothing was trained on it."
-    )
 
 
 def batches_from(

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Top to bottom.
 ROWS = (
   ("train", "benchmark"),
-  ("benchmark_eval",),
+  ("benchmark_eval", "run_data"),
   ("evaluate", "solve", "measure", "benchmark_data"),
   (
     "checkpoint",
@@ -27,13 +27,14 @@ ROWS = (
   ),
   ("step", "inference", "checkpoint_cli", "run_item"),
   ("refill", "weights"),
-  ("act", "flops", "attention", "arc_tally", "path_score"),
+  ("act", "flops", "attention", "arc_tally", "path_score", "meter"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
     "layers",
     "dataset",
     "optim",
     "metrics",
+    "curves",
     "sharding",
     "cluster",
     "collectives",

@@ -168,3 +168,17 @@ class Trainer:
   def put(self, batch: Batch) -> Batch:
     """The batch on the mesh."""
     return jax.device_put(batch, sharding.by_row(self.mesh))
+
+
+# Of one update, as `losses.loss_and_metrics` and the optimisers leave them.
+METRIC_SUMS = {
+  "count": np.int32(4),
+  "accuracy": np.float32(3),
+  "exact_accuracy": np.int32(2),
+  "q_halt_accuracy": np.int32(4),
+  "steps": np.int32(10),
+  "lm_loss": np.float32(16),
+  "q_halt_loss": np.float32(8),
+  "grad_norm": np.float32(0.5),
+  "lr": np.float32(0.25),
+}
