@@ -32,8 +32,9 @@ from hrm_jax import (
   saved_steps,
   sharding,
 )
+from hrm_jax.arch import make_model
 from hrm_jax.console import InputError, log
-from hrm_jax.model import HRM, make_model
+from hrm_jax.model import HRM
 from hrm_jax.puzzle import DatasetMetadata, metadata_from_json
 from hrm_jax.step import TrainState
 from hrm_jax.weights import Weights, init_weights, num_table_rows

@@ -10,9 +10,10 @@ from flax import traverse_util
 from jax.sharding import Mesh
 
 from hrm_jax import attention, losses, optim, sharding, sparse_embedding, step
+from hrm_jax.arch import check_arch, make_model
 from hrm_jax.console import InputError
 from hrm_jax.data import check_schedule
-from hrm_jax.model import HRM, check_arch, make_model
+from hrm_jax.model import HRM
 from hrm_jax.puzzle import DatasetMetadata
 from hrm_jax.weights import num_table_rows
 

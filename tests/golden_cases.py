@@ -12,7 +12,8 @@ import pathlib
 
 import numpy as np
 
-from hrm_jax.model import HRM, make_model
+from hrm_jax.arch import make_model
+from hrm_jax.model import HRM
 from hrm_jax.puzzle import DatasetMetadata, metadata_from_json
 
 OURS = pathlib.Path(__file__).parent / "golden"

@@ -27,7 +27,7 @@ ROWS = (
   ),
   ("step", "inference", "checkpoint_cli", "run_item"),
   ("refill", "weights"),
-  ("act", "flops", "attention", "arc_tally", "path_score", "meter"),
+  ("act", "flops", "attention", "arc_tally", "path_score", "meter", "arch"),
   ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
   (
     "layers",

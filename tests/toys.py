@@ -6,7 +6,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hrm_jax import optim, recipe, sharding, sparse_embedding, step
-from hrm_jax.model import HRM, make_model
+from hrm_jax.arch import make_model
+from hrm_jax.model import HRM
 from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch, DatasetMetadata
 from hrm_jax.weights import Weights, init_weights
 

@@ -1,0 +1,58 @@
+"""Which configurations make a network, and what is said of the others."""
+
+import jax
+import pytest
+
+from hrm_jax.arch import make_model
+from hrm_jax.console import InputError
+from tests.toys import METADATA, toy_model
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("hidden", 512),
+    ("vocab_size", 11),
+    ("seq_len", 81),
+    ("name", "hrm"),
+    ("H_cycles", 0),
+    ("L_cycles", 0),
+    ("H_layers", 0),
+    ("L_layers", 0),
+    ("hidden_size", 0),
+    ("halt_max_steps", 0),
+    ("halt_exploration_prob", 1.5),
+    ("puzzle_emb_ndim", -1),
+    ("expansion", 0.0),
+    ("pos_encodings", "sine"),
+    ("forward_dtype", "float16"),
+    ("num_heads", 0),
+    ("num_heads", 7),
+    ("num_heads", 16),  # Head size 1: RoPE turns pairs.
+  ],
+)
+def test_refuses_a_bad_key_by_its_name(key, value):
+  with pytest.raises(InputError, match=rf"^config\.model\.{key}: "):
+    toy_model(**{key: value})
+
+
+@pytest.mark.parametrize(
+  ("remat", "backend", "is_unrolled"),
+  [(False, "cpu", True), (True, "cpu", False), (False, "gpu", False)],
+)
+def test_blocks_are_unrolled_by_themselves_where_it_pays(
+  monkeypatch, remat, backend, is_unrolled
+):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  assert make_model({"remat": remat}, METADATA).unroll is False
+  arch = {"remat": remat, "unroll": None}
+  assert make_model(arch, METADATA).unroll is is_unrolled
+
+
+def test_blocks_are_not_both_unrolled_and_computed_again():
+  with pytest.raises(InputError, match="unroll: expected False with remat"):
+    toy_model(remat=True, unroll=True)
+
+
+def test_default_architecture_is_accepted():
+  assert make_model({}, METADATA).num_slots == 1
