@@ -1,13 +1,15 @@
 """Counts equal answers of saved ARC predictions, whatever their augmentation.
 
-Numbers are exact: an answer's confidence is summed as an integer, so no tie
-depends on the order of the rows. Memory grows with the distinct answers only,
-by some hundred bytes each; a grid can be read again where it first stood.
+Numbers are exact: an answer's confidence is summed as an integer. What comes
+first is told by the examples' places in their set, so nothing depends on which
+process wrote which row. Memory grows with the distinct answers only, by some
+hundred bytes each; a grid can be read again where it first stood.
 """
 
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,7 +28,13 @@ _FOREIGN = (
   RecursionError,
 )
 
-COLUMNS = ("inputs", "puzzle_identifiers", "predictions", "q_halt_logits")
+COLUMNS = (
+  "rows",
+  "inputs",
+  "puzzle_identifiers",
+  "predictions",
+  "q_halt_logits",
+)
 BLANK_IDENTIFIER_ID = 0
 
 # Binary digits behind the point of a confidence: a sigmoid of -50 still counts.
@@ -39,11 +47,19 @@ class Answer(NamedTuple):
 
   votes: int
   confidence: int  # sum of sigmoid(q_halt) over the votes, times 2**80
-  file: str  # of the first vote: the set's name
-  row: int  # of the first vote
+  file: str  # of the first vote: the set's name, and which process's part
+  row: int  # of the first vote, in that file
+  place: int  # of the first vote, in the set
+
+  def first(self) -> tuple[str, int]:
+    """Orders answers as one process would have come across them."""
+    return _PART.sub("", self.file), self.place
 
 
-# Per (task, digest of the input): answers by digest, in first-seen order.
+# Of a file's name, where several processes have written a set.
+_PART = re.compile(r"\.\d+of\d+$")
+
+# Per (task, digest of the input): answers by digest.
 Tally = dict[tuple[str, str], dict[str, Answer]]
 
 
@@ -122,7 +138,7 @@ def tally_file(
       )
   stats = [path.stat() for path in paths.values()]
   made_from = {
-    "version": 1,
+    "version": 2,
     "data": questions.digest,
     "files": [[stat.st_size, stat.st_mtime_ns] for stat in stats],
   }
@@ -150,18 +166,22 @@ def tally_file(
 
 
 def merge(tallies: Sequence[Tally]) -> Tally:
-  """Adds up tallies; the earlier file's answers count as seen first."""
+  """Adds up tallies."""
   total: Tally = {}
   for tally in tallies:
     for key, answers in tally.items():
       known = total.setdefault(key, {})
       for digest, more in answers.items():
-        answer = known.get(digest, more._replace(votes=0, confidence=0))
-        known[digest] = answer._replace(
-          votes=answer.votes + more.votes,
-          confidence=answer.confidence + more.confidence,
-        )
+        known[digest] = _add(known.get(digest), more)
   return total
+
+
+def _add(one: Answer | None, more: Answer) -> Answer:
+  if one is None:
+    return more
+  return min(one, more, key=Answer.first)._replace(
+    votes=one.votes + more.votes, confidence=one.confidence + more.confidence
+  )
 
 
 def first_grid(
@@ -193,8 +213,9 @@ def _count(
     zip(part[column], *arc.crop_shapes(part[column]), strict=True)
     for column in ("inputs", "predictions")
   )
-  for i, (identifier, confidence, board, answer) in enumerate(
+  for i, (place, identifier, confidence, board, answer) in enumerate(
     zip(
+      part["rows"].tolist(),
       part["puzzle_identifiers"].tolist(),
       confidences.tolist(),
       inputs,
@@ -222,10 +243,8 @@ def _count(
       )
     answers = tally.setdefault(key, {})
     digest = grid_digest(_grid(*answer, augmentation))
-    known = answers.get(digest, Answer(0, 0, name, row))
-    answers[digest] = known._replace(
-      votes=known.votes + 1, confidence=known.confidence + int(confidence)
-    )
+    vote = Answer(1, int(confidence), name, row, place)
+    answers[digest] = _add(answers.get(digest), vote)
 
 
 def _grid(
@@ -256,15 +275,15 @@ def _read_tally(path: pathlib.Path, made_from: dict) -> Tally | None:
   """Reads a kept tally; None if there is none of these very files."""
   try:
     value = json.loads(path.read_text(encoding="utf-8"))
-  except (FileNotFoundError, ValueError):
-    return None
-  if not isinstance(value, dict) or value.get("made_from") != made_from:
-    return None
-  # Not the name inside the file: it becomes a path.
-  name = path.name.removesuffix("__votes.json")
-  return {
-    (task, digest): {
-      d: Answer(*a)._replace(file=name) for d, a in answers.items()
+    if value["made_from"] != made_from:
+      return None
+    # Not the name inside the file: it becomes a path.
+    name = path.name.removesuffix("__votes.json")
+    return {
+      (task, digest): {
+        d: Answer(*a)._replace(file=name) for d, a in answers.items()
+      }
+      for task, digest, answers in value["tally"]
     }
-    for task, digest, answers in value["tally"]
-  }
+  except (OSError, *_FOREIGN):  # Counting again costs only time.
+    return None

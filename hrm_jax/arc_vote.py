@@ -29,11 +29,14 @@ _EXAMPLE = """example, from the tasks to the submission:
 
 
 def rank(answers: dict[str, Answer]) -> list[str]:
-  """Orders answers by votes, then mean confidence; ties as first seen."""
-  # With equal votes the sums of the confidences compare as their means do.
-  return sorted(
-    answers, key=lambda d: (-answers[d].votes, -answers[d].confidence)
-  )
+  """Orders answers by votes, then mean confidence, then place in the set."""
+
+  def place(digest: str) -> tuple:
+    answer = answers[digest]
+    # With equal votes the sums of the confidences compare as their means do.
+    return -answer.votes, -answer.confidence, answer.first()
+
+  return sorted(answers, key=place)
 
 
 def score(tally: Tally, questions: Questions) -> dict[str, Any]:

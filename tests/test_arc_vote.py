@@ -33,6 +33,7 @@ def write_predictions(data, workdir, answer, q=None, name="all", step=7):
   rows = examples(data, "test")
   names = json.loads((data / "identifiers.json").read_text())
   columns = {
+    "rows": range(len(rows)),
     "inputs": [row[1] for row in rows],
     "puzzle_identifiers": [names.index(row[0]) for row in rows],
     "predictions": [answer(i, row[0], row[2]) for i, row in enumerate(rows)],
@@ -171,6 +172,42 @@ def test_tallies_are_kept_and_files_add_up(
   assert result["votes"] == 42
   # Equal votes: the empty answers of the first file were seen first.
   assert (result["pass@1"], result["pass@2"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("parts", [2, 12])
+def test_ties_do_not_depend_on_which_process_wrote_what(
+  parts, data, tmp_path, commands
+):
+  # One vote each, all equally sure; seen in this order.
+  answer = planted([1, 2, "right", 3, 4, 5, 6])
+  directory = write_predictions(data, tmp_path, answer)
+  flags = ["--workdir", tmp_path, "--data", data]
+  whole = commands(arc_vote, *flags)
+  assert (whole["pass@2"], whole["pass@10"]) == (0.5, 1.0)
+  submission = directory / "submission.json"
+  submitted = submission.read_text()
+  for path in directory.glob("all__*.npy"):
+    _, column = path.name.split("__")
+    values = np.load(path)
+    path.unlink()
+    for i in range(parts):
+      # The last process has the first rows.
+      name = f"all.{parts - 1 - i}of{parts}__{column}"
+      np.save(directory / name, values[i::parts])
+  assert commands(arc_vote, *flags) == whole
+  assert submission.read_text() == submitted
+
+
+@pytest.mark.parametrize("kept", ["", "[]", "{}", '{"made_from": 1}'])
+def test_a_damaged_tally_is_counted_again(kept, data, tmp_path, commands):
+  directory = write_predictions(data, tmp_path, lambda row, text, label: label)
+  flags = ["--workdir", tmp_path, "--data", data]
+  first = commands(arc_vote, *flags)
+  path = directory / "all__votes.json"
+  made_from = json.loads(path.read_text())["made_from"]
+  for damaged in (kept, json.dumps({"made_from": made_from})):
+    path.write_text(damaged)
+    assert commands(arc_vote, *flags) == first
 
 
 def test_unknown_answers_are_not_scored_but_submitted(tmp_path, commands):
