@@ -48,6 +48,7 @@ class Meter:
     self._bar = console.Progress(
       "train", last_step, unit="updates", start=first_step
     )
+    self._logged = first_step  # The last update that was.
     self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
     self._restart_clock(first_step)
 
@@ -96,8 +97,8 @@ class Meter:
 
     For before a save: the run that goes on from there logs later updates only.
     """
-    if self._pending is not None and self._pending[0] % self._log_every == 0:
-      self.flush()
+    if self._pending is not None:
+      self._log_due(*self._pending)
     self._writer.flush()
 
   def write_config(self, config: Mapping[str, Any]) -> None:
@@ -121,10 +122,12 @@ class Meter:
     steps = [
       step
       for step in range(last - n + 1, last + 1)
-      if step % self._log_every == 0 or (always_last and step == last)
+      if step > self._logged
+      and (step % self._log_every == 0 or (always_last and step == last))
     ]
     if not steps:
       return
+    self._logged = steps[-1]
     sums = jax.device_get(sums)
     for step in steps:
       each = {k: v[step - last - 1] for k, v in sums.items()}

@@ -61,6 +61,12 @@ def sums_of(step):
   return one_update({**METRIC_SUMS, "lm_loss": np.float32(32 * step)})
 
 
+def several_updates(first, last):
+  """Of one dispatch."""
+  each = [sums_of(step) for step in range(first, last + 1)]
+  return {k: np.concatenate([sums[k] for sums in each]) for k in METRIC_SUMS}
+
+
 def one_update(sums):
   return {name: np.asarray(value)[None] for name, value in sums.items()}
 
@@ -90,9 +96,7 @@ def test_meter_logs_several_updates_of_one_dispatch(tmp_path):
   with make_meter(tmp_path, log_every=2, last_step=9) as meter:
     for last in (4, 8, 9):
       n = 1 if last == 9 else 4
-      steps = [sums_of(step) for step in range(last - n + 1, last + 1)]
-      stacked = {k: np.concatenate([s[k] for s in steps]) for k in METRIC_SUMS}
-      meter.update(last, stacked)
+      meter.update(last, several_updates(last - n + 1, last))
     meter.flush()
   assert logged_losses(tmp_path) == [(2, 2), (4, 4), (6, 6), (8, 8), (9, 9)]
 
@@ -195,3 +199,16 @@ def test_meter_settles_what_is_due_and_nothing_else(
     meter.update(6, sums_of(6))
   due = [step for step in range(1, 6) if step % log_every == 0]
   assert [step for step, _ in logged_losses(tmp_path)] == due
+
+
+def test_meter_settles_what_is_due_within_one_dispatch(tmp_path):
+  with make_meter(tmp_path, log_every=3, last_step=12) as meter:
+    for last in (4, 8):
+      meter.update(last, several_updates(last - 3, last))
+    meter.settle()
+    assert logged_losses(tmp_path) == [(3, 3), (6, 6)]
+    meter.update(12, several_updates(9, 12))
+    meter.settle()
+    meter.flush()
+  steps = [step for step, _ in logged_losses(tmp_path)]
+  assert steps == [3, 6, 9, 12]
