@@ -88,8 +88,8 @@ def base() -> ml_collections.ConfigDict:
   config.mesh.split_moments = False
 
   # Implementation of attention: "xla", "cudnn" (NVIDIA GPUs, bfloat16), or
-  # "auto": the one that is faster, timed at the start. A resumed run may have
-  # another.
+  # "auto": the one that is faster, timed at the start. A run that resumes
+  # keeps the one it had, where that runs.
   config.attention = "auto"
 
   # --- evaluation

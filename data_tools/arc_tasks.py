@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -124,7 +125,8 @@ def _read_directory(directory: pathlib.Path) -> tuple[list[Task], str]:
 def _combined(path: pathlib.Path, value: Any, evaluated: bool) -> list[Task]:
   """Reads the tasks of a challenges file, with its solutions if there."""
   _expect_object(path, "", value)
-  evaluated |= EVALUATION in path.name or "test" in path.name
+  words = re.split(r"[^a-z]+", path.name)
+  evaluated |= not {EVALUATION, "test"}.isdisjoint(words)
   beside = _beside(path, _CHALLENGES, _SOLUTIONS)
   if not beside.exists():
     return [

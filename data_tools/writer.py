@@ -12,7 +12,6 @@ import os
 import pathlib
 import secrets
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from hrm_jax import puzzle
 from hrm_jax.console import InputError
+from hrm_jax.provenance import source_commit
 
 SPLITS = ("train", "test")
 SET_NAME = "all"
@@ -300,19 +300,6 @@ def file_digest(path: str | os.PathLike) -> str:
       return hashlib.file_digest(file, "sha256").hexdigest()
   except OSError as error:
     raise InputError(f"{path}: cannot read: {error.strerror}.") from None
-
-
-def source_commit() -> str | None:
-  """Returns the git commit of this code, or None outside a checkout."""
-  root = pathlib.Path(__file__).resolve().parents[1]
-  if not (root / ".git").exists():
-    return None
-  command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
-  try:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-  except (OSError, subprocess.CalledProcessError):
-    return None
-  return done.stdout.strip()
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax import cluster, layers
-from hrm_jax.console import InputError, log
+from hrm_jax.console import InputError, log, one_line
 from hrm_jax.model import HRM
 
 SETTINGS = ("auto", "xla", "cudnn")
@@ -58,7 +58,7 @@ def choose(
     except Exception as error:  # Of many kinds: JAX's, XLA's, cuDNN's.
       raise InputError(
         f"config.attention: expected auto or xla, because cuDNN's does not "
-        f"run here ({_line(error)}); got 'cudnn'."
+        f"run here ({one_line(error)}); got 'cudnn'."
       ) from error
   elif setting == "auto":
     setting = "xla"
@@ -73,11 +73,15 @@ def _faster(model: HRM, rows: int, timing: Timing, *, keep_cudnn: bool) -> str:
   try:
     cudnn = timing("cudnn", model, rows)
   except Exception as error:  # Of many kinds: JAX's, XLA's, cuDNN's.
-    log.info(f"attention: xla; cuDNN's does not run here ({_line(error)})")
+    log.info(f"attention: xla; cuDNN's does not run here ({one_line(error)})")
     return "xla"
   if keep_cudnn:
     return "cudnn"
-  xla = timing("xla", model, rows)
+  try:
+    xla = timing("xla", model, rows)
+  except Exception as error:  # Its weights, [B, A, S, S], may not fit.
+    log.info(f"attention: cudnn; XLA's does not run here ({one_line(error)})")
+    return "cudnn"
   choice = "cudnn" if cudnn < xla else "xla"
   log.info(
     f"attention: {choice}; forward and backward take {1e3 * xla:.3f} ms by "
@@ -115,9 +119,3 @@ def measured_seconds(
 
   seconds()  # Compiles.
   return statistics.median(seconds() for _ in range(repeats))
-
-
-def _line(error: Exception) -> str:
-  """The error in one short line."""
-  text = " ".join(str(error).split())
-  return f"{type(error).__name__}: {text[:200]}"

@@ -25,6 +25,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from hrm_jax import (
+  attention,
   checkpoint_cli,
   cluster,
   console,
@@ -33,7 +34,7 @@ from hrm_jax import (
   sharding,
 )
 from hrm_jax.arch import make_model
-from hrm_jax.console import InputError, log
+from hrm_jax.console import InputError, log, one_line
 from hrm_jax.model import HRM
 from hrm_jax.puzzle import DatasetMetadata, metadata_from_json
 from hrm_jax.step import TrainState
@@ -86,7 +87,12 @@ class Checkpoints:
     self._finishing: threading.Thread | None = None
     self._unreadable: set[int] = set()  # Steps whose digests are right.
     if cluster.is_first():
-      self._directory.mkdir(parents=True, exist_ok=True)
+      try:
+        self._directory.mkdir(parents=True, exist_ok=True)
+      except OSError as error:
+        raise InputError(
+          f"{self._directory}: cannot be made ({error.strerror})."
+        ) from None
     for name in ("absl", "asyncio"):
       logging.getLogger(name).addFilter(_not_of_a_failed_save)
     self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
@@ -225,7 +231,9 @@ class Checkpoints:
       if run["evaluation"] != there:
         saved_steps.add_evaluation(self._directory, step, run["evaluation"])
     except (OSError, InputError) as error:
-      log.warning(f"warning: step {step}: evaluation not saved: {_line(error)}")
+      log.warning(
+        f"warning: step {step}: evaluation not saved: {one_line(error)}"
+      )
 
   def _finish(self, step: int) -> None:
     """Waits for Orbax, writes the manifest, deletes what is not kept."""
@@ -242,7 +250,9 @@ class Checkpoints:
       if cluster.is_first():
         self._delete_old(step)
     except Exception as error:
-      log.warning(f"warning: old checkpoints are not deleted: {_line(error)}")
+      log.warning(
+        f"warning: old checkpoints are not deleted: {one_line(error)}"
+      )
 
   def _delete_old(self, newest: int) -> None:
     # What is newer was passed over, and keeps no good step from its place.
@@ -262,11 +272,11 @@ class Checkpoints:
       for name in saved_steps.remove_leftovers(self._directory):
         log.info(f"{self._directory / name}: deleted, it was half-written")
     except OSError as error:
-      log.warning(f"warning: {self._directory}: {_line(error)}")
+      log.warning(f"warning: {self._directory}: {one_line(error)}")
 
   def _failed(self, step: int, error: Exception) -> None:
     log.error(
-      f"error: {self._directory / str(step)}: not saved: {_line(error)}; "
+      f"error: {self._directory / str(step)}: not saved: {one_line(error)}; "
       "training goes on"
     )
     self._forget_errors()
@@ -358,6 +368,13 @@ def load(
       ),
     )
   weights = Weights(**restored["weights"])
+  # As in the run, if it runs here: the other one may need far more memory.
+  model = attention.choose(
+    "auto",
+    model,
+    -(-config.global_batch_size // mesh.size),
+    earlier=run.get("attention", "xla"),
+  )
   return Trained(number, run, config, metadata, mesh, model, weights)
 
 
@@ -395,16 +412,9 @@ def _explained(path: str | pathlib.Path) -> Iterator[None]:
     yield
   except Exception as error:  # Of many kinds: Orbax, TensorStore, JAX.
     raise _UnreadableError(
-      f"{path}: its digests are right, yet it cannot be read: {_line(error)}."
+      f"{path}: its digests are right, yet it cannot be read: "
+      f"{one_line(error)}."
     ) from error
-
-
-def _line(error: Exception) -> str:
-  """The error in one line: its beginning, and its end, which says why."""
-  text = console.printable(" ".join(str(error).split()))
-  if len(text) > 200:
-    text = f"{text[:70]} ... {text[-120:]}"
-  return f"{type(error).__name__}: {text}"
 
 
 def _decided_by_first(decide: Callable[[], int | None]) -> int | None:

@@ -63,9 +63,13 @@ def join(
       and the others end; see `roll_call`.
 
   Raises:
-    InputError: some of the three were given, but not all, or they make no
+    InputError: some of the three were given, but not all, or one makes no
       sense; or a launcher that JAX does not know has started several processes.
   """
+  if heartbeat_timeout < 1:
+    raise InputError(
+      f"--heartbeat-timeout: expected at least 1, got {heartbeat_timeout}."
+    )
   given = (coordinator, num_processes, process_id)
   if any(value is not None for value in given):
     _check(*given)
@@ -162,8 +166,8 @@ def shared_fate() -> Iterator[None]:
       if isinstance(error, jax.errors.JaxRuntimeError) and any(
         word in str(error) for word in _DISCONNECTED
       ):
-        text = " ".join(str(error).split())
-        log.error(f"error: {text[:200]}; looking for the process that is lost")
+        text = console.one_line(error)
+        log.error(f"error: {text}; looking for the process that is lost")
         _roll_call.wait_for_the_verdict()
       _roll_call.leave(console.exit_code(error))
     raise

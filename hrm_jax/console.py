@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -57,6 +58,17 @@ def printable(text: str) -> str:
   return "".join(
     c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
   )
+
+
+def one_line(error: BaseException) -> str:
+  """What an error says, in one line: its beginning, and its end, which tells.
+
+  For those of libraries, whose messages can be whole pages.
+  """
+  text = printable(" ".join(str(error).split()))
+  if len(text) > 200:
+    text = f"{text[:70]} ... {text[-120:]}"
+  return f"{type(error).__name__}: {text}"
 
 
 class _OneLine(logging.Formatter):
@@ -155,7 +167,18 @@ def print_json(result: dict[str, Any]) -> None:
   That its reader has gone changes nothing of how the command ends.
   """
   with contextlib.suppress(BrokenPipeError):
-    print(json.dumps(result), flush=True)
+    print(json.dumps(_as_json(result), allow_nan=False), flush=True)
+
+
+def _as_json(value: Any) -> Any:
+  """With text for numbers that JSON does not know: NaN and infinities."""
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  if isinstance(value, dict):
+    return {key: _as_json(each) for key, each in value.items()}
+  if isinstance(value, list | tuple):
+    return [_as_json(each) for each in value]
+  return value
 
 
 class Progress:

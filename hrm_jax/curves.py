@@ -116,6 +116,17 @@ class NoWriter(Writer):
     """Nothing."""
 
 
+def open_writer(directory: pathlib.Path, first_step: int) -> Writer:
+  """A `Writer`, or one that writes nothing where files cannot be made."""
+  try:
+    return Writer(directory, first_step)
+  except OSError as error:
+    console.log.error(
+      f"error: {directory}: no curves ({error.strerror}); training goes on"
+    )
+    return NoWriter()
+
+
 _DASHBOARD = {
   "learning": {
     "loss": ["Multiline", ["train/lm_loss"]],

@@ -2,7 +2,7 @@
 
 The update itself leaves the weights alone if its loss or gradients are not
 finite (see `step.train_step`), so nothing is lost while the news travels to
-the host, two updates late.
+the host, two dispatches late.
 """
 
 import collections
@@ -47,20 +47,31 @@ def report(
   error: DivergedError,
   data: TrainData,
   latest: Mapping[str, float],
+  *,
+  halt_max_steps: int,
 ) -> None:
   """Writes WORKDIR/diverged.json, for finding out why, and says so.
+
+  A row takes the example that its batch has for it only once it has halted: it
+  may still think about that of any of the `halt_max_steps` - 1 batches before.
 
   Args:
     workdir: of the run.
     error: what happened.
-    data: of the run; names the examples of the batch.
+    data: of the run; names the examples of a batch, row by row.
     latest: metrics that were logged last.
+    halt_max_steps: segments that a puzzle gets at most.
   """
-  set_name, examples = data.examples(error.step - 1)
+  batch, *before = (
+    {"step": step, "set": set_name, "examples": examples.tolist()}
+    for step in range(error.step, max(error.step - halt_max_steps, 0), -1)
+    for set_name, examples in [data.examples(step - 1)]
+  )
   content = {
     "step": error.step,
     "not_finite": error.name,
-    "batch": {"set": set_name, "examples": examples.tolist()},
+    "batch": batch,
+    "batches_before": before,
     # JSON knows no NaN.
     "metrics": {
       name: value if math.isfinite(value) else str(value)

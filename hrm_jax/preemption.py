@@ -1,10 +1,10 @@
 """Turns a signal into a stop at the next update, in all processes alike.
 
 Machines are taken away with a SIGTERM and a minute's notice. A run that gets
-one saves after the update under way, or with several processes two later, and
-exits with `EXIT_CODE`, which the launch scripts take as a request to run the
-same command again. The first SIGINT (Ctrl-C) does the same. A second signal
-ends the process at once.
+one saves after the updates that it has dispatched, or with several processes
+two dispatches later, and exits with `EXIT_CODE`, which the launch scripts take
+as a request to run the same command again. The first SIGINT (Ctrl-C) does the
+same. A second signal ends the process at once.
 """
 
 import contextlib
@@ -86,6 +86,6 @@ class Preemption:
     self._heard = True
     name = signal.Signals(number).name
     # A handler must not wait for a lock that the interrupted code holds.
-    when = "after this update" if self._alone else "within three updates"
     with contextlib.suppress(OSError):  # Its reader may have gone.
-      os.write(2, f"{name}: saving {when}; again to quit at once\n".encode())
+      line = f"{name}: stops and saves as soon as it can; again: at once\n"
+      os.write(2, line.encode())

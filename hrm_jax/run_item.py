@@ -7,7 +7,6 @@ may go on from it. Its keys are those of `describe`.
 import importlib.metadata
 import json
 import pathlib
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from flax import traverse_util
 
 from hrm_jax import atomic_file
 from hrm_jax.console import InputError, log
+from hrm_jax.provenance import source_commit
 from hrm_jax.puzzle import DatasetMetadata
 
 _PACKAGES = (
@@ -62,7 +62,7 @@ def describe(
     "dataset": metadata.to_json(),
     "digests": dict(digests),
     "versions": versions(),
-    "git_commit": _git_commit(),
+    "git_commit": source_commit(),
     "evaluation": None,
     "changes": [],  # of keys, at a resume
     "ended": None,  # why, if for good
@@ -199,14 +199,3 @@ def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
     "digests": run["digests"],
   }
   return traverse_util.flatten_dict(parts, sep=".")
-
-
-def _git_commit() -> str | None:
-  """The commit of this code, if it runs from a git checkout."""
-  here = pathlib.Path(__file__).parent
-  command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-  try:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-  except FileNotFoundError:
-    return None
-  return done.stdout.strip() if done.returncode == 0 else None

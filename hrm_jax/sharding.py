@@ -1,6 +1,6 @@
 """The mesh of devices, and where state and batches lie on it.
 
-The only file that speaks of devices. The mesh has two axes, `data` and
+The only file that says what lies where. The mesh has two axes, `data` and
 `table`. The batch and the carry are split by rows over both, so that every
 device works on rows of its own; the rows of the puzzle table are split over
 `table`; everything else is on every device.

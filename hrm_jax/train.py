@@ -204,7 +204,7 @@ def _train(
       log.info(f"nothing left to train: update {done:,} is done")
 
     meter = Meter(
-      curves.Writer(workdir / "tensorboard", first_step=done + 1)
+      curves.open_writer(workdir / "tensorboard", first_step=done + 1)
       if cluster.is_first()
       else curves.NoWriter(),
       first_step=done,
@@ -316,7 +316,13 @@ def _train(
         guard.flush()  # It looks at an update two later.
       except DivergedError as error:
         if cluster.is_first():
-          divergence.report(workdir, error, data, meter.latest)
+          divergence.report(
+            workdir,
+            error,
+            data,
+            meter.latest,
+            halt_max_steps=model.halt_max_steps,
+          )
         raise
       if not preempted:  # Then the last update is like any other.
         meter.flush()
@@ -327,10 +333,12 @@ def _train(
     ended = run["ended"]
   else:
     ended = "num_steps" if ended_early() else "finished"
+  # Process 0 has the last word on it, because it writes the manifests.
+  saved_step = cluster.from_first(checkpoints.saved_step or 0)
   return {
     "step": done,
     "total_steps": data.total_steps,
-    "saved_step": checkpoints.saved_step,
+    "saved_step": saved_step or None,
     "ended": ended,
     "train": meter.latest,
     "evaluation": run["evaluation"],

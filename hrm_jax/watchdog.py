@@ -18,7 +18,7 @@ class Watchdog:
 
   def __init__(self, seconds: float):
     self._seconds = seconds
-    self._last = time.monotonic()
+    self._last = self._reported = time.monotonic()
     self._what = "start"
     self._over = threading.Event()
     self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -37,15 +37,17 @@ class Watchdog:
     """Says what has just been finished."""
     self._what, self._last = what, time.monotonic()
 
+  def look(self, now: float) -> None:
+    """Reports if nothing has been finished for too long at `now`."""
+    if now - max(self._last, self._reported) < self._seconds:
+      return
+    self._reported = now
+    log.warning(
+      f"warning: nothing finished for {now - self._last:.0f} s, since "
+      f"{self._what}; the stacks of all threads follow"
+    )
+    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+
   def _watch(self) -> None:
-    reported = self._last
     while not self._over.wait(min(self._seconds / 4, 5.0)):
-      now = time.monotonic()
-      if now - max(self._last, reported) < self._seconds:
-        continue
-      reported = now
-      log.warning(
-        f"warning: nothing finished for {now - self._last:.0f} s, since "
-        f"{self._what}; the stacks of all threads follow"
-      )
-      faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+      self.look(time.monotonic())

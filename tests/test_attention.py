@@ -53,6 +53,11 @@ def test_a_gpu_gets_the_faster_one(on_a_gpu, log, xla, cudnn, faster):
   assert f"{xla * 1e3:.3f} ms by XLA and {cudnn * 1e3:.3f}" in log.text
 
 
+def test_where_xla_does_not_run_cudnn_does(on_a_gpu, log):
+  assert chosen("auto", taking(xla=None, cudnn=1.0)) == "cudnn"
+  assert "attention: cudnn; XLA's does not run here (NotImpl" in log.text
+
+
 def test_where_cudnn_does_not_run_xla_does(on_a_gpu, log):
   assert chosen("auto", taking(xla=1.0, cudnn=None)) == "xla"
   message = (
@@ -102,8 +107,18 @@ def test_all_processes_use_what_the_first_one_chose(on_a_gpu, monkeypatch):
   assert chosen("auto", never) == "cudnn"
 
 
-def test_xla_is_timed_at_the_sizes_of_the_model():
-  assert 0 < attention.measured_seconds("xla", toy_model(), 2, repeats=1) < 60
+def test_xla_is_timed_at_the_sizes_of_the_model(monkeypatch):
+  mix_values, shapes = layers.mix_values, set()
+
+  def mix(query, key, value, implementation):
+    assert implementation == "xla"
+    shapes.update((t.shape, t.dtype.name) for t in (query, key, value))
+    return mix_values(query, key, value, implementation)
+
+  monkeypatch.setattr(layers, "mix_values", mix)
+  model = toy_model(hidden_size=24, num_heads=3, forward_dtype="bfloat16")
+  assert attention.measured_seconds("xla", model, 2, repeats=1) > 0
+  assert shapes == {((2, model.num_positions, 3, 8), "bfloat16")}
 
 
 def test_the_implementation_is_no_part_of_the_network():

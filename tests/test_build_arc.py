@@ -300,6 +300,30 @@ def test_bad_files_get_one_line(case, source, tmp_path, commands):
 
 
 @pytest.mark.parametrize(
+  ("name", "evaluated"),
+  [
+    ("arc-agi_training", False),
+    ("latest_training", False),
+    ("contest", False),
+    ("arc-agi_evaluation", True),
+    ("test", True),
+    ("arc-agi_test", True),
+  ],
+)
+def test_a_word_of_the_file_says_which_tasks_are_evaluated(
+  name, evaluated, tmp_path
+):
+  task = make_task(3)
+  answers = [pair.pop("output") for pair in task["test"]]
+  write_json(tmp_path / "made" / f"{name}_challenges.json", {"a": task})
+  write_json(tmp_path / "made" / f"{name}_solutions.json", {"a": answers})
+  other = tmp_path / "other" / "evaluation"
+  write_json(other / "b.json", make_task(4))
+  (found, _), _ = arc_tasks.read_tasks([tmp_path / "made", other])
+  assert found.evaluated is evaluated
+
+
+@pytest.mark.parametrize(
   ("answers", "message"),
   [
     ({}, "a: expected 1 outputs, as many as"),

@@ -15,7 +15,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from hrm_jax import checkpoint, checkpoint_cli, console, manifest, saved_steps
+from hrm_jax import (
+  attention,
+  checkpoint,
+  checkpoint_cli,
+  console,
+  manifest,
+  saved_steps,
+)
 from hrm_jax.checkpoint import Checkpoints
 from hrm_jax.console import InputError, RunError
 from tests import runs
@@ -385,6 +392,24 @@ def test_a_manifest_that_cannot_be_written_is_a_failed_save(
     assert save(tmp_path, 2, max_to_keep=1).saved_step is None
   assert "2: not saved: OSError" in lines[0]
   assert steps_of(tmp_path) == [1]
+
+
+def test_a_file_in_the_way_gets_one_line(tmp_path):
+  (tmp_path / "checkpoints").write_text("")
+  with pytest.raises(InputError, match=r"checkpoints: cannot be made \(File"):
+    checkpoint.Checkpoints(tmp_path)
+
+
+def test_inference_asks_for_the_attention_of_the_run(trained, monkeypatch):
+  asked = []
+
+  def choose(setting, model, rows, *, earlier):
+    asked.append((setting, rows, earlier))
+    return model.clone(attention="cudnn")
+
+  monkeypatch.setattr(attention, "choose", choose)
+  assert checkpoint.load(trained).model.attention == "cudnn"
+  assert asked == [("auto", 16, "xla")]
 
 
 def test_training_ends_and_says_what_was_not_saved(

@@ -105,6 +105,19 @@ def test_result_is_one_line(capsys):
   assert capsys.readouterr().out.count("\n") == 1
 
 
+def test_result_is_json_whatever_the_numbers(capsys):
+  inf = float("inf")
+  console.print_json({"a": float("nan"), "b": [inf, {"c": (-inf, 1.5)}]})
+
+  def refuse(text):
+    raise AssertionError(text)
+
+  assert json.loads(capsys.readouterr().out, parse_constant=refuse) == {
+    "a": "nan",
+    "b": ["inf", {"c": ["-inf", 1.5]}],
+  }
+
+
 def test_progress_writes_a_plain_line_now_and_then(lines, clock):
   with console.Progress("train", 1000, unit="updates", start=100) as bar:
     for _ in range(100):

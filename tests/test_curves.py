@@ -32,6 +32,17 @@ def test_what_is_flushed_is_in_the_file_whatever_comes_then(tmp_path):
   writer.close()
 
 
+def test_where_there_can_be_no_file_there_are_no_curves(tmp_path, monkeypatch):
+  errors = []
+  monkeypatch.setattr(console.log, "error", errors.append)
+  (tmp_path / "tensorboard").write_text("")
+  writer = curves.open_writer(tmp_path / "tensorboard", first_step=1)
+  writer.scalars(1, {"train/lm_loss": 1.0})
+  writer.close()
+  assert len(errors) == 1
+  assert f"{tmp_path / 'tensorboard'}: no curves (" in errors[0]
+
+
 def test_a_full_disk_ends_the_curves_and_not_the_training(
   tmp_path, monkeypatch
 ):

@@ -168,6 +168,9 @@ def test_stop_names_what_was_hit_and_leaves_a_report(
   assert (report["step"], report["not_finite"]) == (7, named)
   assert report["batch"]["set"] == "all"
   assert len(report["batch"]["examples"]) == 16
+  # A row takes a new example when it has halted, after 3 updates at the latest.
+  steps = [batch["step"] for batch in report["batches_before"]]
+  assert (report["batch"]["step"], steps) == (7, [6, 5])
   assert report["metrics"]["train/lm_loss"] > 0
   assert all_finite(tmp_path, max(runs.steps_of(tmp_path)))
 

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from hrm_jax import act, flops, step
@@ -100,6 +101,18 @@ def test_measured_peak_does_not_count_starting_a_program(monkeypatch):
   assert got == pytest.approx(2 * 64**3 / 1e-5, rel=0.01)
 
 
-def test_products_in_a_row_are_timed():
-  factor = jax.random.normal(jax.random.key(0), (64, 64)) / 8
-  assert flops._seconds_of(factor, 3) > 0
+def test_products_in_a_row_are_timed(monkeypatch):
+  powers = []
+  jit = jax.jit
+
+  def spying_jit(multiply):
+    def call(factor):
+      powers.append(jit(multiply)(factor))
+      return powers[-1]
+
+    return call
+
+  monkeypatch.setattr(jax, "jit", spying_jit)
+  assert flops._seconds_of(2 * jnp.eye(8), 3) > 0
+  # Itself, times itself three times.
+  np.testing.assert_array_equal(powers[-1], 16 * np.eye(8))

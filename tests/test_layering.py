@@ -48,7 +48,7 @@ ROWS = (
     "arc",
   ),
   ("puzzle", "manifest", "roll_call"),
-  ("console", "atomic_file"),
+  ("console", "atomic_file", "provenance"),
 )
 HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
 
@@ -61,6 +61,7 @@ CONTRACT = {
   "maze",
   "arc",
   "console",
+  "provenance",
 }
 
 
@@ -158,7 +159,7 @@ def test_the_mathematics_knows_no_devices(name):
 
 
 @pytest.mark.parametrize("name", ["evaluate", "solve", "checkpoint"])
-def test_inference_needs_no_trainer(name):
+def test_files_of_inference_ask_for_no_optimiser(name):
   assert not ours(from_file(name)) & {"train", "optim", "sparse_embedding"}
   assert "optax" not in packages(from_file(name))
 

@@ -118,12 +118,15 @@ def launch(layout, *arguments):
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def finished(layout, *arguments):
-  """What a command leaves that ran in several processes."""
+def finished(layout, *arguments, kind="-m"):
+  """What a command leaves that ran in several processes.
+
+  Or a program, with `kind` -c.
+  """
   processes, devices = layout
   script = ["bash", "launch/local_multiprocess.sh", f"--processes={processes}"]
   return subprocess.run(
-    [*script, f"--devices={devices}", "--", "-m", *map(str, arguments)],
+    [*script, f"--devices={devices}", "--", kind, *map(str, arguments)],
     cwd=ROOT,
     env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
     capture_output=True,
@@ -241,6 +244,29 @@ def test_a_signal_before_training_ends_the_process(peers, exit_code):
       time.sleep(3)
     process.terminate()
     assert process.wait(20) == exit_code
+
+
+def test_a_timeout_that_is_none_gets_one_line():
+  with pytest.raises(InputError, match="--heartbeat-timeout: expected"):
+    cluster.join(heartbeat_timeout=0)
+
+
+@pytest.mark.slow
+def test_what_process_0_could_not_save_is_saved_for_nobody(tmp_path):
+  program = (
+    "import functools\n"
+    "from hrm_jax import command_line, console, manifest, train\n"
+    "def full_disk(*_):\n"
+    "  raise OSError(28, 'No space left on device')\n"
+    "manifest.write = full_disk\n"
+    "console.run(functools.partial(\n"
+    "  command_line.run, train.main, train.__doc__, train.CONFIG))\n"
+  )
+  flags = ("--config=tests/tiny.py", "--config.num_steps=2")
+  done = finished((2, 1), program, *flags, f"--workdir={tmp_path}", kind="-c")
+  assert done.returncode == 1
+  assert done.stderr.count("error: update 2 is not saved; the newest") == 2
+  assert json.loads(done.stdout.splitlines()[-1])["saved_step"] is None
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def test_the_second_signal_ends_the_process():
   )
   assert done.stdout == "still here\n"
   assert done.returncode == -signal.SIGTERM
-  assert "SIGTERM: saving after this update" in done.stderr
+  assert "SIGTERM: stops and saves as soon as it can" in done.stderr
 
 
 def test_a_signal_whose_message_nobody_reads_is_heard_all_the_same():
