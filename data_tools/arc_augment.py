@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools.arc_tasks import Pair
+from data_tools.mixing import mix
 from hrm_jax import arc
 
 # Tries per wanted variant; a task of few colours has few variants.
@@ -184,16 +185,8 @@ def _hashes(
   for pair in tables:
     value = np.zeros(len(transforms), np.uint64)
     for table in pair:
-      value = _mix(value)
+      value = mix(value)
       if table is not None:
         value += table[transforms[:, None], old, permutations].sum(1)
-    total += _mix(value)
+    total += mix(value)
   return total
-
-
-def _mix(value: np.ndarray) -> np.ndarray:
-  """Spreads every bit over all 64 (the finaliser of splitmix64)."""
-  value = value + np.uint64(0x9E3779B97F4A7C15)
-  value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-  value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-  return value ^ (value >> np.uint64(31))

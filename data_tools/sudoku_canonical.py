@@ -12,6 +12,7 @@ import itertools
 
 import numpy as np
 
+from data_tools.mixing import mix
 from hrm_jax import sudoku
 
 # 128 and 3,456 permutations of the cells; side 9 would have 3,359,232.
@@ -80,19 +81,19 @@ def invariants(puzzles: np.ndarray) -> np.ndarray:
   digits = grid[..., None] == np.arange(1, side + 1)
   color = (grid > 0).astype(np.uint64)
   for _ in range(_ROUNDS):
-    color = _mix(color, 1)
+    color = mix(color, 1)
     row = color.sum(2)
     column = color.sum(1)
-    band = _sum_in_bands(_mix(row, 2), rows)
-    stack = _sum_in_bands(_mix(column, 2), columns)
+    band = _sum_in_bands(mix(row, 2), rows)
+    stack = _sum_in_bands(mix(column, 2), columns)
     box = _sum_in_bands(_sum_in_bands(color, rows), columns, axis=2)
     digit = np.where(digits, color[..., None], np.uint64(0)).sum((1, 2))
-    of_digit = np.where(digits, _mix(digit, 3)[:, None, None], np.uint64(0))
+    of_digit = np.where(digits, mix(digit, 3)[:, None, None], np.uint64(0))
     # Rows and columns alike: a transposition may be a symmetry.
-    lines = _mix(row + _mix(band, 3), 1)[:, :, None]
-    lines = lines + _mix(column + _mix(stack, 3), 1)[:, None, :]
-    color = _mix(color, 4) + lines + _mix(box, 5) + of_digit.sum(3)
-  return _mix(color, 1).sum((1, 2))
+    lines = mix(row + mix(band, 3), 1)[:, :, None]
+    lines = lines + mix(column + mix(stack, 3), 1)[:, None, :]
+    color = mix(color, 4) + lines + mix(box, 5) + of_digit.sum(3)
+  return mix(color, 1).sum((1, 2))
 
 
 @functools.cache
@@ -149,11 +150,3 @@ def _sum_in_bands(
   starts = range(0, values.shape[axis], thickness)
   sums = np.add.reduceat(values, starts, axis=axis)
   return sums.repeat(thickness, axis=axis)
-
-
-def _mix(values: np.ndarray, salt: int) -> np.ndarray:
-  """Hashes uint64 values; the constants are those of splitmix64."""
-  values = values + np.uint64(salt * 0x9E3779B97F4A7C15 % (1 << 64))
-  values = (values ^ (values >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
-  values = (values ^ (values >> 27)) * np.uint64(0x94D049BB133111EB)
-  return values ^ (values >> 31)

@@ -91,8 +91,4 @@ def _starting_states(model: HRM, weights: Weights, num_rows: int):
 
 
 def _segment(model: HRM, weights: Weights, z_H, z_L, inputs, puzzle_rows):
-  variables = {
-    "params": weights.params,
-    "initial_states": weights.initial_states,
-  }
-  return model.apply(variables, z_H, z_L, inputs, puzzle_rows)
+  return model.apply(weights.variables, z_H, z_L, inputs, puzzle_rows)

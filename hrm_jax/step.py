@@ -152,10 +152,7 @@ def forward_backward(
   rows = gather_puzzle_rows(model, weights, ids)
 
   def think(params, rows, z_H, z_L, method=None):
-    variables = {
-      "params": params,
-      "initial_states": weights.initial_states,
-    }
+    variables = weights._replace(params=params).variables
     inputs = current["inputs"]
     return model.apply(variables, z_H, z_L, inputs, rows, method=method)
 

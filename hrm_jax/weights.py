@@ -27,13 +27,17 @@ class Weights(NamedTuple):
   initial_states: Any
   puzzle_table: jax.Array | None
 
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What the network's `apply` takes."""
+    return {"params": self.params, "initial_states": self.initial_states}
+
 
 def num_table_rows(num_puzzle_identifiers: int) -> int:
   """Rows of the puzzle table of a run: rounded up, whatever the mesh.
 
   So any mesh can split them whose `table` divides the multiple, and checkpoints
-  move between meshes. No batch
-  names the rows added, hence they stay zero.
+  move between meshes. No batch names the rows added, hence they stay zero.
   """
   return -(-num_puzzle_identifiers // TABLE_ROW_MULTIPLE) * TABLE_ROW_MULTIPLE
 

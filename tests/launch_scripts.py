@@ -53,7 +53,11 @@ def started(
       yield process
     finally:
       if process.poll() is None:
-        process.kill()
+        process.terminate()  # It ends what it has started.
+        try:
+          process.wait(20)
+        except subprocess.TimeoutExpired:
+          process.kill()
 
 
 def run(script: str, *args: str, **variables: object) -> tuple[int, str, str]:

@@ -78,7 +78,9 @@ def test_train_reports_rates_that_agree_with_its_step_time(benchmark):
   block = 10 * (2 * (4 * 16 * 16 + 3 * 16 * 256) + 4 * 10 * 16)
   head = 2 * 9 * 16 * 11
   segment = 12 * block + head
-  update = 2 * segment + 2 * (4 * block + head)
+  # The target reads one position: the last block's others need keys and values.
+  unread = head + 9 * (2 * (16 * 16 + 3 * 16 * 256) + 4 * 10 * 16)
+  update = 2 * segment - unread + 2 * (4 * block + head)
   assert result["flops_per_step"] == 16 * update
   achieved = result["flops_per_step"] / step_s
   assert result["mfu"] == pytest.approx(achieved / result["peak_flops"])

@@ -42,14 +42,10 @@ def xla_flops(function, *args):
 def test_segment_is_what_xla_counts():
   model = loop_free()
   weights = weight_shapes(model)
-  variables = {
-    "params": weights.params,
-    "initial_states": weights.initial_states,
-  }
   z = shape(B, model.num_positions, model.hidden_size)
   inputs = shape(B, model.seq_len, dtype=jnp.int32)
   rows = shape(B, model.puzzle_width)
-  counted = xla_flops(model.apply, variables, z, z, inputs, rows)
+  counted = xla_flops(model.apply, weights.variables, z, z, inputs, rows)
   assert flops.per_segment(model) == pytest.approx(counted, rel=0.03)
 
 

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -32,6 +31,18 @@ def start(*flags: object, **variables: str) -> subprocess.Popen:
     stderr=subprocess.PIPE,
     text=True,
   )
+
+
+def start_until(line: str, *flags: object) -> subprocess.Popen:
+  """Returns when it has said so much; the roll call is next."""
+  process = start(*flags)
+  while not process.stderr.readline().startswith(line):
+    assert process.poll() is None
+  return process
+
+
+# Fails, and not before it has said that its data is fine.
+FULL_DISK = "--min-free-gb=1e9"
 
 
 def finish(process: subprocess.Popen) -> tuple[int, dict, str]:
@@ -143,7 +154,7 @@ def test_a_missing_process_is_the_reason():
 
 def test_process_0_tells_which_peer_is_missing():
   first, second, _ = peers(3)
-  process = start(*second, "--timeout=60")
+  process = start_until("ok disk", *second, "--timeout=60")
   reason = reason_for(*first, "--timeout=3")
   assert reason.startswith("peers: process 2 of 3 did not report to 127.0.0.1")
   # And so does, thanks to it, everyone who is there.
@@ -164,30 +175,30 @@ def test_what_is_wrong_with_one_is_heard_by_all(tmp_path):
   assert finish(process)[1]["reason"] == reason
 
 
-def test_who_comes_after_process_0_has_failed_hears_why(tmp_path):
+def test_who_comes_after_process_0_has_failed_hears_why(data):
   first, second = peers(2)
-  process = start(*first, "--timeout=60", f"--data={tmp_path / 'gone'}")
-  time.sleep(2)
+  failing = ("--timeout=60", f"--data={data}", FULL_DISK)
+  process = start_until("ok data", *first, *failing)
   reason = reason_for(*second, "--timeout=20")
-  assert reason.startswith("process 0: data: ")
+  assert reason.startswith("process 0: disk: ")
   assert finish(process)[1]["reason"] == reason
 
 
-def test_who_comes_after_another_has_failed_hears_why(tmp_path):
+def test_who_comes_after_another_has_failed_hears_why(data, tmp_path):
   first, second, third = peers(3)
+  failing = ("--timeout=60", f"--data={data}", FULL_DISK)
   processes = [
-    start(*first, "--timeout=60"),
-    start(*second, "--timeout=60", f"--data={tmp_path / 'gone'}"),
+    start_until("ok disk", *first, "--timeout=60"),
+    start_until("ok data", *second, *failing),
   ]
-  time.sleep(2)
   reason = reason_for(*third, "--timeout=20", f"--data={tmp_path / 'lost'}")
-  assert reason.startswith("process 1: data: ")  # The first one stays.
+  assert reason.startswith("process 1: disk: ")  # The first one stays.
   assert [finish(p)[1]["reason"] for p in processes] == [reason] * 2
 
 
 def test_the_verdict_comes_before_the_first_gives_up():
   first, second, _ = peers(3)
-  process = start(*first, "--timeout=60")
+  process = start_until("ok disk", *first, "--timeout=60")
   reason = reason_for(*second, "--timeout=4")
   assert reason.startswith("peers: process 2 of 3 did not report to ")
   assert finish(process)[1]["reason"] == reason
@@ -203,7 +214,7 @@ def test_a_process_0_that_gives_no_verdict_is_the_reason():
 
 def test_two_processes_with_one_number_are_told():
   first, second, _ = peers(3)
-  others = [start(*second, "--timeout=60") for _ in range(2)]
+  others = [start_until("ok disk", *second, "--timeout=60") for _ in range(2)]
   reason = reason_for(*first, "--timeout=8")
   assert reason == "peers: two processes are process 1"
   assert all(finish(other)[0] == 1 for other in others)

@@ -18,7 +18,6 @@ from tests.toys import (
   toy_batch,
   toy_model,
   toy_weights,
-  variables_of,
   weight_shapes,
 )
 
@@ -32,7 +31,7 @@ def segment_inputs(model, seed=0):
 
 
 def think(model, *inputs):
-  variables = variables_of(toy_weights(model))
+  variables = toy_weights(model).variables
   return jax.jit(model.apply)(variables, *inputs)
 
 
@@ -77,7 +76,7 @@ def test_each_layer_starts_by_its_own_fan_in():
 
 def test_no_gradient_reaches_the_incoming_states():
   model = toy_model()
-  variables = variables_of(toy_weights(model))
+  variables = toy_weights(model).variables
 
   def total(variables, z_H, z_L, *inputs):
     return wave(model.apply(variables, z_H, z_L, *inputs))
@@ -103,7 +102,7 @@ def last_updates(variables, rows, z_H, z_L, inputs, model):
 @pytest.mark.parametrize(("H_cycles", "L_cycles"), [(1, 1), (2, 3)])
 def test_gradient_passes_the_last_updates_alone(H_cycles, L_cycles):
   model = toy_model(H_cycles=H_cycles, L_cycles=L_cycles)
-  variables = variables_of(toy_weights(model))
+  variables = toy_weights(model).variables
   z_H, z_L, inputs, rows = segment_inputs(model)
 
   def gradient(segment):
@@ -137,7 +136,7 @@ def test_remat_gives_the_same_gradients_in_less_memory():
     # One cycle, so that rounding is not amplified over many blocks.
     cycles = {"H_cycles": 1, "L_cycles": 1}
     model = toy_model(remat=remat, H_layers=4, L_layers=4, **cycles)
-    variables = variables_of(toy_weights(model))
+    variables = toy_weights(model).variables
     inputs = segment_inputs(model)
     gradient = jax.grad(lambda *args: wave(model.apply(*args)))
     gradient = jax.jit(gradient).lower(variables, *inputs).compile()
@@ -160,7 +159,7 @@ def test_unrolled_blocks_are_the_same_network():
 
 def test_puzzle_rows_are_padded_into_slots_before_the_grid():
   model = toy_model(puzzle_emb_ndim=24)  # 1.5 D
-  variables = variables_of(toy_weights(model))
+  variables = toy_weights(model).variables
   _, _, inputs, rows = segment_inputs(model)
   x = model.apply(variables, inputs, rows, method="embed_inputs")
   assert x.shape == (BATCH_SIZE, 2 + METADATA.seq_len, 16)
@@ -193,7 +192,7 @@ def test_q_alone_is_what_the_segment_says(unroll, H_layers, q_target):
   inputs = segment_inputs(model)
   output = think(model, *inputs)
   want = output.q_halt_logits, output.q_continue_logits
-  variables = variables_of(toy_weights(model))
+  variables = toy_weights(model).variables
   got = jax.jit(functools.partial(model.apply, method=HRM.q_logits))(
     variables, *inputs
   )

@@ -18,7 +18,6 @@ from tests.toys import (
   toy_batch,
   toy_model,
   toy_weights,
-  variables_of,
   without_halting,
 )
 
@@ -199,7 +198,7 @@ def test_target_uses_the_weights_before_the_update():
 
   def loss_of_going_on(weights):
     rows = gather_puzzle_rows(model, weights, batch["puzzle_identifiers"])
-    inputs = (variables_of(weights), new.carry.z_H, new.carry.z_L)
+    inputs = (weights.variables, new.carry.z_H, new.carry.z_L)
     following = think(*inputs, batch["inputs"], rows)
     value = jnp.maximum(following.q_halt_logits, following.q_continue_logits)
     # The heads of the segment itself, from the state that it left.

@@ -90,11 +90,6 @@ def weight_shapes(model: HRM) -> Weights:
   )
 
 
-def variables_of(weights: Weights) -> dict:
-  """The weights as Linen wants them."""
-  return {"params": weights.params, "initial_states": weights.initial_states}
-
-
 def without_halting(weights: Weights) -> Weights:
   """Weights whose rows all run until halt_max_steps."""
   q_head = weights.params["q_head"]
