@@ -23,7 +23,7 @@ its evaluation set stand in the training set of ARC-AGI-2.
 
 from configs import common
 
-BUILD = "python -m data_tools.build_arc --output-dir "
+BUILD = "python -m data_tools.build_arc --output-dir {path}"
 DIRECTORIES = {"1": "ARC-AGI/data ConceptARC/corpus", "2": "ARC-AGI-2/data"}
 
 
@@ -37,9 +37,7 @@ def _arc(name):
   # All else is as in the defaults, which are those of this experiment.
   config = common.base()
   config.data.path = f"data/arc-{name}-aug-1000"
-  config.data.build_command = (
-    f"{BUILD}{config.data.path} --dataset-dirs {DIRECTORIES[name]}"
-  )
+  config.data.build_command = f"{BUILD} --dataset-dirs {DIRECTORIES[name]}"
   config.global_batch_size = 768
   config.epochs = 100_000
   config.eval_interval = 10_000

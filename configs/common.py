@@ -22,7 +22,7 @@ def base() -> ml_collections.ConfigDict:
   config.data = ml_collections.ConfigDict()
   # Directory of the data set. Empty: WORKDIR/data.
   config.data.path = ""
-  # The command that builds it, for the message when it is missing.
+  # The command that builds it at {path}, for the message when it is missing.
   config.data.build_command = ""
   # Whether to generate a small Sudoku set into WORKDIR/data on first use,
   # with the arguments of data_tools.generate_sudoku.generate.

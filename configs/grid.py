@@ -20,8 +20,7 @@ def _mini():
   config = common.base()
   config.data.path = "data/grid"
   config.data.build_command = (
-    f"python -m data_tools.build_grid --output-dir {config.data.path} "
-    "--source FILE"
+    "python -m data_tools.build_grid --output-dir {path} --source FILE"
   )
   config.model.hidden_size = 128
   config.model.num_heads = 4

@@ -26,7 +26,7 @@ def _1k():
   config = common.base()
   config.data.path = "data/maze-30x30-hard-1k"
   config.data.build_command = (
-    f"python -m data_tools.build_maze --output-dir {config.data.path}"
+    "python -m data_tools.build_maze --output-dir {path}"
   )
   config.global_batch_size = 768
   config.epochs = 20_000

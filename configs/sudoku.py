@@ -36,7 +36,7 @@ walkthrough: the numbers of the project's walkthrough of a training run
 
 from configs import common
 
-BUILD = "python -m data_tools.build_sudoku --output-dir "
+BUILD = "python -m data_tools.build_sudoku --output-dir {path}"
 
 
 def get_config(variant="1k"):
@@ -53,9 +53,7 @@ def get_config(variant="1k"):
 def _1k():
   config = common.base()
   config.data.path = "data/sudoku-extreme-1k-aug-1000"
-  config.data.build_command = (
-    f"{BUILD}{config.data.path} --subsample-size 1000 --num-aug 1000"
-  )
+  config.data.build_command = f"{BUILD} --subsample-size 1000 --num-aug 1000"
   config.global_batch_size = 384
   config.epochs = 20_000
   config.eval_interval = 2_000
@@ -69,7 +67,7 @@ def _1k():
 def _full():
   config = common.base()
   config.data.path = "data/sudoku-extreme-full"
-  config.data.build_command = f"{BUILD}{config.data.path}"
+  config.data.build_command = BUILD
   config.model.L_cycles = 8
   config.model.halt_max_steps = 8
   config.model.pos_encodings = "learned"
@@ -112,8 +110,7 @@ def _walkthrough():
   config = _1k()
   config.data.path = "data/sudoku-extreme-1k-aug-1000-identifiers"
   config.data.build_command = (
-    f"{BUILD}{config.data.path} --subsample-size 1000 --num-aug 1000 "
-    "--identifiers per-puzzle"
+    f"{BUILD} --subsample-size 1000 --num-aug 1000 --identifiers per-puzzle"
   )
   config.model.H_layers = 3
   config.model.L_layers = 3

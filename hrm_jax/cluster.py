@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from hrm_jax import console
+from hrm_jax import console, roll_call
 from hrm_jax.console import InputError, log
 from hrm_jax.roll_call import RollCall
 
@@ -168,7 +168,11 @@ def shared_fate() -> Iterator[None]:
       ):
         text = console.one_line(error)
         log.error(f"error: {text}; looking for the process that is lost")
-        _roll_call.wait_for_the_verdict()
+        try:
+          _roll_call.wait_for_the_verdict()
+        except (SystemExit, KeyboardInterrupt) as signalled:
+          # Whoever ends us knows. JAX would wait for the lost one, and abort.
+          roll_call.exit_at_once(console.exit_code(signalled))
       _roll_call.leave(console.exit_code(error))
     raise
 

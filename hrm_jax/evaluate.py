@@ -254,7 +254,10 @@ class Evaluator:
     )
     self._compile(weights, chunks, mine, settings)
     began = time.perf_counter()
-    with console.Progress("evaluate", todo, unit="puzzles") as bar:
+    what = "evaluate"
+    if jax.process_count() > 1:
+      what += f", share of process {jax.process_index()}"
+    with console.Progress(what, todo, unit="puzzles") as bar:
       for asked, result in self._results(weights, chunks, mine, settings):
         name, n = asked.set_name, len(asked.rows)
         sums, right, answers = result

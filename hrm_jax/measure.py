@@ -120,12 +120,19 @@ def train(
     steps: how many are timed, after a warm-up.
     profile: directory for a device trace of three more updates.
   """
+  model, config = program.parts.model, program.config
+  log.info(
+    f"compiling the update: {config.global_batch_size} puzzles of "
+    f"{model.seq_len} cells, hidden size {model.hidden_size}, {model.dtype}, "
+    f"on {jax.device_count()} x {jax.devices()[0].device_kind}"
+  )
   began = time.perf_counter()
   state = program.parts.init()
   batches = generate_batches(program)
   state, sums = program.step(state, next(batches))
   jax.block_until_ready(sums)
   first_update_s = time.perf_counter() - began
+  log.info(f"the first update took {first_update_s:.1f} s; timing {steps} more")
   times, dispatch_times, cpu_times, waits = [], [], [], []
   for i in range(WARM_UP_STEPS + steps):
     asked = time.perf_counter()

@@ -138,7 +138,7 @@ class RollCall:
           time.sleep(self._pause / 10)
         time.sleep(min(self._pause, _MARGIN))
     finally:  # Also where a signal comes: whoever started us sees one end.
-      _exit(exit_code)
+      exit_at_once(exit_code)
 
   def _all_have_left(self) -> bool:
     values = self._hear().values()
@@ -174,7 +174,7 @@ class RollCall:
       f"error: process {names}: not heard of for {seconds:.0f} s, so it is "
       f"dead or stuck; process {self._me} ends too (exit code {EXIT_CODE})"
     )
-    _exit(EXIT_CODE)
+    exit_at_once(EXIT_CODE)
 
   def wait_for_the_verdict(self) -> None:
     """Gives the others the time to be found missing; returns if none is."""
@@ -185,8 +185,8 @@ def _has_left(value: str) -> bool:
   return value.startswith(_LEFT)
 
 
-def _exit(exit_code: int) -> None:
-  """At once: the main thread may wait for the lost one forever."""
+def exit_at_once(exit_code: int) -> None:
+  """Past all that the main thread may wait for, the lost one among it."""
   for stream in (sys.stdout, sys.stderr):
     with contextlib.suppress(OSError, ValueError):  # Its reader may be gone.
       stream.flush()

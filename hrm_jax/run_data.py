@@ -1,6 +1,8 @@
 """The data set of a run; the embedded one is generated on first use."""
 
 import pathlib
+import re
+import shlex
 
 import ml_collections
 
@@ -23,6 +25,7 @@ def prepare(
   generate = config.data.generate and not config.data.path
   if not is_there and not generate:
     build = config.data.build_command or "a command of data_tools/"
+    build = build.replace("{path}", shlex.quote(str(root)))
     raise InputError(f"{root}: no data set there; build it with: {build}")
   if generate and cluster.is_first():
     _generate(config, root, is_there)
@@ -43,7 +46,10 @@ def _generate(
   }
   if not is_there:
     log.info(f"generating {config.data.box} Sudoku puzzles into {root}")
-    generate_sudoku.generate(root, **wanted, seed=config.seed)
+    try:
+      generate_sudoku.generate(root, **wanted, seed=config.seed)
+    except InputError as error:
+      raise InputError(re.sub("^--[a-z-]+", _key_of, str(error))) from None
     return
   build = puzzle_kind.read_build(root)
   if build.get("builder") != "generate_sudoku":
@@ -67,3 +73,9 @@ def _generate(
       f"{', '.join(differ)}; choose another --workdir, or delete {root} if "
       "nothing was trained on it."
     )
+
+
+def _key_of(flag: re.Match) -> str:
+  """The configuration key behind a flag of the generator."""
+  name = flag[0].removeprefix("--").replace("-", "_")
+  return f"config.{name}" if name == "seed" else f"config.data.{name}"

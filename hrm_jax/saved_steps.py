@@ -122,6 +122,11 @@ def step_to_resume(
       "start over what may be saved; delete that directory, or choose another "
       "--workdir."
     )
+  if all_steps(directory):
+    log.warning(
+      f"warning: {directory}: no save there was ever finished; the run starts "
+      "from the beginning"
+    )
   return None
 
 

@@ -11,6 +11,7 @@ TensorBoard reads WORKDIR/tensorboard. The last line of stdout is one JSON
 object.
 """
 
+import contextlib
 import itertools
 import pathlib
 import sys
@@ -40,6 +41,7 @@ from hrm_jax import (
   run_item,
   sharding,
   step,
+  workdir_lock,
 )
 from hrm_jax.checkpoint import Checkpoints
 from hrm_jax.console import InputError, RunError, log
@@ -105,9 +107,20 @@ def train(
 
   Raises:
     DivergedError: something is not finite, and the configuration says stop.
+    InputError: configuration, data and checkpoints do not fit; another run is
+      using the directory.
   """
+  # What is wrong should show before anything is made.
+  recipe.check_config(config)
+  sharding.check_batch_size(
+    config.global_batch_size,
+    sharding.make_mesh(config.mesh.data, config.mesh.table),
+  )
   forgiven: set[int] = set()
-  with Preemption() as preemption:
+  alone = contextlib.nullcontext()
+  if cluster.is_first():
+    alone = workdir_lock.hold(workdir)
+  with alone, Preemption() as preemption:
     while True:
       try:
         return _train(
@@ -133,11 +146,6 @@ def _train(
   began = time.perf_counter()
 
   # --- data: what is wrong should show before anything compiles
-  recipe.check_config(config)
-  sharding.check_batch_size(
-    config.global_batch_size,
-    sharding.make_mesh(config.mesh.data, config.mesh.table),
-  )
   root = run_data.prepare(config, workdir)
   split, test_split = (open_split(root, name) for name in ("train", "test"))
   check_splits_agree(split, test_split)

@@ -32,7 +32,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 # Checks in order, for --dry-run; those after "roll call" run in the child.
 CHECKS = {
@@ -66,9 +66,16 @@ class Unhealthy(Exception):
   """A check failed; the message is the one reason."""
 
 
+class Parser(argparse.ArgumentParser):
+  """One whose errors are one line, like all reasons."""
+
+  def error(self, message: str) -> NoReturn:
+    self.exit(2, f"error: {message.rstrip('.')}; see --help.\n")
+
+
 def parse_args() -> argparse.Namespace:
   description, _, rest = __doc__.partition("\n\n")
-  parser = argparse.ArgumentParser(
+  parser = Parser(
     prog="python launch/healthcheck.py",
     description=description,
     epilog=rest,

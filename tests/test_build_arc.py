@@ -369,7 +369,7 @@ def test_impossible_requests_get_one_line(source, tmp_path):
 @pytest.mark.parametrize("variant", ["1", "2"])
 def test_the_configuration_names_this_builder(variant):
   config = config_of_arc.get_config(variant)
-  assert f"--output-dir {config.data.path} " in config.data.build_command
+  assert "build_arc --output-dir {path} " in config.data.build_command
   assert (config.global_batch_size, config.epochs) == (768, 100_000)
   assert config.epochs % config.eval_interval == 0
   with pytest.raises(InputError, match="known are 1, 2"):

@@ -359,7 +359,8 @@ def test_wrong_arguments_exit_with_2(flags):
   with start(*flags) as process:
     _, err = process.communicate()
   assert process.returncode == 2
-  assert err.splitlines()[-1].startswith("python launch/healthcheck.py: error:")
+  (line,) = err.splitlines()
+  assert line.startswith("error: ")
   assert "Traceback" not in err
 
 

@@ -42,6 +42,7 @@ ROWS = (
     "finite",
     "host_memory",
     "watchdog",
+    "workdir_lock",
     "saved_steps",
     "sudoku",
     "maze",

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, cluster, evaluate, inference
+from hrm_jax import checkpoint, cluster, evaluate, inference, roll_call
 from hrm_jax.console import InputError
 from hrm_jax.data import EvaluationData
 from hrm_jax.dataset import open_split
@@ -93,22 +93,38 @@ class Leaving:
   ids=repr,
 )
 def test_the_others_are_told_of_an_error(monkeypatch, error, told):
-  roll_call = Leaving()
-  monkeypatch.setattr(cluster, "_roll_call", roll_call)
+  leaving = Leaving()
+  monkeypatch.setattr(cluster, "_roll_call", leaving)
   with pytest.raises(type(error)), cluster.shared_fate():
     raise error
-  assert roll_call.told == told
+  assert leaving.told == told
+
+
+def test_a_signal_while_it_looks_for_the_lost_one_ends_it_at_once(monkeypatch):
+  # Not by JAX's way out, which would wait for the lost one.
+  class Interrupted(Leaving):
+    def wait_for_the_verdict(self):
+      raise SystemExit(143)
+
+  def exit_at_once(exit_code):
+    raise ZeroDivisionError(exit_code)  # No process after this.
+
+  monkeypatch.setattr(cluster, "_roll_call", Interrupted())
+  monkeypatch.setattr(roll_call, "exit_at_once", exit_at_once)
+  lost = jax.errors.JaxRuntimeError("Gloo: closed by peer")
+  with pytest.raises(ZeroDivisionError, match="143"), cluster.shared_fate():
+    raise lost
 
 
 def test_where_nothing_fails_the_others_are_told_nothing(monkeypatch):
   monkeypatch.setattr(cluster, "_roll_call", None)
   with pytest.raises(ZeroDivisionError), cluster.shared_fate():
     raise ZeroDivisionError  # Alone, there is nobody to tell.
-  roll_call = Leaving()
-  monkeypatch.setattr(cluster, "_roll_call", roll_call)
+  leaving = Leaving()
+  monkeypatch.setattr(cluster, "_roll_call", leaving)
   with cluster.shared_fate():
     pass
-  assert roll_call.told == []
+  assert leaving.told == []
 
 
 def launch(layout, *arguments):

@@ -343,13 +343,15 @@ def test_a_mistyped_path_is_not_filled_with_generated_data(tmp_path):
 
 def test_missing_data_says_which_command_builds_it(tmp_path):
   missing = str(tmp_path / "nothing")
-  with pytest.raises(InputError, match=f"{missing}: .* build it with: python"):
+  with pytest.raises(
+    InputError, match=f"{missing}: .* build it with: python .* {missing}$"
+  ):
     runs.train_tiny(
       tmp_path / "run",
       **{
         "data.path": missing,
         "data.generate": False,
-        "data.build_command": "python -m data_tools.build_sudoku",
+        "data.build_command": "python -m data_tools.build_sudoku {path}",
       },
     )
 
@@ -380,6 +382,40 @@ def test_a_bad_flag_gets_one_clear_line(monkeypatch, flags, message):
   monkeypatch.setattr("sys.argv", argv)
   with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
     command_line.parse(argv, "", train.CONFIG)
+
+
+BASE = "from configs import common\nconfig = common.base()\n"
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    (BASE + "config.lrr = 3\n", "^--config: config.lrr: unknown key.$"),
+    (BASE + "del config.model.remat\n", "config.model.remat: missing; begin"),
+    ("config = 3\n", "expected get_config of the file to return a ConfigDict"),
+    ("# Title\nSome text.\n", "SyntaxError: .*line 2"),
+    ("import nope\n", "ModuleNotFoundError: No module named 'nope'.*line 1"),
+    (BASE + "config.lr += config.model\n", r"TypeError: .* \(.*py, line 3\)$"),
+  ],
+)
+def test_a_bad_config_file_gets_one_clear_line(
+  monkeypatch, tmp_path, content, message
+):
+  path = tmp_path / "mine.py"
+  path.write_text(content + "def get_config():\n  return config\n")
+  argv = ["train", "--workdir=unused", f"--config={path}"]
+  monkeypatch.setattr("sys.argv", argv)
+  with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
+    command_line.parse(argv, "", train.CONFIG)
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [("data.box", "9x9"), ("data.num_train", 0), ("data.num_aug", -1)],
+)
+def test_bad_arguments_of_generated_data_are_keys(tmp_path, key, value):
+  with pytest.raises(InputError, match=rf"^config\.{key}: expected "):
+    runs.train_tiny(tmp_path, **{key: value})
 
 
 @pytest.mark.slow

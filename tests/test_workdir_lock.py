@@ -1,0 +1,55 @@
+"""Two runs do not share a working directory."""
+
+import errno
+import fcntl
+import subprocess
+import sys
+
+import pytest
+
+from hrm_jax import console, workdir_lock
+from hrm_jax.console import InputError
+from tests import runs
+
+
+def test_who_comes_second_gets_one_line(tmp_path):
+  with (
+    workdir_lock.hold(tmp_path),
+    pytest.raises(InputError, match=f"^{tmp_path}: another run is using it"),
+  ):
+    runs.train_tiny(tmp_path)
+  assert not (tmp_path / "checkpoints").exists()
+  with workdir_lock.hold(tmp_path):
+    pass  # It is free again.
+
+
+def test_a_killed_process_leaves_it_free(tmp_path):
+  program = (
+    "import pathlib, sys, time\n"
+    "from hrm_jax import workdir_lock\n"
+    "with workdir_lock.hold(pathlib.Path(sys.argv[1])):\n"
+    "  print('held', flush=True)\n"
+    "  time.sleep(60)\n"
+  )
+  with subprocess.Popen(
+    [sys.executable, "-c", program, str(tmp_path)],
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(InputError), workdir_lock.hold(tmp_path):
+      pass
+    process.kill()
+  with workdir_lock.hold(tmp_path):
+    pass
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+  def no_locks(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+  lines = []
+  monkeypatch.setattr(console.log, "warning", lines.append)
+  monkeypatch.setattr(fcntl, "flock", no_locks)
+  with workdir_lock.hold(tmp_path):
+    assert "lock: not locked (No locks available)" in lines[0]
