@@ -21,11 +21,15 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
     workdir: of the run; made if it is not there.
 
   Raises:
-    InputError: another process holds it.
+    InputError: another process holds it; it cannot be made.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / "lock"
-  with path.open("w", encoding="utf-8") as file:
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = path.open("w", encoding="utf-8")
+  except OSError as error:
+    raise InputError(f"{path}: cannot be made ({error.strerror}).") from None
+  with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

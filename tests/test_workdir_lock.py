@@ -53,3 +53,10 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
   monkeypatch.setattr(fcntl, "flock", no_locks)
   with workdir_lock.hold(tmp_path):
     assert "lock: not locked (No locks available)" in lines[0]
+
+
+def test_where_none_can_be_made_a_line_says_so(tmp_path):
+  (tmp_path / "lock").mkdir()
+  message = f"^{tmp_path / 'lock'}: cannot be made \\(Is a directory"
+  with pytest.raises(InputError, match=message), workdir_lock.hold(tmp_path):
+    pass
