@@ -29,6 +29,8 @@ def _mini():
   config.model.expansion = 3.0  # An MLP width of 256.
   config.model.forward_dtype = "float32"
   config.model.halt_max_steps = 4
+  # Easy puzzles halt after two segments; so that later ones are trained too.
+  config.model.halt_exploration_prob = 0.3
   config.global_batch_size = 64
   # 3,500 puzzles: 40 * 3,500 / 64 = 2,187 updates.
   config.epochs = 40
