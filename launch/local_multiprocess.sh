@@ -59,9 +59,6 @@ free='import socket; s = socket.create_server(("127.0.0.1", 0));
 print(s.getsockname()[1])'
 [[ -n $port ]] || port=$("$python" -c "$free") ||
   die "'$python' does not run; set PYTHON."
-has_jax='import importlib.util, sys; sys.exit(not importlib.util.find_spec("jax"))'
-"$python" -c "$has_jax" ||
-  die "'$python' has no jax; activate its environment, or set PYTHON."
 
 settings=()
 if [[ -n $devices ]]; then
@@ -83,6 +80,10 @@ if $dry_run; then
   done
   exit 0
 fi
+
+has_jax='import importlib.util, sys; sys.exit(not importlib.util.find_spec("jax"))'
+"$python" -c "$has_jax" ||
+  die "'$python' has no jax; activate its environment, or set PYTHON."
 
 set_up
 for ((i = 0; i < processes; i++)); do

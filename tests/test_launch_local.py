@@ -97,3 +97,14 @@ def test_a_signal_reaches_every_process(tmp_path, number, expected):
     number, tmp_path, "local_multiprocess.sh", "--processes=2"
   )
   assert code == expected
+
+
+def test_a_python_without_jax_gets_one_line(tmp_path):
+  python = tmp_path / "python"
+  python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -I "$@"\n')
+  python.chmod(0o755)
+  code, _, err = run(
+    "local_multiprocess.sh", "--processes=2", "--", "-m", "x", PYTHON=python
+  )
+  assert code == 2
+  assert "has no jax; activate its environment, or set PYTHON" in err

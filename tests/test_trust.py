@@ -89,7 +89,7 @@ def test_a_plain_set_name_is_accepted(tmp_path, name):
 
 def test_a_name_inside_kept_votes_is_no_path(tmp_path):
   path = tmp_path / "all__votes.json"
-  tally = [["task", "input", {"answer": [1, 2, "../../../x", 0]}]]
+  tally = [["task", "input", {"answer": [1, 2, "../../../x", 0, 0]}]]
   path.write_text(json.dumps({"made_from": {}, "tally": tally}))
   kept = arc_tally._read_tally(path, {})
   assert kept["task", "input"]["answer"].file == "all"
