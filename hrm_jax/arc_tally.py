@@ -52,7 +52,7 @@ class Answer(NamedTuple):
   place: int  # of the first vote, in the set
 
   def first(self) -> tuple[str, int]:
-    """Orders answers as one process would have come across them."""
+    """Set and place: orders answers as one process would come across them."""
     return _PART.sub("", self.file), self.place
 
 

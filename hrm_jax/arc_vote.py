@@ -31,12 +31,12 @@ _EXAMPLE = """example, from the tasks to the submission:
 def rank(answers: dict[str, Answer]) -> list[str]:
   """Orders answers by votes, then mean confidence, then place in the set."""
 
-  def place(digest: str) -> tuple:
+  def order(digest: str) -> tuple[int, int, tuple[str, int]]:
     answer = answers[digest]
     # With equal votes the sums of the confidences compare as their means do.
     return -answer.votes, -answer.confidence, answer.first()
 
-  return sorted(answers, key=place)
+  return sorted(answers, key=order)
 
 
 def score(tally: Tally, questions: Questions) -> dict[str, Any]:

@@ -149,10 +149,10 @@ def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
   Raises:
     InputError: it is not there, or there is nothing in it.
   """
-  inside = saved_steps.directory_of(path)
-  directory = inside if inside.is_dir() else path
   if not path.is_dir():
     raise InputError(f"{path}: no such directory.")
+  inside = saved_steps.directory_of(path)
+  directory = inside if inside.is_dir() else path
   if not saved_steps.all_steps(directory):
     raise InputError(
       f"{path}: expected a workdir or its directory of checkpoints, got one "

@@ -167,17 +167,17 @@ def print_json(result: dict[str, Any]) -> None:
   That its reader has gone changes nothing of how the command ends.
   """
   with contextlib.suppress(BrokenPipeError):
-    print(json.dumps(_as_json(result), allow_nan=False), flush=True)
+    print(json.dumps(as_json(result), allow_nan=False), flush=True)
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
   """With text for numbers that JSON does not know: NaN and infinities."""
   if isinstance(value, float) and not math.isfinite(value):
     return str(value)
   if isinstance(value, dict):
-    return {key: _as_json(each) for key, each in value.items()}
+    return {key: as_json(each) for key, each in value.items()}
   if isinstance(value, list | tuple):
-    return [_as_json(each) for each in value]
+    return [as_json(each) for each in value]
   return value
 
 

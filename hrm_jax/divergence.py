@@ -7,14 +7,13 @@ the host, two dispatches late.
 
 import collections
 import json
-import math
 import pathlib
 from collections.abc import Callable, Collection, Mapping
 
 import jax
 
 from hrm_jax import atomic_file
-from hrm_jax.console import RunError, log
+from hrm_jax.console import RunError, as_json, log
 from hrm_jax.data import TrainData
 
 # Dispatches that may be in flight when one is read: reading never waits.
@@ -72,11 +71,7 @@ def report(
     "not_finite": error.name,
     "batch": batch,
     "batches_before": before,
-    # JSON knows no NaN.
-    "metrics": {
-      name: value if math.isfinite(value) else str(value)
-      for name, value in latest.items()
-    },
+    "metrics": as_json(latest),
   }
   path = workdir / "diverged.json"
   try:

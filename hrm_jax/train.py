@@ -73,7 +73,6 @@ HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
   cluster.HEARTBEAT_TIMEOUT,
   "Seconds of silence after which a process counts as lost, and the others "
   "end.",
-  lower_bound=1,
 )
 STRICT_RESTORE = flags.DEFINE_bool(
   "strict-restore",
@@ -117,10 +116,12 @@ def train(
     sharding.make_mesh(config.mesh.data, config.mesh.table),
   )
   forgiven: set[int] = set()
-  alone = contextlib.nullcontext()
-  if cluster.is_first():
-    alone = workdir_lock.hold(workdir)
-  with alone, Preemption() as preemption:
+  lock = (
+    workdir_lock.hold(workdir)
+    if cluster.is_first()
+    else contextlib.nullcontext()
+  )
+  with lock, Preemption() as preemption:
     while True:
       try:
         return _train(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, step
+from hrm_jax import act, layers, step
 from hrm_jax.layers import Block
 from hrm_jax.model import HRM, Level, SegmentOutput, count_parameters
 from hrm_jax.weights import init_weights
@@ -198,6 +198,26 @@ def test_q_alone_is_what_the_segment_says(unroll, H_layers, q_target):
   )
   assert np.std(want[0]) > 0
   assert_close(got, want, rtol=2e-5)
+
+
+def test_one_query_is_no_work_for_cudnn(monkeypatch):
+  used = []
+
+  def mix_values(query, key, value, implementation):
+    used.append((query.shape[1], implementation))
+    return query + key[:, :1] + value[:, :1]
+
+  monkeypatch.setattr(layers, "mix_values", mix_values)
+  model = toy_model(unroll=True, H_cycles=1, L_cycles=1).clone(
+    attention="cudnn"
+  )
+  S = model.num_positions
+  jax.eval_shape(
+    functools.partial(model.apply, method=HRM.q_logits),
+    toy_weights(model).variables,
+    *segment_inputs(model),
+  )
+  assert used[-2:] == [(S, "cudnn"), (1, "xla")]
 
 
 def test_without_puzzle_embedding_there_is_no_table():
