@@ -21,7 +21,7 @@ Never train on ARC-AGI-2 and report ARC-AGI-1: 395 of the 419 test pairs of
 its evaluation set stand in the training set of ARC-AGI-2.
 """
 
-from configs import common
+from hrm_jax.config import base, choose
 
 BUILD = "python -m data_tools.build_arc --output-dir {path}"
 DIRECTORIES = {"1": "ARC-AGI/data ConceptARC/corpus", "2": "ARC-AGI-2/data"}
@@ -30,12 +30,12 @@ DIRECTORIES = {"1": "ARC-AGI/data ConceptARC/corpus", "2": "ARC-AGI-2/data"}
 def get_config(variant="1"):
   """The configuration of a variant: 1 or 2."""
   variants = {name: _arc(name) for name in DIRECTORIES}
-  return common.choose(variant, variants, "configs/arc.py")
+  return choose(variant, variants, "configs/arc.py")
 
 
 def _arc(name):
   # All else is as in the defaults, which are those of this experiment.
-  config = common.base()
+  config = base()
   config.data.path = f"data/arc-{name}-aug-1000"
   config.data.build_command = f"{BUILD} --dataset-dirs {DIRECTORIES[name]}"
   config.global_batch_size = 768

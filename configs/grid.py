@@ -8,16 +8,16 @@ some thousand puzzles of up to about 100 cells; --config.model.hidden_size=256
 and more epochs for harder ones.
 """
 
-from configs import common
+from hrm_jax.config import base, choose
 
 
 def get_config(variant="mini"):
   """The configuration of a variant; there is one, mini."""
-  return common.choose(variant, {"mini": _mini()}, "configs/grid.py")
+  return choose(variant, {"mini": _mini()}, "configs/grid.py")
 
 
 def _mini():
-  config = common.base()
+  config = base()
   config.data.path = "data/grid"
   config.data.build_command = (
     "python -m data_tools.build_grid --output-dir {path} --source FILE"

@@ -14,16 +14,16 @@ data/maze-30x30-hard-1k` makes 1,000 + 1,000 mazes of that kind, each with one
 shortest path; scores on them do not compare with the published one.
 """
 
-from configs import common
+from hrm_jax.config import base, choose
 
 
 def get_config(variant="1k"):
   """The configuration of a variant: 1k."""
-  return common.choose(variant, {"1k": _1k()}, "configs/maze.py")
+  return choose(variant, {"1k": _1k()}, "configs/maze.py")
 
 
 def _1k():
-  config = common.base()
+  config = base()
   config.data.path = "data/maze-30x30-hard-1k"
   config.data.build_command = (
     "python -m data_tools.build_maze --output-dir {path}"

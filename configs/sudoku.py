@@ -34,7 +34,7 @@ walkthrough: the numbers of the project's walkthrough of a training run
   puzzle. It expects about 87 % after 6 to 7 segments; nobody has measured it.
 """
 
-from configs import common
+from hrm_jax.config import base, choose
 
 BUILD = "python -m data_tools.build_sudoku --output-dir {path}"
 
@@ -47,11 +47,11 @@ def get_config(variant="1k"):
     "mini": _mini(),
     "walkthrough": _walkthrough(),
   }
-  return common.choose(variant, variants, "configs/sudoku.py")
+  return choose(variant, variants, "configs/sudoku.py")
 
 
 def _1k():
-  config = common.base()
+  config = base()
   config.data.path = "data/sudoku-extreme-1k-aug-1000"
   config.data.build_command = f"{BUILD} --subsample-size 1000 --num-aug 1000"
   config.global_batch_size = 384
@@ -65,7 +65,7 @@ def _1k():
 
 
 def _full():
-  config = common.base()
+  config = base()
   config.data.path = "data/sudoku-extreme-full"
   config.data.build_command = BUILD
   config.model.L_cycles = 8
@@ -82,7 +82,7 @@ def _full():
 
 
 def _mini():
-  config = common.base()
+  config = base()
   config.data.generate = True
   config.data.num_aug = 100
   config.model.hidden_size = 128

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data_tools.arc_tasks import Pair
-from data_tools.mixing import mix
-from hrm_jax import arc
+from hrm_jax.data import arc
+from hrm_jax.data.mixing import mix
 
 # Tries per wanted variant; a task of few colours has few variants.
 _TRIES = 5

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hrm_jax import arc
 from hrm_jax.console import InputError, log
+from hrm_jax.data import arc
 
 EVALUATION = "evaluation"
 _CHALLENGES, _SOLUTIONS = "_challenges.json", "_solutions.json"

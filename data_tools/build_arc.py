@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import arc_augment, arc_tasks, writer
-from hrm_jax import arc, console
+from data_tools import arc_augment, arc_tasks
+from hrm_jax import console
 from hrm_jax.console import InputError, log
+from hrm_jax.data import arc, writer
 
 # Examples painted at once: their boards stay in the processor's cache.
 _EXAMPLES_AT_ONCE = 512

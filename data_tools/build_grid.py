@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import writer
 from data_tools.grid_file import (
   Example,
   check_charset,
@@ -24,6 +23,7 @@ from data_tools.grid_file import (
 from data_tools.source import check_least
 from hrm_jax import console
 from hrm_jax.console import InputError
+from hrm_jax.data import writer
 
 _EXAMPLES_AT_ONCE = 8192
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import maze_augment, puzzle_csv, source, writer
-from hrm_jax import console, maze
+from data_tools import maze_augment, puzzle_csv, source
+from hrm_jax import console
 from hrm_jax.console import InputError
+from hrm_jax.data import maze, writer
 
 DEFAULT_REPO = "sapientinc/maze-30x30-hard-1k"
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import puzzle_csv, source, sudoku_augment, sudoku_csv, writer
-from hrm_jax import console, sudoku
+from data_tools import puzzle_csv, source, sudoku_csv
+from hrm_jax import console
 from hrm_jax.console import InputError
+from hrm_jax.data import sudoku, sudoku_augment, writer
 
 DEFAULT_REPO = "sapientinc/sudoku-extreme"
 

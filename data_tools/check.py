@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import sudoku_solver
-from hrm_jax import arc, console, maze, puzzle_kind, sudoku
+from hrm_jax import console
 from hrm_jax.console import InputError
-from hrm_jax.dataset import ExampleSet, Split, check_splits_agree, open_split
+from hrm_jax.data import arc, maze, puzzle_kind, sudoku, sudoku_solver
+from hrm_jax.data.split import ExampleSet, Split, check_splits_agree, open_split
 
 SPLITS = ("train", "test")
 # Cells looked at in one piece: some MB, whatever the length of an example.

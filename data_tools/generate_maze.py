@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import maze_augment, source, writer
-from hrm_jax import console, maze
+from data_tools import maze_augment, source
+from hrm_jax import console
 from hrm_jax.console import InputError
+from hrm_jax.data import maze, writer
 
 STYLES = ("walls", "carved")
 

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import (
-  source,
+from data_tools import source
+from hrm_jax import console
+from hrm_jax.console import InputError
+from hrm_jax.data import (
+  sudoku,
   sudoku_augment,
   sudoku_canonical,
   sudoku_solver,
   writer,
 )
-from hrm_jax import console, sudoku
-from hrm_jax.console import InputError
 
 # Side of each box shape, and how many blanks a puzzle gets by default.
 SIDES = {"2x2": 4, "2x3": 6, "3x3": 9}

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools import puzzle_csv, writer
+from data_tools import puzzle_csv
 from hrm_jax import console
 from hrm_jax.console import InputError
+from hrm_jax.data import writer
 
 KEYS = ("input", "output", "id", "split", "group")
 # Token ids are bytes, and 0 is PAD.

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from data_tools import writer
-from hrm_jax import console, maze
+from hrm_jax import console
+from hrm_jax.data import maze, writer
 
 NUM_IMAGES = 8
 _MAZES_AT_ONCE = 1024

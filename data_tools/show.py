@@ -15,9 +15,10 @@ import sys
 
 import numpy as np
 
-from hrm_jax import arc, console, maze, puzzle_kind, sudoku
+from hrm_jax import console
 from hrm_jax.console import InputError
-from hrm_jax.dataset import Split, open_split
+from hrm_jax.data import arc, maze, puzzle_kind, sudoku
+from hrm_jax.data.split import Split, open_split
 
 # The colours 0..9 that the ARC tasks are usually shown in, as RGB.
 ARC_PALETTE = (

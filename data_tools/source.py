@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import puzzle_csv, writer
+from data_tools import puzzle_csv
 from hrm_jax import console
 from hrm_jax.console import InputError
+from hrm_jax.data import writer
 
 
 def find(

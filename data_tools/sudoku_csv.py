@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from data_tools import puzzle_csv, sudoku_solver
-from hrm_jax import sudoku
+from data_tools import puzzle_csv
+from hrm_jax.data import sudoku, sudoku_solver
 
 SIDE = 9
 CELLS = SIDE * SIDE

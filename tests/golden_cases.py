@@ -12,9 +12,9 @@ import pathlib
 
 import numpy as np
 
-from hrm_jax.arch import make_model
-from hrm_jax.model import HRM
-from hrm_jax.puzzle import DatasetMetadata, metadata_from_json
+from hrm_jax.data.puzzle import DatasetMetadata, metadata_from_json
+from hrm_jax.model.build import make_model
+from hrm_jax.model.hrm import HRM
 
 OURS = pathlib.Path(__file__).parent / "golden"
 DIRECTORY = pathlib.Path(os.environ.get("HRM_GOLDEN_DIR", OURS))

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
-from hrm_jax import preemption
+from hrm_jax.machines import preemption
 
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
 LIBRARIES = {LAUNCH / "common.sh", LAUNCH / "supervise.sh"}

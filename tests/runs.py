@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tensorboardX.proto import event_pb2
 
-from hrm_jax import train
+from hrm_jax.train import __main__ as train
 from tests.tiny import tiny_config
 
 

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, inference, sharding
-from hrm_jax.model import SegmentOutput
+from hrm_jax.machines import sharding
+from hrm_jax.model import halting
+from hrm_jax.model.hrm import SegmentOutput
+from hrm_jax.solve import inference
 from tests.toys import (
   BATCH_SIZE,
   mesh_of,
@@ -53,7 +55,7 @@ def run_counting(thresholds, halt, *, halt_max_steps=4, on_segment=None):
 
   z = jnp.zeros((len(thresholds), *Z_SHAPE))
   answer = jax.jit(
-    lambda z: act.run_segments(
+    lambda z: halting.run_segments(
       noisy,
       z,
       z,
@@ -70,7 +72,7 @@ def run_counting(thresholds, halt, *, halt_max_steps=4, on_segment=None):
 
 
 def refilled(halted):
-  carry = act.init_carry(BATCH_SIZE, Z_SHAPE, 5, jnp.dtype("float32"))
+  carry = halting.init_carry(BATCH_SIZE, Z_SHAPE, 5, jnp.dtype("float32"))
   carry = carry._replace(
     z_H=normal(BATCH_SIZE, *Z_SHAPE),
     z_L=normal(BATCH_SIZE, *Z_SHAPE, seed=1),
@@ -79,7 +81,7 @@ def refilled(halted):
     current=jax.tree.map(jnp.asarray, toy_batch(0)),
   )
   initial = normal(2, 1, 1, Z_SHAPE[1], seed=2)
-  return carry, act.refill(carry, toy_batch(1), *initial), initial
+  return carry, halting.refill(carry, toy_batch(1), *initial), initial
 
 
 def test_halted_rows_take_the_next_puzzle():
@@ -103,9 +105,9 @@ def test_other_rows_keep_their_puzzle():
 
 
 def test_at_the_first_update_every_row_takes_a_puzzle():
-  carry = act.init_carry(BATCH_SIZE, Z_SHAPE, 5, jnp.dtype("bfloat16"))
+  carry = halting.init_carry(BATCH_SIZE, Z_SHAPE, 5, jnp.dtype("bfloat16"))
   initial = normal(2, 1, 1, Z_SHAPE[1], dtype=jnp.bfloat16)
-  new = act.refill(carry, toy_batch(), *initial)
+  new = halting.refill(carry, toy_batch(), *initial)
   assert new.z_H.dtype == new.z_L.dtype == jnp.bfloat16
   for key, offered in toy_batch().items():
     np.testing.assert_array_equal(new.current[key], offered)
@@ -117,9 +119,9 @@ def test_at_the_first_update_every_row_takes_a_puzzle():
 
 def decide(q_halt, q_continue, steps, *, uniform=1.0, minimum=2, **settings):
   ones = jnp.ones([len(q_halt)])
-  draws = act.Draws(uniform * ones, (minimum * ones).astype(int))
+  draws = halting.Draws(uniform * ones, (minimum * ones).astype(int))
   settings = {"halt_max_steps": 4, "halt_exploration_prob": 0.5, **settings}
-  return act.decide_halting(
+  return halting.decide_halting(
     heads(q_halt, q_continue), jnp.array(steps), draws, **settings
   ).tolist()
 
@@ -158,7 +160,7 @@ def test_with_one_segment_every_row_halts():
 
 
 def test_draws_lie_in_their_ranges():
-  draws = act.exploration_draws(jax.random.key(0), 4000, 5)
+  draws = halting.exploration_draws(jax.random.key(0), 4000, 5)
   assert draws.uniform.shape == draws.min_halt_steps.shape == (4000,)
   assert draws.uniform.min() >= 0
   assert draws.uniform.max() < 1
@@ -170,18 +172,18 @@ def test_draws_lie_in_their_ranges():
 
 def test_draws_do_not_depend_on_the_mesh():
   key = jax.random.key(3)
-  plain = act.exploration_draws(key, BATCH_SIZE, 5)
+  plain = halting.exploration_draws(key, BATCH_SIZE, 5)
   for devices in (1, 8):
     rows = sharding.by_row(mesh_of(devices))
     got = jax.jit(
-      act.exploration_draws, static_argnums=(1, 2), out_shardings=rows
+      halting.exploration_draws, static_argnums=(1, 2), out_shardings=rows
     )(key, BATCH_SIZE, 5)
     for one, other in zip(got, plain, strict=True):
       np.testing.assert_array_equal(one, other)
 
 
 def test_draws_exist_for_one_segment_too():
-  draws = act.exploration_draws(jax.random.key(0), 3, 1)
+  draws = halting.exploration_draws(jax.random.key(0), 3, 1)
   assert draws.min_halt_steps.tolist() == [2, 2, 2]
 
 
@@ -189,7 +191,7 @@ def test_draws_exist_for_one_segment_too():
 
 
 def target(output, steps, q_halt, q_continue):
-  return act.bootstrap_target(
+  return halting.bootstrap_target(
     lambda z_H, z_L: (jnp.array(q_halt), jnp.array(q_continue)),
     output,
     jnp.array(steps),
@@ -211,7 +213,7 @@ def test_target_comes_from_the_following_segment_without_gradient():
       following = segment(z_H, z_L)
       return following.q_halt_logits, following.q_continue_logits
 
-    value = act.bootstrap_target(
+    value = halting.bootstrap_target(
       look_ahead, segment(z, z), jnp.array([1, 4]), halt_max_steps=4
     )
     return value.sum(), value
@@ -266,7 +268,7 @@ def test_loop_ends_with_its_last_row(halt, thresholds, segments):
 
 
 def test_one_segment_is_enough_where_no_more_are_allowed():
-  for halt in act.HALT_MODES:
+  for halt in halting.HALT_MODES:
     answer = run_counting([9.0, 0.0], halt, halt_max_steps=1)
     assert answer.steps.tolist() == [1, 1]
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hrm_jax import arc
+from hrm_jax.data import arc
 
 
 def random_grid(rng, largest=arc.SIDE):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from data_tools import build_arc
-from hrm_jax import arc, arc_tally, arc_vote
+from hrm_jax.arc_vote import __main__ as arc_vote
+from hrm_jax.arc_vote import tally
+from hrm_jax.data import arc
 from tests.commands import Commands
 from tests.test_build_arc import examples, make_task, write_json
 
@@ -161,7 +163,7 @@ def test_tallies_are_kept_and_files_add_up(
     raise AssertionError("counted again")
 
   with monkeypatch.context() as patch:
-    patch.setattr(arc_tally, "_count", fail)
+    patch.setattr(tally, "_count", fail)
     assert commands(arc_vote, *flags) == first
     write_predictions(data, tmp_path, lambda row, text, label: label * 0)
     with pytest.raises(AssertionError, match="counted again"):

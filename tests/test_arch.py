@@ -3,8 +3,8 @@
 import jax
 import pytest
 
-from hrm_jax.arch import make_model
 from hrm_jax.console import InputError
+from hrm_jax.model.build import make_model
 from tests.toys import METADATA, toy_model
 
 

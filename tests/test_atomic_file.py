@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hrm_jax import atomic_file
+from hrm_jax.checkpoint import atomic_file
 
 
 def test_json_replaces_what_was_there(tmp_path):

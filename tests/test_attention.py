@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import attention, cluster, layers
 from hrm_jax.console import InputError
+from hrm_jax.machines import cluster
+from hrm_jax.model import attention, layers
 from tests.toys import toy_model
 
 

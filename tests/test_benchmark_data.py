@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from configs import sudoku
-from hrm_jax import benchmark_data, measure
-from hrm_jax.data import TrainData
-from hrm_jax.dataset import open_split
+from hrm_jax.benchmark import data as benchmark_data
+from hrm_jax.benchmark import update as measure
+from hrm_jax.data.split import open_split
+from hrm_jax.data.train_batches import TrainData
 from tests.datasets import write_split
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from hrm_jax import benchmark_eval, checkpoint
+from hrm_jax.benchmark import inference
+from hrm_jax.checkpoint import store
 from hrm_jax.console import InputError
 from tests.toys import random_like
 
@@ -10,10 +11,10 @@ WAYS = {"full", "act", "refilled"}
 
 
 def test_evaluation_is_timed_in_every_way(tiny_run, monkeypatch):
-  trained = checkpoint.load(tiny_run)
+  trained = store.load(tiny_run)
   trained = trained._replace(weights=random_like(trained.weights, seed=19))
-  monkeypatch.setattr(checkpoint, "load", lambda *_, **__: trained)
-  result = benchmark_eval.benchmark_eval(tiny_run, limit=10, rounds=1)
+  monkeypatch.setattr(store, "load", lambda *_, **__: trained)
+  result = inference.benchmark_eval(tiny_run, limit=10, rounds=1)
   assert result["puzzles"] == 10
   assert result["halt_max_steps"] == 3
   assert result["batch_size"] == 16
@@ -28,7 +29,7 @@ def test_evaluation_is_timed_in_every_way(tiny_run, monkeypatch):
 
 
 def test_solving_is_timed(tiny_run):
-  result = benchmark_eval.benchmark_solve(tiny_run, limit=10, rounds=1)
+  result = inference.benchmark_solve(tiny_run, limit=10, rounds=1)
   for name in ("full", "refilled"):
     rate = 10 / result["seconds"][name]
     assert result["puzzles_per_s"][name] == pytest.approx(rate)
@@ -39,10 +40,10 @@ def test_the_first_run_is_not_counted_and_ways_take_turns():
   runs = {
     name: lambda name=name: calls.append(name) or len(calls) for name in "ab"
   }
-  assert benchmark_eval._in_rounds(runs, 2) == {"a": [3, 5], "b": [4, 6]}
+  assert inference._in_rounds(runs, 2) == {"a": [3, 5], "b": [4, 6]}
   assert calls == ["a", "b"] * 3
 
 
 def test_a_batch_that_does_not_divide_is_refused(tiny_run):
   with pytest.raises(InputError, match="does not divide over 8 devices"):
-    benchmark_eval.benchmark_eval(tiny_run, batch_size=12)
+    inference.benchmark_eval(tiny_run, batch_size=12)

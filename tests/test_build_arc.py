@@ -7,9 +7,9 @@ import pytest
 
 from configs import arc as config_of_arc
 from data_tools import arc_augment, arc_tasks, build_arc
-from hrm_jax import arc
 from hrm_jax.console import InputError
-from hrm_jax.dataset import open_split
+from hrm_jax.data import arc
+from hrm_jax.data.split import open_split
 from tests.commands import Commands, files_of
 from tests.test_arc import random_grid
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_tools import build_grid, check
-from hrm_jax import puzzle
+from hrm_jax.data import puzzle
 from tests.commands import Commands, files_of
 
 DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "own_task.md"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools import build_maze, generate_maze, maze_augment
-from hrm_jax import maze, puzzle
+from hrm_jax.data import maze, puzzle
 from tests.commands import Commands, files_of
 from tests.test_build_sudoku import HEADER, load, to_csv
 

@@ -8,15 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from data_tools import (
-  build_sudoku,
-  puzzle_csv,
-  sudoku_augment,
-  sudoku_csv,
-  sudoku_solver,
-)
-from hrm_jax import puzzle, sudoku
+from data_tools import build_sudoku, puzzle_csv, sudoku_csv
 from hrm_jax.console import InputError
+from hrm_jax.data import puzzle, sudoku, sudoku_augment, sudoku_solver
 from tests.commands import Commands, files_of
 from tests.test_sudoku import ANSWER, PUZZLE
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from data_tools import build_grid, check, generate_sudoku
-from hrm_jax import maze, train
 from hrm_jax.console import InputError
+from hrm_jax.data import maze
+from hrm_jax.train import __main__ as train
 from tests import runs
 from tests.commands import Commands
 from tests.datasets import write_split

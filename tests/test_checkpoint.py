@@ -15,16 +15,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from hrm_jax import (
-  attention,
-  checkpoint,
-  checkpoint_cli,
-  console,
-  manifest,
-  saved_steps,
-)
-from hrm_jax.checkpoint import Checkpoints
+from hrm_jax import console
+from hrm_jax.checkpoint import __main__ as checkpoint_cli
+from hrm_jax.checkpoint import manifest, saved_steps, store
+from hrm_jax.checkpoint.store import Checkpoints
 from hrm_jax.console import InputError, RunError
+from hrm_jax.model import attention
 from tests import runs
 from tests.commands import Commands, files_of
 
@@ -122,10 +118,10 @@ def test_damage_to_any_file_is_named_and_the_step_passed_over(
 
 def test_a_damaged_newest_step_is_never_loaded(trained, lines):
   truncate(trained / "checkpoints" / "10" / "state" / "_METADATA")
-  assert checkpoint.load(trained).step == 5
+  assert store.load(trained).step == 5
   assert any("10/state/_METADATA: expected " in line for line in lines)
   with pytest.raises(InputError, match=r"10/state/_METADATA: expected"):
-    checkpoint.load(trained, 10)
+    store.load(trained, 10)
 
 
 def test_a_half_written_directory_is_no_checkpoint(tmp_path, lines):
@@ -325,9 +321,7 @@ def test_too_little_space_is_told_and_nothing_is_tried(
   save(tmp_path, 1)
   usage = collections.namedtuple("usage", "free")
   free = [2**20, 2**30]
-  monkeypatch.setattr(
-    checkpoint.shutil, "disk_usage", lambda _: usage(free.pop(0))
-  )
+  monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage(free.pop(0)))
   checkpoints = save(tmp_path, 2, 3)
   assert len(lines) == 1
   assert "step 2 is not saved: it needs 1.0 MiB, and 1.0 MiB are" in lines[0]
@@ -397,7 +391,7 @@ def test_a_manifest_that_cannot_be_written_is_a_failed_save(
 def test_a_file_in_the_way_gets_one_line(tmp_path):
   (tmp_path / "checkpoints").write_text("")
   with pytest.raises(InputError, match=r"checkpoints: cannot be made \(File"):
-    checkpoint.Checkpoints(tmp_path)
+    store.Checkpoints(tmp_path)
 
 
 def test_inference_asks_for_the_attention_of_the_run(trained, monkeypatch):
@@ -408,14 +402,14 @@ def test_inference_asks_for_the_attention_of_the_run(trained, monkeypatch):
     return model.clone(attention="cudnn")
 
   monkeypatch.setattr(attention, "choose", choose)
-  assert checkpoint.load(trained).model.attention == "cudnn"
+  assert store.load(trained).model.attention == "cudnn"
   assert asked == [("auto", 16, "xla")]
 
 
 def test_training_ends_and_says_what_was_not_saved(
   tmp_path, monkeypatch, capsys
 ):
-  from hrm_jax import train
+  from hrm_jax.train import __main__ as train
 
   result = {"step": 10, "saved_step": 5, "ended": "finished"}
   monkeypatch.setattr(train, "train", lambda *_, **__: result)

@@ -9,7 +9,9 @@ import pytest
 from jax import lax
 
 from configs import sudoku
-from hrm_jax import collectives, measure, sharding
+from hrm_jax.benchmark import collectives
+from hrm_jax.benchmark import update as measure
+from hrm_jax.machines import sharding
 from tests.toys import (
   METADATA,
   Trainer,

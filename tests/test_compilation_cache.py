@@ -9,9 +9,11 @@ import zlib
 import jax
 import pytest
 
-from hrm_jax import compilation_cache, evaluate, solve
-from hrm_jax.compilation_cache import use
 from hrm_jax.console import InputError
+from hrm_jax.evaluate import __main__ as evaluate
+from hrm_jax.machines import compilation_cache
+from hrm_jax.machines.compilation_cache import use
+from hrm_jax.solve import __main__ as solve
 from tests.commands import Commands
 
 ROOT = pathlib.Path(__file__).parent.parent

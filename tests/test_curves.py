@@ -5,7 +5,8 @@ import errno
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
-from hrm_jax import console, curves
+from hrm_jax import console
+from hrm_jax.train import curves
 from tests.runs import read_scalars
 
 

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from hrm_jax import data
 from hrm_jax.console import InputError
-from hrm_jax.dataset import open_split
-from hrm_jax.puzzle import IGNORE_LABEL_ID
+from hrm_jax.data import train_batches
+from hrm_jax.data.puzzle import IGNORE_LABEL_ID
+from hrm_jax.data.split import open_split
 from tests.datasets import example_numbers, rewrite_field, write_split
 
 # Groups of one, two and three puzzles, of one to five examples.
@@ -23,7 +23,9 @@ def open_groups(root, groups, **metadata):
 
 def make_train(split, **changed):
   arguments = {"global_batch_size": 7, "seed": 0, "epochs": 12}
-  return data.TrainData(split, **{"eval_interval": 4, **arguments, **changed})
+  return train_batches.TrainData(
+    split, **{"eval_interval": 4, **arguments, **changed}
+  )
 
 
 def puzzles_of(batch):
@@ -196,7 +198,7 @@ def test_handing_over_several_batches_at_a_time_keeps_the_order(
 ):
   train = make_train(tenfold)
   # A batch is 7 x 4 cells of two int32; an iteration has 5 batches.
-  monkeypatch.setattr(data, "_HANDED_OVER", at_a_time * 7 * 4 * 8)
+  monkeypatch.setattr(train_batches, "_HANDED_OVER", at_a_time * 7 * 4 * 8)
   for start in range(6):
     expected = [train.batch(step) for step in range(start, 5)]
     assert_same_batches(list(train.iteration(0, start)), expected)
@@ -205,7 +207,7 @@ def test_handing_over_several_batches_at_a_time_keeps_the_order(
 def test_a_large_batch_is_handed_over_by_itself(mixed, monkeypatch):
   read = []
   train = make_train(mixed, epochs=400, eval_interval=0)
-  monkeypatch.setattr(data, "_HANDED_OVER", 1)
+  monkeypatch.setattr(train_batches, "_HANDED_OVER", 1)
   monkeypatch.setattr(
     train, "_read", lambda iteration, rows, index: read.append(index) or index
   )
@@ -311,7 +313,7 @@ def test_inputs_stay_on_disk(mixed):
 
 
 def test_evaluation_covers_each_example_once_in_order(mixed):
-  evaluation = data.EvaluationData(mixed, batch_size=7)
+  evaluation = train_batches.EvaluationData(mixed, batch_size=7)
   numbers, sizes = [], np.diff(mixed.sets[0].puzzle_indices)
   puzzle_of = np.repeat(np.arange(len(sizes)), sizes)
   for name, batch, rows in evaluation.batches():
@@ -329,7 +331,7 @@ def test_evaluation_covers_each_example_once_in_order(mixed):
 
 def test_the_last_evaluation_batch_is_padded(tmp_path):
   split = open_groups(tmp_path, [[5]], pad_id=9, blank_identifier_id=1)
-  evaluation = data.EvaluationData(split, batch_size=4)
+  evaluation = train_batches.EvaluationData(split, batch_size=4)
   _, batch, rows = evaluation.batch(1)
   assert rows.tolist() == [4]
   assert (batch["inputs"][1:] == 9).all()
@@ -340,7 +342,7 @@ def test_the_last_evaluation_batch_is_padded(tmp_path):
 
 def test_evaluation_goes_set_by_set(tmp_path):
   split = open_groups(tmp_path, {"a": [[3]], "b": [[2], [3]]})
-  evaluation = data.EvaluationData(split, batch_size=2)
+  evaluation = train_batches.EvaluationData(split, batch_size=2)
   seen = [(name, len(rows)) for name, _, rows in evaluation.batches()]
   assert seen == [("a", 2), ("a", 1), ("b", 2), ("b", 2), ("b", 1)]
   assert evaluation.num_batches == 5
@@ -348,11 +350,14 @@ def test_evaluation_goes_set_by_set(tmp_path):
 
 def test_a_limit_evaluates_the_first_examples_of_each_set(tmp_path):
   split = open_groups(tmp_path, {"a": [[3]], "b": [[2], [3]]})
-  evaluation = data.EvaluationData(split, batch_size=2, limit=3)
+  evaluation = train_batches.EvaluationData(split, batch_size=2, limit=3)
   seen = [(name, len(rows)) for name, _, rows in evaluation.batches()]
   assert seen == [("a", 2), ("a", 1), ("b", 2), ("b", 1)]
   assert evaluation.num_examples == 6
-  assert data.EvaluationData(split, batch_size=2, limit=99).num_examples == 8
+  assert (
+    train_batches.EvaluationData(split, batch_size=2, limit=99).num_examples
+    == 8
+  )
 
 
 @pytest.mark.parametrize(
@@ -363,18 +368,18 @@ def test_chunks_are_whole_batches_of_about_the_same_number(
   tmp_path, puzzles, batches, size
 ):
   split = open_groups(tmp_path, [[1]] * puzzles)
-  evaluation = data.EvaluationData(split, batch_size=4)
+  evaluation = train_batches.EvaluationData(split, batch_size=4)
   chunks = evaluation.chunked(batches)
   assert chunks.batch_size == size
   assert chunks.num_examples == puzzles
   assert chunks.num_batches == -(-puzzles // size)
-  limited = data.EvaluationData(split, batch_size=4, limit=3)
+  limited = train_batches.EvaluationData(split, batch_size=4, limit=3)
   assert limited.chunked(batches).num_examples == 3
 
 
 def test_processes_share_an_evaluation_batch(tmp_path):
   split = open_groups(tmp_path, [[5]])
-  evaluation = data.EvaluationData(split, batch_size=4)
+  evaluation = train_batches.EvaluationData(split, batch_size=4)
   shares = slice(2), slice(2, 4)
   seen = [0, 0]
   for number in range(2):
@@ -412,7 +417,7 @@ def test_impossible_schedules_are_refused(tenfold, changed, message):
 @pytest.mark.parametrize("changed", [{"batch_size": 0}, {"limit": -1}])
 def test_impossible_evaluations_are_refused(tenfold, changed):
   with pytest.raises(InputError, match=next(iter(changed))):
-    data.EvaluationData(tenfold, **{"batch_size": 4, **changed})
+    train_batches.EvaluationData(tenfold, **{"batch_size": 4, **changed})
 
 
 @pytest.mark.parametrize("token", [-1, 11])
@@ -425,7 +430,7 @@ def test_tokens_outside_the_vocabulary_are_refused(tmp_path, field, token):
   with pytest.raises(InputError, match=message):
     next(make_train(split).iteration(0))
   with pytest.raises(InputError, match=message):
-    data.EvaluationData(split, batch_size=4).batch(0)
+    train_batches.EvaluationData(split, batch_size=4).batch(0)
 
 
 def test_a_token_that_int32_cannot_hold_is_refused(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hrm_jax.console import InputError
-from hrm_jax.dataset import digest, open_split
-from hrm_jax.puzzle import FIELDS
+from hrm_jax.data.puzzle import FIELDS
+from hrm_jax.data.split import digest, open_split
 from tests.datasets import rewrite_field, write_split
 
 GROUPS = [[3, 1], [2]]

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import divergence, recipe
 from hrm_jax.console import InputError
-from hrm_jax.divergence import DivergedError, Guard, RollBackError
+from hrm_jax.train import divergence, setup
+from hrm_jax.train.divergence import DivergedError, Guard, RollBackError
 from tests import runs
 
 
@@ -32,7 +32,7 @@ def watch(policy, goods, forgiven=()):
 
 
 def test_good_updates_pass_every_policy():
-  for policy in recipe.ON_NONFINITE:
+  for policy in setup.ON_NONFINITE:
     watch(policy, [True] * 9)
 
 
@@ -129,7 +129,7 @@ def inject(monkeypatch):
   """Arranges for a state to be poisoned so many times, before update 7."""
 
   def arrange(poison, times=1):
-    make = recipe.make_train_step
+    make = setup.make_train_step
     done = []
 
     def make_poisoned(*args, **kwargs):
@@ -144,7 +144,7 @@ def inject(monkeypatch):
 
       return poisoned_step
 
-    monkeypatch.setattr(recipe, "make_train_step", make_poisoned)
+    monkeypatch.setattr(setup, "make_train_step", make_poisoned)
     return done
 
   return arrange

@@ -7,9 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, evaluate, refill, sharding, step
-from hrm_jax.data import EvaluationData
-from hrm_jax.dataset import open_split
+from hrm_jax.checkpoint import store
+from hrm_jax.data.split import open_split
+from hrm_jax.data.train_batches import EvaluationData
+from hrm_jax.evaluate import __main__ as evaluate
+from hrm_jax.machines import sharding
+from hrm_jax.solve import continuous_batching
+from hrm_jax.train import update as step
 from tests.commands import Commands
 from tests.datasets import write_split
 from tests.toys import mesh_of, random_like
@@ -52,7 +56,7 @@ def test_the_result_has_the_documented_keys(tiny_run, command):
 
 def evaluate_halting(tiny_run, directory, *, refills, devices, batch_size):
   """Evaluates with --halt=act, saving; returns the result and the files."""
-  trained = checkpoint.load(tiny_run)
+  trained = store.load(tiny_run)
   mesh = mesh_of(devices)
   weights = jax.device_put(
     random_like(trained.weights, seed=19), sharding.replicated(mesh)
@@ -76,7 +80,7 @@ def test_refilling_rows_changes_no_result(
   tiny_run, tmp_path, monkeypatch, devices, puzzles_per_row
 ):
   # Of 27 puzzles: two chunks with one device, one with eight.
-  monkeypatch.setattr(refill, "PUZZLES_PER_ROW", puzzles_per_row)
+  monkeypatch.setattr(continuous_batching, "PUZZLES_PER_ROW", puzzles_per_row)
   (got, saved), (want, files) = (
     evaluate_halting(
       tiny_run,

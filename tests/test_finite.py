@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hrm_jax import finite
+from hrm_jax.train import finite
 
 GOOD = {"a": jnp.ones([3, 5]), "b": {"c": jnp.arange(4), "d": jnp.zeros([7])}}
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, flops, step
-from hrm_jax.model import HRM
+from hrm_jax.model import flops, halting
+from hrm_jax.model.hrm import HRM
+from hrm_jax.train import update as step
 from tests.toys import weight_shapes
 
 B = 2
@@ -61,11 +62,11 @@ def test_update_is_what_xla_counts(changed):
   model = loop_free(**changed)
   carry, batch, draws = jax.eval_shape(
     lambda key: (
-      carry := act.init_carry(
+      carry := halting.init_carry(
         B, (model.num_positions, 128), model.seq_len, model.dtype
       ),
       carry.current,
-      act.exploration_draws(key, B, model.halt_max_steps),
+      halting.exploration_draws(key, B, model.halt_max_steps),
     ),
     jax.random.key(0),
   )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data_tools import generate_maze, maze_augment
-from hrm_jax import maze, puzzle
 from hrm_jax.console import InputError
+from hrm_jax.data import maze, puzzle
 from tests.commands import Commands, files_of
 from tests.test_build_sudoku import load
 

@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from data_tools import (
-  generate_sudoku,
+from data_tools import generate_sudoku
+from hrm_jax.console import InputError
+from hrm_jax.data import (
+  puzzle,
+  sudoku,
   sudoku_augment,
   sudoku_canonical,
   sudoku_solver,
 )
-from hrm_jax import puzzle, sudoku
-from hrm_jax.console import InputError
 from tests.commands import Commands, files_of
 
 TOY = {"num_train": 20, "num_test": 10}

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from hrm_jax import puzzle
+from hrm_jax.data import puzzle
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "launch" / "healthcheck.py"

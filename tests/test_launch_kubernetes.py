@@ -8,7 +8,7 @@ import subprocess
 
 import yaml
 
-from hrm_jax import roll_call
+from hrm_jax.machines import roll_call
 from tests.launch_scripts import LAUNCH, PREEMPTED, run, tool
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import layers
+from hrm_jax.model import layers
 from tests.toys import normal
 
 EPS = 1e-5

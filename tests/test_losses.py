@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import losses
-from hrm_jax.puzzle import IGNORE_LABEL_ID
+from hrm_jax.data.puzzle import IGNORE_LABEL_ID
+from hrm_jax.model import losses
 from tests.toys import normal
 
 V, G, B = 7, 5, 8

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from hrm_jax import manifest
-from hrm_jax.manifest import Problem
+from hrm_jax.checkpoint import manifest
+from hrm_jax.checkpoint.manifest import Problem
 
 FILES = {"a": b"first", "below/b": b"second" * 99, "below/empty": b""}
 

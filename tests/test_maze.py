@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from configs import maze as maze_config
-from data_tools import writer
-from hrm_jax import maze, path_score
 from hrm_jax.console import InputError
-from hrm_jax.data import EvaluationData
-from hrm_jax.dataset import open_split
-from hrm_jax.evaluate import Evaluator
+from hrm_jax.data import maze, writer
+from hrm_jax.data.split import open_split
+from hrm_jax.data.train_batches import EvaluationData
+from hrm_jax.evaluate import path_score
+from hrm_jax.evaluate.__main__ import Evaluator
 from tests.toys import mesh_of
 
 OPEN = "S  \n # \n  G"  # two shortest paths, around the wall

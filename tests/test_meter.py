@@ -5,8 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from hrm_jax import curves, meter
-from hrm_jax.meter import Meter
+from hrm_jax.train import curves, meter
+from hrm_jax.train.meter import Meter
 from tests.runs import read_scalars
 from tests.toys import METRIC_SUMS
 

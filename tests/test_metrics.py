@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hrm_jax import metrics
+from hrm_jax.evaluate import metrics
 from tests.toys import METRIC_SUMS
 
 

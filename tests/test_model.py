@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, layers, step
-from hrm_jax.layers import Block
-from hrm_jax.model import HRM, Level, SegmentOutput, count_parameters
-from hrm_jax.weights import init_weights
+from hrm_jax.model import halting, layers
+from hrm_jax.model.hrm import HRM, Level, SegmentOutput, count_parameters
+from hrm_jax.model.layers import Block
+from hrm_jax.model.weights import init_weights
+from hrm_jax.train import update as step
 from tests.toys import (
   BATCH_SIZE,
   METADATA,
@@ -277,10 +278,10 @@ def training_program(**arch):
   """The text of the program before XLA sees it."""
   model = toy_model(**arch)
   states = jnp.zeros((BATCH_SIZE, model.num_positions, model.hidden_size))
-  carry = act.init_carry(
+  carry = halting.init_carry(
     BATCH_SIZE, states.shape[1:], model.seq_len, model.dtype
   )
-  draws = act.exploration_draws(
+  draws = halting.exploration_draws(
     jax.random.key(0), BATCH_SIZE, model.halt_max_steps
   )
   forward_backward = functools.partial(

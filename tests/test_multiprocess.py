@@ -17,10 +17,13 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, cluster, evaluate, inference, roll_call
+from hrm_jax.checkpoint import store
 from hrm_jax.console import InputError
-from hrm_jax.data import EvaluationData
-from hrm_jax.dataset import open_split
+from hrm_jax.data.split import open_split
+from hrm_jax.data.train_batches import EvaluationData
+from hrm_jax.evaluate import __main__ as evaluate
+from hrm_jax.machines import cluster, roll_call
+from hrm_jax.solve import inference
 from tests import runs
 from tests.commands import Commands
 
@@ -176,7 +179,7 @@ def half_solved(alone):
   workdir, _ = alone
   data = workdir / "half-solved"
   shutil.copytree(workdir / "data", data)
-  trained = checkpoint.load(workdir)
+  trained = store.load(workdir)
   split = open_split(data, "test")
   batch = EvaluationData(split, batch_size=27).batch(0).batch
   run = jax.jit(functools.partial(inference.solve, trained.model, halt="full"))

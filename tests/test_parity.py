@@ -13,18 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import (
-  act,
-  inference,
-  layers,
-  losses,
-  metrics,
-  optim,
-  reference_params,
-  sharding,
-  sparse_embedding,
-  step,
-)
+from hrm_jax.checkpoint import torch_names
+from hrm_jax.evaluate import metrics
+from hrm_jax.machines import sharding
+from hrm_jax.model import halting, layers, losses
+from hrm_jax.optim import adam_atan2, sparse_sign_sgd
+from hrm_jax.solve import inference
+from hrm_jax.train import update as step
 from tests import golden_cases
 from tests.golden_cases import FLAT
 from tests.toys import mesh_of
@@ -116,16 +111,16 @@ class Reference:
       "total_steps": manifest.get("total_steps_for_lr", 0),
       "min_ratio": hyper["lr_min_ratio"],
     }
-    self.lr = optim.warmup_cosine(hyper["lr"], **rates)
-    self.table_lr = optim.warmup_cosine(hyper["puzzle_emb_lr"], **rates)
+    self.lr = adam_atan2.warmup_cosine(hyper["lr"], **rates)
+    self.table_lr = adam_atan2.warmup_cosine(hyper["puzzle_emb_lr"], **rates)
     self.optimizers = step.Optimizers(
-      optim.adam_atan2(
+      adam_atan2.adam_atan2(
         self.lr,
         b1=hyper["beta1"],
         b2=hyper["beta2"],
         weight_decay=hyper["weight_decay"],
       ),
-      sparse_embedding.sparse_sign_sgd(
+      sparse_sign_sgd.sparse_sign_sgd(
         self.table_lr, weight_decay=hyper["puzzle_emb_weight_decay"]
       ),
       self.lr,
@@ -138,7 +133,7 @@ class Reference:
     )
 
   def weights(self):
-    return reference_params.from_reference(
+    return torch_names.from_reference(
       self.case.initial_state(), self.model, self.rows
     )
 
@@ -155,10 +150,10 @@ class Reference:
   def draws(self, recorded):
     """The recorded random numbers; without any, ones that never explore."""
     if recorded:
-      return act.Draws(recorded["rand"], recorded["randint"])
+      return halting.Draws(recorded["rand"], recorded["randint"])
     assert self.model.halt_exploration_prob == 0
     ones = np.ones([self.batch_size])
-    return act.Draws(ones.astype(np.float32), 2 * ones.astype(np.int32))
+    return halting.Draws(ones.astype(np.float32), 2 * ones.astype(np.int32))
 
 
 def check_train(case, num_devices=1):
@@ -252,7 +247,7 @@ def named_segment(carry, gradients, segment):
     named[f"carry/current/{key}"] = value
   for key, value in sums.items():
     named[f"metrics_sum/{key}"] = value
-  by_name = reference_params.params_to_reference(gradients.params)
+  by_name = torch_names.params_to_reference(gradients.params)
   for key, value in by_name.items():
     named[f"grad/{key}"] = value
   if gradients.puzzle_rows is not None:
@@ -293,7 +288,7 @@ def check_segment(golden, names, tolerances, carry, gradients, segment):
 
 
 def check_gradient_norms(golden, names, tolerances, gradients):
-  by_name = reference_params.params_to_reference(gradients.params)
+  by_name = torch_names.params_to_reference(gradients.params)
   assert sorted(names) == sorted(by_name)
   l2 = np.array([np.linalg.norm(by_name[n]) for n in names])
   sums = np.array([by_name[n].sum(dtype=np.float64) for n in names])
@@ -318,7 +313,7 @@ def check_logged(golden, tolerances, sums, ours, T):
 
 def check_after(case, prefix, state, lr_sum):
   golden = case.under(prefix)
-  ours = reference_params.to_reference(state.weights)
+  ours = torch_names.to_reference(state.weights)
   if "state_l2" in golden:
     names = case.manifest["state_names"]
     l2 = [np.linalg.norm(ours[n].astype(np.float64)) for n in names]
@@ -334,7 +329,7 @@ def check_after(case, prefix, state, lr_sum):
     assert difference.max() <= 2.2 * lr_sum, name
   moments = state.opt_state[0]
   for kind, tree in (("exp_avg/", moments.mu), ("exp_avg_sq/", moments.nu)):
-    by_name = reference_params.params_to_reference(tree)
+    by_name = torch_names.params_to_reference(tree)
     for key, want in under(golden, kind).items():
       close_to_largest(by_name[key.removesuffix(FLAT)], want, kind + key, 1e-4)
 
@@ -469,7 +464,7 @@ def check_adam_atan2(case):
   lr = case.arrays["lr"]
   params = dict(sorted(case.under("init/param/").items()))
   for variant in case.manifest["variants"]:
-    transform = optim.adam_atan2(
+    transform = adam_atan2.adam_atan2(
       lambda t: jnp.asarray(lr, jnp.float32)[t - 1],
       b1=variant["beta1"],
       b2=variant["beta2"],
@@ -504,14 +499,14 @@ def check_sparse_sign_sgd(case):
     table = case.arrays["init/weights"]
     for T in range(1, case.manifest["n_steps"] + 1):
       golden = case.under(f"{variant['name']}/step{T}/")
-      transform = sparse_embedding.sparse_sign_sgd(
+      transform = sparse_sign_sgd.sparse_sign_sgd(
         float(golden["lr"]), weight_decay=variant["weight_decay"]
       )
-      rows = sparse_embedding.SparseRows(golden["ids"], golden["grad"])
+      rows = sparse_sign_sgd.SparseRows(golden["ids"], golden["grad"])
       updates, _ = transform.update(rows, transform.init(table), table)
       before = table
       table = np.asarray(
-        sparse_embedding.apply_sparse_updates(jnp.asarray(table), updates)
+        sparse_sign_sgd.apply_sparse_updates(jnp.asarray(table), updates)
       )
       close(table, golden["weights"], "weights", atol=1e-6)
       unused = np.setdiff1d(np.arange(len(table)), golden["ids"])
@@ -520,7 +515,7 @@ def check_sparse_sign_sgd(case):
 
 def check_lr_schedule(case):
   for setting in case.manifest["settings"]:
-    schedule = optim.warmup_cosine(
+    schedule = adam_atan2.warmup_cosine(
       setting["base_lr"],
       warmup_steps=setting["num_warmup_steps"],
       total_steps=setting["num_training_steps"],

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hrm_jax import predictions
-from hrm_jax.predictions import PredictionFiles
+from hrm_jax.evaluate import predictions
+from hrm_jax.evaluate.predictions import PredictionFiles
 
 ROWS = {
   "rows": np.arange(3),

@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from hrm_jax import checkpoint, evaluate, recipe, saved_steps
-from hrm_jax.preemption import PreemptedError, Preemption
+from hrm_jax.checkpoint import saved_steps, store
+from hrm_jax.evaluate import __main__ as evaluate
+from hrm_jax.machines.preemption import PreemptedError, Preemption
+from hrm_jax.train import setup
 from tests import runs
 from tests.toys import mesh_of
 
@@ -74,7 +76,7 @@ def test_processes_that_heard_nothing_stop_with_the_others(monkeypatch):
 
 def signal_during(monkeypatch, update):
   """Sends SIGTERM while an update is dispatched."""
-  make = recipe.make_train_step
+  make = setup.make_train_step
 
   def make_signalling(*args, **kwargs):
     train_step = make(*args, **kwargs)
@@ -86,7 +88,7 @@ def signal_during(monkeypatch, update):
 
     return signalling
 
-  monkeypatch.setattr(recipe, "make_train_step", make_signalling)
+  monkeypatch.setattr(setup, "make_train_step", make_signalling)
 
 
 # Update 5 is the last of an iteration: its evaluation is given up.
@@ -104,7 +106,7 @@ def test_a_preempted_run_loses_nothing(tmp_path, monkeypatch, tiny_run, update):
   # Also where it was made up for, when its step had been saved.
   scores = saved_steps.scores(saved_steps.directory_of(tmp_path))
   assert [s for s, score in scores.items() if score is not None] == [5, 10]
-  best = checkpoint.load(tmp_path, "best")
+  best = store.load(tmp_path, "best")
   assert best.run["evaluation"]["step"] == best.step
   with monkeypatch.context() as patch:
     patch.setattr(evaluate.Evaluator, "__call__", None)

@@ -4,7 +4,7 @@ import pathlib
 import shutil
 import subprocess
 
-from hrm_jax import provenance
+from hrm_jax.data import provenance
 
 
 def git(directory, *arguments):

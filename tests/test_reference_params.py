@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import reference_params
+from hrm_jax.checkpoint import torch_names
 from hrm_jax.console import InputError
 from tests.toys import NUM_ROWS, toy_model, toy_weights
 
@@ -19,21 +19,21 @@ LAYER = "model.inner.L_level.layers.1.mlp.down_proj.weight"
 
 
 def from_reference(named, model):
-  return reference_params.from_reference(named, model, NUM_ROWS)
+  return torch_names.from_reference(named, model, NUM_ROWS)
 
 
 @pytest.fixture
 def named():
   """The deep variant's tensors, and its model."""
   model = toy_model(**VARIANTS["deep"])
-  return reference_params.to_reference(toy_weights(model)), model
+  return torch_names.to_reference(toy_weights(model)), model
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_weights_survive_the_way_there_and_back(variant):
   model = toy_model(**VARIANTS[variant])
   weights = toy_weights(model)
-  named = reference_params.to_reference(weights)
+  named = torch_names.to_reference(weights)
   # The initial states come back in the compute dtype from any.
   plain = {name: np.float32(value) for name, value in named.items()}
   back = from_reference(plain, model)
@@ -41,7 +41,7 @@ def test_weights_survive_the_way_there_and_back(variant):
   for got, want in zip(*map(jax.tree.leaves, (back, weights)), strict=True):
     assert got.dtype == want.dtype
     np.testing.assert_array_equal(got, want)
-  again = reference_params.to_reference(back)
+  again = torch_names.to_reference(back)
   assert again.keys() == named.keys()
 
 
@@ -58,7 +58,7 @@ def test_weights_survive_the_way_there_and_back(variant):
 )
 def test_names_are_those_of_the_parts_that_exist(variant, key, is_there):
   weights = toy_weights(toy_model(**VARIANTS[variant]))
-  assert (key in reference_params.to_reference(weights)) == is_there
+  assert (key in torch_names.to_reference(weights)) == is_there
 
 
 def test_linear_weights_are_transposed(named):

@@ -11,10 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax import act, evaluate, inference, refill, sharding, step
-from hrm_jax.model import SegmentOutput
-from hrm_jax.puzzle import IGNORE_LABEL_ID
-from hrm_jax.weights import gather_puzzle_rows
+from hrm_jax.data.puzzle import IGNORE_LABEL_ID
+from hrm_jax.evaluate import __main__ as evaluate
+from hrm_jax.machines import sharding
+from hrm_jax.model import halting
+from hrm_jax.model.hrm import SegmentOutput
+from hrm_jax.model.weights import gather_puzzle_rows
+from hrm_jax.solve import continuous_batching, inference
+from hrm_jax.train import update as step
 from tests.toys import (
   BATCH_SIZE,
   mesh_of,
@@ -52,7 +56,7 @@ def run_counting(needs, rows, *, count=None, before_segment=None):
   @jax.jit
   def run(puzzles, count):
     z = jnp.zeros((rows, S, D))
-    return refill.run_queue(
+    return continuous_batching.run_queue(
       segment,
       puzzles,
       count,
@@ -90,7 +94,7 @@ def queue_with_padding(n, rows):
 def test_answers_are_those_of_the_plain_loop(n, rows):
   puzzles = counting_puzzles(some_needs(n))
   z = jnp.zeros((n, S, D))
-  want = act.run_segments(
+  want = halting.run_segments(
     lambda z_H, z_L: counting_segment(z_H, z_L, puzzles),
     z,
     z,

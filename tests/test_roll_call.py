@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from hrm_jax import console, roll_call
-from hrm_jax.roll_call import RollCall
+from hrm_jax import console
+from hrm_jax.machines import roll_call
+from hrm_jax.machines.roll_call import RollCall
 
 SECONDS = 1.3  # 13 pauses of 0.1
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from configs import sudoku
-from hrm_jax import run_item
+from hrm_jax.checkpoint import run_record
 from hrm_jax.console import InputError
 from tests.toys import METADATA
 
@@ -14,7 +14,7 @@ def described(**changes):
   """The `run` item of the mini configuration, with some keys changed."""
   config = sudoku.get_config("mini")
   config.update_from_flattened_dict(changes)
-  return run_item.describe(config, METADATA, {"train": "a1", "test": "b2"})
+  return run_record.describe(config, METADATA, {"train": "a1", "test": "b2"})
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_another_network_or_other_data_is_refused_by_key(key, value, tmp_path):
   run, earlier = described(**{key: value}), described()
   said = rf"config\.{key} \(.* there, {value} here\); choose another --workdir"
   with pytest.raises(InputError, match=said):
-    run_item.check_same_run(run, earlier, tmp_path)
+    run_record.check_same_run(run, earlier, tmp_path)
 
 
 def test_another_data_set_is_refused_by_key(tmp_path):
@@ -41,7 +41,7 @@ def test_another_data_set_is_refused_by_key(tmp_path):
   earlier = copy.deepcopy(run)
   earlier["dataset"]["seq_len"] += 1
   with pytest.raises(InputError, match=r"configuration: dataset\.seq_len \("):
-    run_item.check_same_run(run, earlier, tmp_path)
+    run_record.check_same_run(run, earlier, tmp_path)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -50,7 +50,7 @@ def test_data_of_another_content_are_refused(split, tmp_path):
   earlier = copy.deepcopy(run)
   earlier["digests"][split] = "c3"
   with pytest.raises(InputError, match=rf"digests\.{split} \(c3 there, "):
-    run_item.check_same_run(run, earlier, tmp_path)
+    run_record.check_same_run(run, earlier, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_data_of_another_content_are_refused(split, tmp_path):
 )
 def test_other_changes_pass_and_are_recorded(key, value, tmp_path):
   run, earlier = described(**{key: value}), described()
-  run_item.check_same_run(run, earlier, tmp_path)
-  run_item.take_over(run, earlier, step=5)
+  run_record.check_same_run(run, earlier, tmp_path)
+  run_record.take_over(run, earlier, step=5)
   ((change, values),) = run["changes"][-1]["keys"].items()
   assert (run["changes"][-1]["step"], change) == (5, f"config.{key}")
   assert values.endswith(f" there, {value} here")
@@ -78,9 +78,9 @@ def test_a_full_disk_costs_no_more_than_what_people_read(tmp_path, monkeypatch):
     raise OSError(28, "No space left on device")
 
   lines = []
-  monkeypatch.setattr(run_item.log, "warning", lines.append)
-  monkeypatch.setattr(run_item.atomic_file, "write_json", full_disk)
-  run_item.write_description(tmp_path, described())
+  monkeypatch.setattr(run_record.log, "warning", lines.append)
+  monkeypatch.setattr(run_record.atomic_file, "write_json", full_disk)
+  run_record.write_description(tmp_path, described())
   (line,) = lines
   assert "versions.json are not written (No space left on device)" in line
 
@@ -90,24 +90,24 @@ def test_one_evaluation_at_the_end_can_be_said_in_two_ways(tmp_path):
   run = copy.deepcopy(earlier)
   assert earlier["config"]["epochs"] == 128
   run["config"]["eval_interval"] = None
-  run_item.check_same_run(run, earlier, tmp_path)
-  run_item.take_over(run, earlier, step=5)
+  run_record.check_same_run(run, earlier, tmp_path)
+  run_record.take_over(run, earlier, step=5)
   assert run["changes"] == []
 
 
 def test_a_run_that_ended_early_goes_on_with_another_bound():
   earlier = described(early_stop_train_accuracy=0.5) | {"ended": "early_stop"}
   same = described(early_stop_train_accuracy=0.5)
-  run_item.take_over(same, earlier, step=5)
+  run_record.take_over(same, earlier, step=5)
   assert same["ended"] == "early_stop"
   other = described(early_stop_train_accuracy=0.9)
-  run_item.take_over(other, earlier, step=5)
+  run_record.take_over(other, earlier, step=5)
   assert other["ended"] is None
 
 
 def test_a_data_set_must_fit_the_weights():
   run = described()
-  run_item.check_same_contract(run, METADATA, "here")
+  run_record.check_same_contract(run, METADATA, "here")
   run["dataset"]["vocab_size"] -= 1
   with pytest.raises(InputError, match=r"^here: vocab_size is \d+, but"):
-    run_item.check_same_contract(run, METADATA, "here")
+    run_record.check_same_contract(run, METADATA, "here")

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from hrm_jax import console, manifest, saved_steps
+from hrm_jax import console
+from hrm_jax.checkpoint import manifest, saved_steps
 from hrm_jax.console import InputError
 
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax import sharding
 from hrm_jax.console import InputError
+from hrm_jax.machines import sharding
 from tests.toys import Trainer, mesh_of, toy_batch, toy_model
 
 

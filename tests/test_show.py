@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools import build_grid, generate_sudoku, show
-from hrm_jax import sudoku
+from hrm_jax.data import sudoku
 from tests.commands import Commands
 from tests.datasets import write_split
 

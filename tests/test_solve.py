@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from data_tools import sudoku_solver
-from hrm_jax import checkpoint, inference, refill, solve, sudoku
+from hrm_jax.checkpoint import store
+from hrm_jax.data import sudoku, sudoku_solver
+from hrm_jax.solve import __main__ as solve
+from hrm_jax.solve import continuous_batching, inference
 from tests.commands import Commands
 from tests.toys import random_like
 
@@ -41,7 +43,7 @@ def test_json_says_what_is_known_of_each_answer(tiny_run, command):
 
 
 def test_the_trace_ends_where_the_network_halted(tiny_run):
-  trained = checkpoint.load(tiny_run)
+  trained = store.load(tiny_run)
   bias = np.float32([100.0, -100.0])  # Halting is worth more, whatever comes.
   q_head = {**trained.weights.params["q_head"], "bias": bias}
   params = {**trained.weights.params, "q_head": q_head}
@@ -73,10 +75,10 @@ def test_more_puzzles_than_a_batch_are_all_solved(tiny_run, tmp_path, command):
 def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
   tiny_run, tmp_path, command, monkeypatch
 ):
-  trained = checkpoint.load(tiny_run)
+  trained = store.load(tiny_run)
   trained = trained._replace(weights=random_like(trained.weights, seed=19))
-  monkeypatch.setattr(checkpoint, "load", lambda *_: trained)
-  monkeypatch.setattr(refill, "PUZZLES_PER_ROW", 2)
+  monkeypatch.setattr(store, "load", lambda *_: trained)
+  monkeypatch.setattr(continuous_batching, "PUZZLES_PER_ROW", 2)
   path = tmp_path / "puzzles.txt"
   puzzles = np.load(tiny_run / "data/test/all__inputs.npy")
   puzzles = np.concatenate([puzzles] * 3)  # 81: three queues of 16 rows.
@@ -104,8 +106,8 @@ def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
 
 
 def test_solutions_come_before_the_file_is_done(tiny_run, monkeypatch):
-  monkeypatch.setattr(refill, "PUZZLES_PER_ROW", 1)
-  trained, padded = checkpoint.load(tiny_run), []
+  monkeypatch.setattr(continuous_batching, "PUZZLES_PER_ROW", 1)
+  trained, padded = store.load(tiny_run), []
   monkeypatch.setattr(
     solve, "_pad", lambda *args, pad=solve._pad: padded.append(1) or pad(*args)
   )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from hrm_jax.sparse_embedding import (
+from hrm_jax.optim.sparse_sign_sgd import (
   SparseRows,
   apply_sparse_updates,
   gather_rows,

@@ -8,8 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from hrm_jax import act, losses, recipe, sharding, step
-from hrm_jax.weights import gather_puzzle_rows
+from hrm_jax.machines import sharding
+from hrm_jax.model import halting, losses
+from hrm_jax.model.weights import gather_puzzle_rows
+from hrm_jax.train import setup
+from hrm_jax.train import update as step
 from tests.toys import (
   BATCH_SIZE,
   NUM_ROWS,
@@ -51,7 +54,7 @@ def assert_trees_equal(got, want):
 
 
 def no_exploration():
-  return act.Draws(jnp.ones([BATCH_SIZE]), jnp.full([BATCH_SIZE], 2))
+  return halting.Draws(jnp.ones([BATCH_SIZE]), jnp.full([BATCH_SIZE], 2))
 
 
 @functools.cache
@@ -64,13 +67,13 @@ def forward_backward():
 
 def fresh_carry(model):
   z_shape = (model.num_positions, model.hidden_size)
-  return act.init_carry(BATCH_SIZE, z_shape, model.seq_len, model.dtype)
+  return halting.init_carry(BATCH_SIZE, z_shape, model.seq_len, model.dtype)
 
 
 def test_update_is_a_pass_then_both_optimisers():
   ours = trainer()
   state = ours.state()
-  draws = act.exploration_draws(
+  draws = halting.exploration_draws(
     jax.random.fold_in(state.key, 0), BATCH_SIZE, ours.model.halt_max_steps
   )
   carry, gradients, segment = forward_backward()(
@@ -153,7 +156,7 @@ def test_every_mesh_computes_what_one_device_does(axes):
 
 def test_several_updates_at_once_are_the_same_as_one_by_one():
   ours = trainer()
-  eight = recipe.make_train_step(
+  eight = setup.make_train_step(
     ours.model,
     ours.optimizers,
     step.Loss(),

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from data_tools import sudoku_solver
-from hrm_jax import sudoku
 from hrm_jax.console import InputError
+from hrm_jax.data import sudoku, sudoku_solver
 
 PUZZLE = (
   "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5"

@@ -14,15 +14,12 @@ import pytest
 from absl.testing import flagsaver
 
 from data_tools import generate_sudoku
-from hrm_jax import (
-  checkpoint,
-  command_line,
-  console,
-  recipe,
-  sharding,
-  train,
-)
+from hrm_jax import console
+from hrm_jax.checkpoint import store
 from hrm_jax.console import InputError
+from hrm_jax.machines import sharding
+from hrm_jax.train import __main__ as train
+from hrm_jax.train import config_flags, setup
 from tests import runs
 from tests.commands import files_of
 from tests.datasets import rewrite_field, write_split
@@ -67,12 +64,12 @@ def test_a_run_moves_to_another_mesh(tmp_path, tiny_run):
     *([value for _, _, value in losses] for losses in (got, want)), rtol=1e-4
   )
   # What loads it to evaluate has no more of the table on a device either.
-  split = checkpoint.load(tmp_path, on_all_devices=True).weights.puzzle_table
+  split = store.load(tmp_path, on_all_devices=True).weights.puzzle_table
   rows, width = split.shape
   assert {s.data.shape for s in split.addressable_shards} == {
     (rows // 4, width)
   }
-  whole = checkpoint.load(tmp_path).weights.puzzle_table
+  whole = store.load(tmp_path).weights.puzzle_table
   assert whole.sharding.device_set == {jax.devices()[0]}
   np.testing.assert_array_equal(split, whole)
 
@@ -104,7 +101,7 @@ def test_the_checkpoint_holds_everything_a_run_needs(tiny_run):
 def test_a_finished_run_evaluated_and_saved_after_each_iteration(tiny_run):
   assert runs.steps_of(tiny_run) == [5, 10]
   for step in (5, 10):
-    evaluation = checkpoint.read_run(tiny_run, step)["evaluation"]
+    evaluation = store.read_run(tiny_run, step)["evaluation"]
     assert evaluation["step"] == step
     assert evaluation["sets"]["all"]["count"] == 27
 
@@ -157,7 +154,7 @@ def test_a_run_that_knows_enough_ends_until_the_bound_is_another(tmp_path):
 
 
 def test_a_run_that_stands_still_shows_its_stacks(tmp_path, monkeypatch, capfd):
-  make, lines = recipe.make_train_step, []
+  make, lines = setup.make_train_step, []
   monkeypatch.setattr(console.log, "warning", lines.append)
 
   def make_slow(*args, **kwargs):
@@ -170,7 +167,7 @@ def test_a_run_that_stands_still_shows_its_stacks(tmp_path, monkeypatch, capfd):
 
     return slow_step
 
-  monkeypatch.setattr(recipe, "make_train_step", make_slow)
+  monkeypatch.setattr(setup, "make_train_step", make_slow)
   runs.train_tiny(tmp_path, num_steps=3, watchdog_seconds=1)
   assert any("since update 2; the stacks of all" in line for line in lines)
   assert " in slow_step\n" in capfd.readouterr().err
@@ -212,7 +209,7 @@ def test_config_versions_and_commit_stand_beside_the_checkpoints(tiny_run):
   versions = json.loads((tiny_run / "versions.json").read_text())
   assert versions["jax"]
   assert "git_commit" in versions
-  run = checkpoint.read_run(tiny_run, 10)
+  run = store.read_run(tiny_run, 10)
   assert run["config"] == config
   assert run["versions"]["jax"] == versions["jax"]
 
@@ -381,7 +378,7 @@ def test_a_bad_flag_gets_one_clear_line(monkeypatch, flags, message):
   # ml_collections looks for overrides there, whatever it is handed.
   monkeypatch.setattr("sys.argv", argv)
   with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
-    command_line.parse(argv, "", train.CONFIG)
+    config_flags.parse(argv, "", train.CONFIG)
 
 
 BASE = "from configs import common\nconfig = common.base()\n"
@@ -406,7 +403,7 @@ def test_a_bad_config_file_gets_one_clear_line(
   argv = ["train", "--workdir=unused", f"--config={path}"]
   monkeypatch.setattr("sys.argv", argv)
   with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
-    command_line.parse(argv, "", train.CONFIG)
+    config_flags.parse(argv, "", train.CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from data_tools import show
-from hrm_jax import arc_tally, checkpoint_cli, console, manifest, puzzle
+from hrm_jax import console
+from hrm_jax.arc_vote import tally as arc_tally
+from hrm_jax.checkpoint import __main__ as checkpoint_cli
+from hrm_jax.checkpoint import manifest
 from hrm_jax.console import InputError
-from hrm_jax.dataset import open_split
+from hrm_jax.data import puzzle
+from hrm_jax.data.split import open_split
 from tests.commands import Commands
 from tests.datasets import write_split
 from tests.test_layering import files_in, imports_of

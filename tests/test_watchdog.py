@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from hrm_jax import console, watchdog
-from hrm_jax.watchdog import Watchdog
+from hrm_jax import console
+from hrm_jax.machines import watchdog
+from hrm_jax.machines.watchdog import Watchdog
 
 
 @pytest.fixture

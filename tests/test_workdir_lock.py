@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from hrm_jax import console, workdir_lock
+from hrm_jax import console
+from hrm_jax.checkpoint import workdir_lock
 from hrm_jax.console import InputError
 from tests import runs
 

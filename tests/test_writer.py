@@ -7,9 +7,8 @@ import os
 import numpy as np
 import pytest
 
-from data_tools import writer
-from hrm_jax import puzzle
 from hrm_jax.console import InputError
+from hrm_jax.data import puzzle, writer
 from tests.commands import files_of
 
 

@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hrm_jax import optim, recipe, sharding, sparse_embedding, step
-from hrm_jax.arch import make_model
-from hrm_jax.model import HRM
-from hrm_jax.puzzle import IGNORE_LABEL_ID, Batch, DatasetMetadata
-from hrm_jax.weights import Weights, init_weights
+from hrm_jax.data.puzzle import IGNORE_LABEL_ID, Batch, DatasetMetadata
+from hrm_jax.machines import sharding
+from hrm_jax.model.build import make_model
+from hrm_jax.model.hrm import HRM
+from hrm_jax.model.weights import Weights, init_weights
+from hrm_jax.optim import adam_atan2, sparse_sign_sgd
+from hrm_jax.train import setup
+from hrm_jax.train import update as step
 
 BATCH_SIZE = 8
 METADATA = DatasetMetadata(
@@ -99,12 +102,12 @@ def without_halting(weights: Weights) -> Weights:
 
 def toy_optimizers(lr: float = 1e-2, decay: float = 0.1) -> step.Optimizers:
   """Both transforms at a constant rate."""
-  schedule = optim.warmup_cosine(
+  schedule = adam_atan2.warmup_cosine(
     lr, warmup_steps=0, total_steps=10, min_ratio=1.0
   )
   return step.Optimizers(
-    optim.adam_atan2(schedule, weight_decay=decay),
-    sparse_embedding.sparse_sign_sgd(schedule, weight_decay=decay),
+    adam_atan2.adam_atan2(schedule, weight_decay=decay),
+    sparse_sign_sgd.sparse_sign_sgd(schedule, weight_decay=decay),
     schedule,
   )
 
@@ -149,7 +152,7 @@ class Trainer:
       self.mesh, self.shapes, split_moments=split_moments
     )
     self.fresh_state = jax.jit(init, out_shardings=shardings)
-    self.step = recipe.make_train_step(
+    self.step = setup.make_train_step(
       model, self.optimizers, step.Loss(), self.mesh, shardings
     )
 

@@ -23,7 +23,8 @@ import tempfile
 import time
 from typing import Any
 
-from hrm_jax import console, run_item
+from hrm_jax import console
+from hrm_jax.checkpoint import run_record
 from tests.faults import damage, full_disk, kills, nans, peers, processes, terms
 
 # The longest first.
@@ -73,7 +74,7 @@ def main() -> None:
   result = summary(found) | {
     "seconds": round(time.monotonic() - began, 1),
     "cores": os.cpu_count(),
-    "versions": {"python": platform.python_version(), **run_item.versions()},
+    "versions": {"python": platform.python_version(), **run_record.versions()},
     "scenarios": found,
   }
   console.print_json(result)

@@ -14,12 +14,14 @@ import jax
 import ml_collections
 import numpy as np
 
-from hrm_jax import checkpoint, console, manifest, recipe, saved_steps
-from hrm_jax.checkpoint import Checkpoints
+from hrm_jax import console
+from hrm_jax.checkpoint import manifest, saved_steps, store
+from hrm_jax.checkpoint.store import Checkpoints
 from hrm_jax.console import InputError
-from hrm_jax.dataset import open_split
-from hrm_jax.puzzle import metadata_from_json
-from hrm_jax.step import TrainState
+from hrm_jax.data.puzzle import metadata_from_json
+from hrm_jax.data.split import open_split
+from hrm_jax.train import setup
+from hrm_jax.train.update import TrainState
 from tests import runs
 from tests.faults import reference
 from tests.faults.processes import Starter
@@ -81,7 +83,7 @@ class _Run:
     }
     self.path = self._directory / str(self._newest)
     self.files = sorted(p for p in self.path.rglob("*") if p.is_file())
-    self._shapes = _shapes(checkpoint.read_run(workdir, self._newest))
+    self._shapes = _shapes(store.read_run(workdir, self._newest))
     self._workdir = workdir
     self._lines: list[str] = []
     self._listener = logging.Handler()
@@ -139,7 +141,7 @@ def _shapes(run: dict[str, Any]) -> TrainState:
   """Of the state of a run, as the trainer has them."""
   metadata = metadata_from_json(run["dataset"], "")
   config = ml_collections.ConfigDict(run["config"])
-  return recipe.make_parts(config, metadata, total_steps=1).shapes
+  return setup.make_parts(config, metadata, total_steps=1).shapes
 
 
 def _plain(path: str) -> str:

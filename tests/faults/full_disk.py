@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hrm_jax import saved_steps
+from hrm_jax.checkpoint import saved_steps
 from tests.faults import reference
 from tests.faults.processes import OBSERVED, Child, Starter
 

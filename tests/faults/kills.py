@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hrm_jax import saved_steps
+from hrm_jax.checkpoint import saved_steps
 from tests.faults import hits, reference
 from tests.faults.processes import OBSERVED, Child, Starter
 

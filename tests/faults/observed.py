@@ -24,9 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hrm_jax import command_line, console, recipe, train
+from hrm_jax import console
+from hrm_jax.train import __main__ as train
+from hrm_jax.train import config_flags, setup
 
-_make_train_step = recipe.make_train_step
+_make_train_step = setup.make_train_step
 _save = ocp.AsyncCheckpointer.save
 
 
@@ -110,8 +112,8 @@ _POISONS = {"params": _in_params, "table": _in_table, "batch": _in_batch}
 
 
 if __name__ == "__main__":
-  recipe.make_train_step = make_train_step
+  setup.make_train_step = make_train_step
   ocp.AsyncCheckpointer.save = save
   console.run(
-    functools.partial(command_line.run, train.main, train.__doc__, train.CONFIG)
+    functools.partial(config_flags.run, train.main, train.__doc__, train.CONFIG)
   )

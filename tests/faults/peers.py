@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hrm_jax import preemption, roll_call, saved_steps
+from hrm_jax.checkpoint import saved_steps
+from hrm_jax.machines import preemption, roll_call
 from tests.faults import curves, records
 from tests.faults.processes import OBSERVED, Child, Starter
 

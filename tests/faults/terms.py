@@ -6,7 +6,8 @@ import signal
 import time
 from typing import Any
 
-from hrm_jax import preemption, saved_steps
+from hrm_jax.checkpoint import saved_steps
+from hrm_jax.machines import preemption
 from tests.faults import hits, records, reference
 from tests.faults.processes import OBSERVED, Starter
 

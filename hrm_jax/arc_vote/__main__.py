@@ -1,0 +1,187 @@
+"""Scores ARC predictions: variants of a task vote for its answer.
+
+Undoes the augmentation of every saved prediction, counts equal answers to
+each test input, and reports pass@1, 2, 10, 100 and 1000 over whole tasks.
+Answers are counted in `arc_tally`.
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from hrm_jax import console
+from hrm_jax.arc_vote import tally as arc_tally
+from hrm_jax.arc_vote.tally import Answer, Questions, Tally
+from hrm_jax.checkpoint import atomic_file, saved_steps
+from hrm_jax.console import InputError, log
+
+KS = (1, 2, 10, 100, 1000)
+ATTEMPTS = 2
+
+_EXAMPLE = """example, from the tasks to the submission:
+  python -m data_tools.build_arc --output-dir data/arc-1-aug-1000 \\
+    --dataset-dirs ARC-AGI/data ConceptARC/corpus
+  python -m hrm_jax.train --config=configs/arc.py --workdir=runs/arc-1
+  python -m hrm_jax.evaluate --workdir=runs/arc-1 --save-predictions
+  python -m hrm_jax.arc_vote --workdir=runs/arc-1 --output=submission.json"""
+
+
+def rank(answers: dict[str, Answer]) -> list[str]:
+  """Orders answers by votes, then mean confidence, then place in the set."""
+
+  def order(digest: str) -> tuple[int, int, tuple[str, int]]:
+    answer = answers[digest]
+    # With equal votes the sums of the confidences compare as their means do.
+    return -answer.votes, -answer.confidence, answer.first()
+
+  return sorted(answers, key=order)
+
+
+def score(tally: Tally, questions: Questions) -> dict[str, Any]:
+  """Returns pass@k: the share of tasks with all test inputs right.
+
+  A test input is right if its answer is among the k first. Tasks of which an
+  answer is unknown are left out; those without any prediction are wrong.
+  """
+  worst = []
+  for task, outputs in questions.outputs.items():
+    if None in outputs:
+      continue
+    places = []
+    for digest, output in zip(questions.inputs[task], outputs, strict=True):
+      ranked = rank(tally.get((task, digest), {}))
+      places.append(ranked.index(output) if output in ranked else max(KS))
+    worst.append(max(places))
+  scores = {}
+  if worst:
+    scores = {f"pass@{k}": sum(w < k for w in worst) / len(worst) for k in KS}
+  return {**scores, "scored_tasks": len(worst)}
+
+
+def submission(
+  tally: Tally, questions: Questions, directory: pathlib.Path
+) -> dict[str, list[dict[str, list]]]:
+  """Returns the competition's object: two attempts per test input.
+
+  An empty answer is no grid, so the next one takes its place; the first is
+  repeated if there is only one, and [[0]] stands where there is none.
+  """
+  result = {}
+  for task, inputs in questions.inputs.items():
+    result[task] = []
+    for digest in inputs:
+      answers = tally.get((task, digest), {})
+      empty = arc_tally.grid_digest(np.zeros((0, 0), np.uint8))
+      best = [d for d in rank(answers) if d != empty][:ATTEMPTS]
+      grids = [
+        arc_tally.first_grid(answers[d], questions, directory) for d in best
+      ]
+      grids = (grids or [[[0]]]) * ATTEMPTS
+      result[task].append({"attempt_1": grids[0], "attempt_2": grids[1]})
+  return result
+
+
+def _data_directory(workdir: pathlib.Path) -> pathlib.Path:
+  """Where the run's configuration says that its data set lies."""
+  path = workdir / "config.json"
+  try:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return pathlib.Path(config["data"]["path"] or workdir / "data")
+  except (OSError, ValueError, TypeError, KeyError):
+    raise InputError(
+      f"{path}: expected the configuration of a run, which names its data set; "
+      "without it pass --data."
+    ) from None
+
+
+def _predictions_directory(
+  workdir: pathlib.Path, step: int | str | None
+) -> pathlib.Path:
+  if step == "best":
+    step = saved_steps.number_of(saved_steps.directory_of(workdir), step)
+  root = workdir / "predictions"
+  steps = [int(p.name) for p in root.glob("*") if p.name.isdecimal()]
+  if not steps or step not in (None, *steps):
+    got = ", ".join(map(str, sorted(steps))) or "none"
+    wanted = "" if step is None else f" of step {step}"
+    raise InputError(
+      f"{root}: expected predictions{wanted}, got {got}; make them by python "
+      f"-m hrm_jax.evaluate --workdir={workdir} --save-predictions."
+    )
+  return root / str(max(steps) if step is None else step) / "test"
+
+
+def main() -> None:
+  """The command line."""
+  parser = console.ArgumentParser(
+    prog="python -m hrm_jax.arc_vote",
+    description="Scores saved ARC predictions by voting over augmentations.",
+    epilog=_EXAMPLE,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add("--workdir", type=pathlib.Path, required=True, help="of the run")
+  add(
+    "--step",
+    type=saved_steps.step_argument,
+    help="of the weights, or 'best'; default: the newest",
+  )
+  add("--data", type=pathlib.Path, help="default: what it was trained on")
+  add(
+    "--output",
+    type=pathlib.Path,
+    help="default: submission.json beside the predictions",
+  )
+  args = parser.parse_args()
+
+  directory = _predictions_directory(args.workdir, args.step)
+  questions = arc_tally.read_questions(
+    args.data or _data_directory(args.workdir)
+  )
+  names = sorted(
+    path.name.removesuffix("__predictions.npy")
+    for path in directory.glob("*__predictions.npy")
+  )
+  if not names:
+    raise InputError(f"{directory}: expected *__predictions.npy, got none.")
+  tally = arc_tally.merge(
+    [arc_tally.tally_file(directory, name, questions) for name in names]
+  )
+  asked = collections.Counter(
+    bool(tally.get((task, digest)))
+    for task, digests in questions.inputs.items()
+    for digest in digests
+  )
+  if asked[False]:
+    log.warning(
+      f"warning: {asked[False]} of {asked.total()} test inputs have no "
+      "prediction; they count as wrong."
+    )
+  output = args.output or directory / "submission.json"
+  answers = submission(tally, questions, directory)
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    atomic_file.write_json(output, answers, indent=None)
+  except OSError as error:
+    raise InputError(
+      f"{output}: cannot be written ({error.strerror})."
+    ) from None
+  console.print_json(
+    {
+      **score(tally, questions),
+      "tasks": len(questions.inputs),
+      "test_inputs": asked.total(),
+      "unanswered": asked[False],
+      "votes": sum(a.votes for t in tally.values() for a in t.values()),
+      "step": int(directory.parent.name),
+      "submission": str(output),
+    }
+  )
+
+
+if __name__ == "__main__":
+  console.run(main)

@@ -1,0 +1,1 @@
+"""How fast it is, and what it sends: `python -m hrm_jax.benchmark`."""

@@ -1,0 +1,290 @@
+"""Measures the training update: time, compilation, communication.
+
+On generated batches, so that neither data nor a run is needed.
+"""
+
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+
+from hrm_jax.benchmark import collectives
+from hrm_jax.console import log
+from hrm_jax.data.puzzle import Batch, DatasetMetadata
+from hrm_jax.machines import sharding
+from hrm_jax.model import flops
+from hrm_jax.model.hrm import count_parameters
+from hrm_jax.train import setup
+from hrm_jax.train import update as step
+
+WARM_UP_STEPS = 2
+# The schedule does not matter for speed, but needs an end.
+TOTAL_STEPS = 1_000_000
+
+
+class Program(NamedTuple):
+  """A training update, and what it works on.
+
+  Attributes:
+    config: it was built from.
+    metadata: of the generated puzzles.
+    parts: what `config` says.
+    step: the update, jitted; it donates the state.
+  """
+
+  config: ml_collections.ConfigDict
+  metadata: DatasetMetadata
+  parts: setup.Parts
+  step: Callable[[step.TrainState, Batch], Any]
+
+  def batch_shapes(self) -> Batch:
+    """Of a batch, with shardings."""
+    by_row = sharding.by_row(self.parts.mesh)
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_row),
+      generate_batch(np.random.default_rng(0), self.config, self.metadata),
+    )
+
+  def lower(self) -> jax.stages.Lowered:
+    """The update, traced anew."""
+    return self.step.lower(self.parts.shapes, self.batch_shapes())
+
+  def compile(self) -> jax.stages.Compiled:
+    """The update, compiled anew."""
+    return self.lower().compile()
+
+
+def make_program(
+  config: ml_collections.ConfigDict, metadata: DatasetMetadata
+) -> Program:
+  """Builds the update that `hrm_jax.train` would run."""
+  setup.check_config(config)
+  parts = setup.make_parts(config, metadata, total_steps=TOTAL_STEPS)
+  update = parts.train_step(step.train_step)
+  return Program(config, metadata, parts, update)
+
+
+def generated_puzzles(
+  seq_len: int, vocab_size: int, num_puzzle_identifiers: int
+) -> DatasetMetadata:
+  """What there is to know of generated puzzles."""
+  return DatasetMetadata(
+    pad_id=0,
+    ignore_label_id=0,
+    blank_identifier_id=0,
+    vocab_size=vocab_size,
+    seq_len=seq_len,
+    num_puzzle_identifiers=num_puzzle_identifiers,
+    total_groups=1,
+    mean_puzzle_examples=1.0,
+    sets=("all",),
+  )
+
+
+def generate_batch(
+  rng: np.random.Generator,
+  config: ml_collections.ConfigDict,
+  metadata: DatasetMetadata,
+) -> Batch:
+  """Random tokens: a batch as the data pipeline would yield it."""
+  B, G = config.global_batch_size, metadata.seq_len
+  return Batch(
+    inputs=rng.integers(0, metadata.vocab_size, (B, G), np.int32),
+    labels=rng.integers(0, metadata.vocab_size, (B, G), np.int32),
+    puzzle_identifiers=rng.integers(
+      0, metadata.num_puzzle_identifiers, B, np.int32
+    ),
+  )
+
+
+def generate_batches(program: Program) -> Iterator[Batch]:
+  """Batches on the devices, the next one under way."""
+  rng = np.random.default_rng(program.config.seed)
+  while True:
+    batch = generate_batch(rng, program.config, program.metadata)
+    yield sharding.put_rows(
+      batch, program.parts.mesh, program.config.global_batch_size
+    )
+
+
+def train(
+  program: Program, *, steps: int, profile: str | None = None
+) -> dict[str, Any]:
+  """Times training updates, each until its result is there.
+
+  Args:
+    program: which update.
+    steps: how many are timed, after a warm-up.
+    profile: directory for a device trace of three more updates.
+  """
+  model, config = program.parts.model, program.config
+  log.info(
+    f"compiling the update: {config.global_batch_size} puzzles of "
+    f"{model.seq_len} cells, hidden size {model.hidden_size}, {model.dtype}, "
+    f"on {jax.device_count()} x {jax.devices()[0].device_kind}"
+  )
+  began = time.perf_counter()
+  state = program.parts.init()
+  batches = generate_batches(program)
+  state, sums = program.step(state, next(batches))
+  jax.block_until_ready(sums)
+  first_update_s = time.perf_counter() - began
+  log.info(f"the first update took {first_update_s:.1f} s; timing {steps} more")
+  times, dispatch_times, cpu_times, waits = [], [], [], []
+  for i in range(WARM_UP_STEPS + steps):
+    asked = time.perf_counter()
+    batch = jax.block_until_ready(next(batches))
+    cpu_before = time.process_time()
+    began = time.perf_counter()
+    state, sums = program.step(state, batch)
+    dispatched = time.perf_counter()
+    jax.block_until_ready((state, sums))
+    if i >= WARM_UP_STEPS:
+      times.append(time.perf_counter() - began)
+      dispatch_times.append(dispatched - began)
+      cpu_times.append(time.process_time() - cpu_before)
+      waits.append(began - asked)
+  if profile:
+    with jax.profiler.trace(profile):
+      for _ in range(3):
+        state, sums = program.step(state, next(batches))
+      jax.block_until_ready(sums)
+    log.info(f"trace of three updates in {profile}")
+  B = program.config.global_batch_size
+  step_s = statistics.median(times)
+  flops_per_step = flops.per_update(program.parts.model) * B
+  peak_flops = flops.measured_peak(program.parts.model.dtype)
+  return {
+    **_circumstances(program),
+    "step_s": step_s,
+    "step_s_min": min(times),
+    "step_s_max": max(times),
+    "steps": len(times),
+    # Of this process, all threads: hardly moves on a busy machine.
+    "cpu_s": statistics.median(cpu_times),
+    "cpu_s_min": min(cpu_times),
+    "examples_per_s": B / step_s,
+    "tokens_per_s": B * program.metadata.seq_len / step_s,
+    "flops_per_step": flops_per_step,
+    "peak_flops": peak_flops,
+    "mfu": flops_per_step / step_s / peak_flops,
+    # On the host: handing the update over, and making and sending a batch
+    # (a run does the latter ahead of time).
+    "dispatch_s": statistics.median(dispatch_times),
+    "data_wait_s": statistics.median(waits),
+    "first_update_s": first_update_s,
+    "peak_bytes": _peak_bytes(),
+  }
+
+
+def compilation(program: Program) -> dict[str, Any]:
+  """Times the compilation of the update, and says what it needs.
+
+  Twice: from nothing, and as a second start does it, with the program on disk.
+  """
+  with _empty_compilation_cache():
+    compiled, lower_s, compile_s = _timed_compilation(program)
+    _, warm_lower_s, warm_compile_s = _timed_compilation(program)
+  memory = compiled.memory_analysis()
+  cost = compiled.cost_analysis() or {}
+  return {
+    **_circumstances(program),
+    "lower_s": lower_s,
+    "compile_s": compile_s,
+    "warm_lower_s": warm_lower_s,
+    "warm_compile_s": warm_compile_s,
+    "state_bytes": memory.argument_size_in_bytes,
+    "temporary_bytes": memory.temp_size_in_bytes,
+    # XLA counts the body of a loop once.
+    "xla_flops_loops_once": cost.get("flops"),
+    "flops_per_step": flops.per_update(program.parts.model)
+    * program.config.global_batch_size,
+  }
+
+
+def _timed_compilation(
+  program: Program,
+) -> tuple[jax.stages.Compiled, float, float]:
+  """The update, with the seconds that lowering and compiling it took."""
+  jax.clear_caches()  # Of this process; what is on disk stays.
+  began = time.perf_counter()
+  lowered = program.lower()
+  lowered_at = time.perf_counter()
+  compiled = lowered.compile()
+  return compiled, lowered_at - began, time.perf_counter() - lowered_at
+
+
+@contextlib.contextmanager
+def _empty_compilation_cache() -> Iterator[None]:
+  """Programs are kept in a new directory, whatever JAX was told."""
+  names = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+  )
+  before = [getattr(jax.config, name) for name in names]
+
+  def tell(*values: Any) -> None:
+    for name, value in zip(names, values, strict=True):
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+  with tempfile.TemporaryDirectory(prefix="hrm_jax_") as directory:
+    tell(directory, 0.0)
+    try:
+      yield
+    finally:
+      tell(*before)
+
+
+def communication(program: Program) -> dict[str, Any]:
+  """Counts the bytes that a device sends per update.
+
+  The minimum for data parallelism: the gradient of the dense parameters once,
+  and the batch's row gradients and identifiers, all of them float32 or int32.
+  """
+  config = program.config
+  found = collectives.collectives(program.compile().as_text())
+  dense = count_parameters(program.parts.shapes.weights.params)
+  B, width = config.global_batch_size, program.parts.model.puzzle_width
+  minimum = 4 * dense + B * (4 * width + 4)
+  total = sum(c.bytes * c.times for c in found)
+  return {
+    **_circumstances(program),
+    "dense_parameters": dense,
+    "puzzle_emb_ndim": width,
+    "split_moments": config.mesh.split_moments,
+    "bytes_per_device": total,
+    "minimum_bytes": minimum,
+    "over_minimum": total / minimum,
+    "collectives": [
+      c._asdict() for c in sorted(found, key=lambda c: -c.bytes * c.times)
+    ],
+  }
+
+
+def _circumstances(program: Program) -> dict[str, Any]:
+  device = jax.devices()[0]
+  return {
+    "data": "generated",
+    "device": device.device_kind,
+    "devices": jax.device_count(),
+    "mesh": dict(program.parts.mesh.shape),
+    "jax": jax.__version__,
+    "attention": program.parts.model.attention,
+    "dtype": jax.numpy.dtype(program.parts.model.dtype).name,
+    "global_batch_size": program.config.global_batch_size,
+    "seq_len": program.metadata.seq_len,
+  }
+
+
+def _peak_bytes() -> int | None:
+  """Of the fullest device; None where it does not tell (CPU)."""
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  return max((s.get("peak_bytes_in_use", 0) for s in stats), default=0) or None

@@ -1,0 +1,1 @@
+"""What a run keeps on disk: `python -m hrm_jax.checkpoint`."""

@@ -1,0 +1,131 @@
+"""A digest for each file of a directory, so that damage shows.
+
+`manifest.json` lies in the directory it describes: size in bytes and SHA-256
+of every other file below. It is written last and all at once, so a directory
+that was cut off half-way has none. It guards against accidents, not against
+somebody who rewrites files and manifest alike.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hrm_jax.checkpoint import atomic_file
+
+FILE_NAME = "manifest.json"
+
+
+class Problem(NamedTuple):
+  """One bad file: its path below the directory, and what is wrong with it."""
+
+  file: str
+  what: str
+
+
+def write(directory: pathlib.Path, step: int) -> None:
+  """Writes the manifest of a directory that will not change any more.
+
+  Args:
+    directory: whose files to digest.
+    step: the checkpoint that it holds.
+
+  Raises:
+    OSError: a file cannot be read or written; no manifest is left behind.
+  """
+  files = {name: _describe(path) for name, path in _entries(directory)}
+  atomic_file.write_text(directory / FILE_NAME, _to_text(step, files))
+
+
+def problems(
+  directory: pathlib.Path, step: int, *, digests: bool = True
+) -> list[Problem]:
+  """Compares a directory with its manifest.
+
+  Args:
+    directory: of a checkpoint.
+    step: the checkpoint that it should hold.
+    digests: whether to read every file; else only names and sizes count.
+
+  Returns:
+    The bad files in order of their names; none if all is as it was written.
+  """
+  own = directory / FILE_NAME
+  try:
+    # A pipe would block, and a link may point anywhere.
+    if own.is_symlink() or (own.exists() and not own.is_file()):
+      return [Problem(FILE_NAME, "is not a regular file")]
+    text = own.read_text(encoding="utf-8")
+    value = json.loads(text)
+    expected = value["files"]
+    # What was written can be written again: one flipped bit shows.
+    if value["step"] == step and text == _to_text(step, expected):
+      found = dict(_entries(directory))
+      return [
+        Problem(name, what)
+        for name in sorted(expected.keys() | found.keys())
+        if (what := _problem(expected.get(name), found.get(name), digests))
+      ]
+  except (FileNotFoundError, NotADirectoryError):
+    return [Problem(FILE_NAME, "is missing: the checkpoint is incomplete")]
+  except OSError as error:
+    bad = pathlib.Path(error.filename or own)
+    if bad.is_relative_to(directory):
+      bad = bad.relative_to(directory)
+    return [Problem(str(bad), f"cannot be read ({error.strerror})")]
+  except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    pass
+  return [Problem(FILE_NAME, f"is not the manifest of step {step}")]
+
+
+def _entries(directory: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+  """Whatever lies below a directory, but its manifest and directories."""
+  own = directory / FILE_NAME
+
+  def give_up(error: OSError) -> None:
+    raise error
+
+  for root, folders, files in os.walk(directory, onerror=give_up):
+    links = [name for name in folders if os.path.islink(f"{root}/{name}")]
+    for name in (*files, *links):
+      path = pathlib.Path(root, name)
+      if path not in (own, atomic_file.partial_of(own)):
+        yield path.relative_to(directory).as_posix(), path
+
+
+def _describe(path: pathlib.Path) -> dict[str, int | str]:
+  with path.open("rb") as file:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+  return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def _to_text(step: int, files: dict) -> str:
+  value = {"version": 1, "step": step, "files": files}
+  # Of itself too: else a flip in here would put the blame on another file.
+  digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode())
+  value["sha256"] = digest.hexdigest()
+  return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+def _problem(
+  expected: dict | None, path: pathlib.Path | None, digests: bool
+) -> str | None:
+  """What is wrong with one file."""
+  if expected is None:
+    return "is not of this checkpoint"
+  if path is None:
+    return "is missing"
+  # A pipe would block, and a link may point anywhere.
+  if path.is_symlink() or not path.is_file():
+    return "is not a regular file"
+  try:
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+      return f"expected {expected['bytes']} bytes, got {size}"
+    if digests and _describe(path) != expected:
+      return "its digest differs: the content has changed"
+  except OSError as error:
+    return f"cannot be read ({error.strerror})"
+  return None

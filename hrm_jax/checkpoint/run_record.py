@@ -1,0 +1,201 @@
+"""The `run` item of a checkpoint: what a run is, besides its arrays.
+
+A JSON object that makes a checkpoint self-contained, and tells whether a run
+may go on from it. Its keys are those of `describe`.
+"""
+
+import importlib.metadata
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from flax import traverse_util
+
+from hrm_jax.checkpoint import atomic_file
+from hrm_jax.console import InputError, log
+from hrm_jax.data.provenance import source_commit
+from hrm_jax.data.puzzle import DatasetMetadata
+
+_PACKAGES = (
+  "hrm_jax",
+  "jax",
+  "jaxlib",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "grain",
+  "numpy",
+)
+
+# Beginnings of the keys that make a run what it is: the network, and which
+# examples come when. The directory of the data may move.
+_CONTRACT = (
+  "config.model.",
+  "config.data.box",
+  "config.data.num_",
+  "config.eval_interval",
+  "config.global_batch_size",
+  "config.seed",
+  "dataset.",
+  "digests.",
+)
+# But for those that only say how it is computed.
+_NOT_OF_IT = ("config.model.remat", "config.model.unroll")
+
+
+def describe(
+  config: ml_collections.ConfigDict,
+  metadata: DatasetMetadata,
+  digests: Mapping[str, str],
+) -> dict[str, Any]:
+  """The `run` item: all that a reader needs besides the arrays.
+
+  Args:
+    config: of the run.
+    metadata: of its training data.
+    digests: by split; see `dataset.digest`.
+  """
+  return {
+    "config": json.loads(config.to_json_best_effort()),
+    "dataset": metadata.to_json(),
+    "digests": dict(digests),
+    "versions": versions(),
+    "git_commit": source_commit(),
+    "evaluation": None,
+    "changes": [],  # of keys, at a resume
+    "ended": None,  # why, if for good
+  }
+
+
+def versions() -> dict[str, str | None]:
+  """Of the packages that a run depends on; None for one without metadata."""
+
+  def version_of(package: str) -> str | None:
+    try:
+      return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      return None
+
+  return {package: version_of(package) for package in _PACKAGES}
+
+
+def write_description(workdir: pathlib.Path, run: dict[str, Any]) -> None:
+  """Writes what describes a run beside its checkpoints, for people.
+
+  WORKDIR/config.json holds the configuration, WORKDIR/versions.json those of
+  the packages and the git commit. Of the newest run: checkpoints hold theirs,
+  so nothing is lost where these cannot be written.
+  """
+  code = {**run["versions"], "git_commit": run["git_commit"]}
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    atomic_file.write_json(workdir / "config.json", run["config"])
+    atomic_file.write_json(workdir / "versions.json", code)
+  except OSError as error:
+    log.warning(
+      f"warning: {workdir}: config.json and versions.json are not written "
+      f"({error.strerror})"
+    )
+
+
+def check_same_contract(
+  run: dict[str, Any], metadata: DatasetMetadata, where: str
+) -> None:
+  """Checks that the weights of a run fit a data set.
+
+  Args:
+    run: the `run` item of its checkpoint.
+    metadata: of the data set.
+    where: the data set's name, for the message.
+
+  Raises:
+    InputError: they do not; says which number differs.
+  """
+  for key in ("seq_len", "vocab_size"):
+    expected, got = run["dataset"][key], getattr(metadata, key)
+    if expected != got:
+      raise InputError(
+        f"{where}: {key} is {got}, but the checkpoint was trained with "
+        f"{key}={expected}."
+      )
+  rows = run["dataset"]["num_puzzle_identifiers"]
+  if metadata.num_puzzle_identifiers > rows:
+    raise InputError(
+      f"{where}: num_puzzle_identifiers is {metadata.num_puzzle_identifiers}, "
+      f"but the checkpoint's puzzle table has {rows} rows."
+    )
+
+
+def take_over(run: dict[str, Any], earlier: dict[str, Any], step: int) -> None:
+  """Carries the history of a run into the `run` item of its continuation.
+
+  Args:
+    run: changed in place.
+    earlier: of the checkpoint that it goes on from.
+    step: of that checkpoint.
+  """
+  changed = _changed_keys(earlier, run)
+  for key, values in changed.items():
+    log.info(f"changed since: {key} ({values})")
+  run["changes"] = list(earlier["changes"])
+  if changed:
+    run["changes"].append({"step": step, "keys": changed})
+  run["evaluation"] = earlier["evaluation"]
+  # With another bound, what ended the run need not end it any more.
+  same_bound = "config.early_stop_train_accuracy" not in changed
+  run["ended"] = earlier["ended"] if same_bound else None
+
+
+def check_same_run(
+  run: dict[str, Any], earlier: dict[str, Any], workdir: pathlib.Path
+) -> None:
+  """Refuses to resume with another network, other data or another order.
+
+  Args:
+    run: the `run` item of what is starting.
+    earlier: of the checkpoint to go on from.
+    workdir: for the message.
+
+  Raises:
+    InputError: lists the keys that differ.
+  """
+  contract = [
+    f"{key} ({values})"
+    for key, values in _changed_keys(earlier, run).items()
+    if key.startswith(_CONTRACT) and key not in _NOT_OF_IT
+  ]
+  if contract:
+    raise InputError(
+      f"{workdir}: cannot resume with another configuration: "
+      f"{', '.join(contract)}; choose another --workdir."
+    )
+
+
+def _changed_keys(
+  earlier: dict[str, Any], run: dict[str, Any]
+) -> dict[str, str]:
+  """What differs between two `run` items, of configuration and data set.
+
+  Returns:
+    From `config.<key>` or `dataset.<key>` to a text with both values.
+  """
+  before, now = _keys_that_count(earlier), _keys_that_count(run)
+  return {
+    key: f"{before.get(key)} there, {now.get(key)} here"
+    for key in sorted(before | now)
+    if before.get(key) != now.get(key)
+  }
+
+
+def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
+  config = dict(run["config"])
+  # Not given means: one evaluation, at the end.
+  config["eval_interval"] = config["eval_interval"] or config["epochs"]
+  parts = {
+    "config": config,
+    "dataset": run["dataset"],
+    "digests": run["digests"],
+  }
+  return traverse_util.flatten_dict(parts, sep=".")

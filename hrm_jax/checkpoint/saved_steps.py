@@ -1,0 +1,359 @@
+"""The checkpoints of a run on disk: which are whole, which is best, which go.
+
+  WORKDIR/checkpoints/<step>/manifest.json  written last; see `manifest`
+  WORKDIR/checkpoints/evaluations/<step>.json  made after the step was saved
+
+A step counts only if its manifest agrees with its files. Everything else
+there is left from a run that was killed, or was damaged since: it is told
+about, never read.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from hrm_jax.checkpoint import atomic_file, manifest
+from hrm_jax.console import InputError, log
+
+# Orbax writes to <step>.orbax-checkpoint-tmp, and renames it when it is done.
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_REMOVED = ".removed"
+
+
+def directory_of(workdir: pathlib.Path) -> pathlib.Path:
+  """Where the checkpoints of a run lie."""
+  return pathlib.Path(workdir) / "checkpoints"
+
+
+def all_steps(directory: pathlib.Path) -> list[int]:
+  """Every step that has a directory, whole or not, in increasing order.
+
+  Raises:
+    InputError: the directory is there, but cannot be read: a run would start
+      over what may be saved.
+  """
+  try:
+    names = os.listdir(directory)
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except OSError as error:
+    raise InputError(
+      f"{directory}: cannot be read ({error.strerror})."
+    ) from None
+  return sorted(int(n) for n in names if n.isdecimal() and str(int(n)) == n)
+
+
+def problems(
+  directory: pathlib.Path, step: int, *, digests: bool = True
+) -> list[str]:
+  """What is wrong with a step: a line for each bad file, with its path."""
+  path = directory / str(step)
+  found = manifest.problems(path, step, digests=digests)
+  return [f"{path / name}: {what}" for name, what in found]
+
+
+def complete_steps(directory: pathlib.Path) -> list[int]:
+  """The steps that are whole as far as names and sizes tell."""
+  steps = all_steps(directory)
+  return [s for s in steps if not problems(directory, s, digests=False)]
+
+
+def choose_step(
+  directory: pathlib.Path,
+  *,
+  strict: bool = False,
+  passed_over: Collection[int] = (),
+) -> int | None:
+  """Chooses the checkpoint to go on from: the newest whose digests are right.
+
+  A warning names the bad file of each newer one.
+
+  Args:
+    directory: of the checkpoints.
+    strict: refuse instead of passing over a bad one.
+    passed_over: steps that do not count.
+
+  Returns:
+    The step; None if there is none.
+
+  Raises:
+    InputError: with `strict`, a step is damaged or incomplete.
+  """
+  for step in reversed(all_steps(directory)):
+    if step in passed_over:
+      continue
+    found = problems(directory, step)
+    if not found:
+      return step
+    if strict:
+      raise InputError(
+        f"{_summary(found)}; --strict-restore goes on from no older step."
+      )
+    log.warning(f"warning: {_summary(found)}; passing over step {step}")
+  return None
+
+
+def step_to_resume(
+  directory: pathlib.Path, *, strict: bool, passed_over: Collection[int]
+) -> int | None:
+  """`choose_step`, for a run that would start anew if it got None.
+
+  Raises:
+    InputError: as that; or there are checkpoints, but all of them are damaged.
+      Those without a manifest were never finished, and do not count.
+  """
+  step = choose_step(directory, strict=strict, passed_over=passed_over)
+  if step is not None:
+    return step
+  finished = [
+    s
+    for s in all_steps(directory)
+    if (directory / str(s) / manifest.FILE_NAME).exists()
+  ]
+  if finished:
+    raise InputError(
+      f"{directory}: none of its checkpoints is whole, and a run does not "
+      "start over what may be saved; delete that directory, or choose another "
+      "--workdir."
+    )
+  if all_steps(directory):
+    log.warning(
+      f"warning: {directory}: no save there was ever finished; the run starts "
+      "from the beginning"
+    )
+  return None
+
+
+def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
+  """Finds the checkpoint that a person asks for, and checks its digests.
+
+  Args:
+    workdir: of the run.
+    step: a step, "best", or None for the newest that is whole.
+
+  Raises:
+    InputError: it is not there, or is damaged.
+  """
+  directory = directory_of(workdir)
+  if not all_steps(directory):
+    raise InputError(
+      f"{directory}: no checkpoint there; train one with python -m "
+      f"hrm_jax.train --config=FILE --workdir={workdir}."
+    )
+  if step is None:
+    step = choose_step(directory)
+    if step is None:
+      raise InputError(
+        f"{directory}: none of its checkpoints is whole; python -m "
+        f"hrm_jax.checkpoint verify {workdir} tells what is wrong."
+      )
+    return step
+  step = number_of(directory, step)
+  if found := problems(directory, step):
+    raise InputError(f"{_summary(found)}; choose another --step.")
+  return step
+
+
+def number_of(directory: pathlib.Path, step: int | str) -> int:
+  """The number of a step, where "best" is one too.
+
+  Raises:
+    InputError: it is not there.
+  """
+  if step == "best":
+    step = best_step(scores(directory))
+    if step is None:
+      raise InputError(
+        f"{directory}: no checkpoint with an evaluation of its own, so none "
+        "is best; choose --step=NUMBER."
+      )
+  steps = all_steps(directory)
+  if step not in steps:
+    have = ", ".join(map(str, steps))
+    raise InputError(f"{directory}: no step {step} there; it has {have}.")
+  return step
+
+
+def step_argument(text: str) -> int | str:
+  """The value of a `--step` flag: a number, or "best"."""
+  if text == "best":
+    return text
+  if not text.isdecimal():
+    raise argparse.ArgumentTypeError(
+      f"expected a number or 'best', got '{text}'"
+    )
+  return int(text)
+
+
+def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:
+  """Reads the `run` item of a checkpoint, with an evaluation added since.
+
+  Raises:
+    InputError: it cannot be read; names the file.
+  """
+  path = directory / str(step) / "run" / "metadata"
+  try:
+    run = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as error:
+    raise InputError(f"{path}: cannot be read ({error}).") from None
+  if not isinstance(run, dict) or "evaluation" not in run:
+    raise InputError(f"{path}: expected the description of a run.")
+  # One that cannot be read is as good as none: it can be made again.
+  with contextlib.suppress(
+    OSError, ValueError, TypeError, KeyError, RecursionError
+  ):
+    text = _evaluation_path(directory, step).read_text(encoding="utf-8")
+    added = json.loads(text)
+    evaluation = added["evaluation"]
+    if evaluation["step"] == step and added == _with_digest(evaluation):
+      run["evaluation"] = evaluation
+  return run
+
+
+def add_evaluation(
+  directory: pathlib.Path, step: int, evaluation: dict[str, Any]
+) -> None:
+  """Keeps an evaluation that was made after its step had been saved.
+
+  Beside the step, whose files do not change any more: a run was told to end
+  during the evaluation, saved, and made up for it when it went on.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  path = _evaluation_path(directory, step)
+  path.parent.mkdir(exist_ok=True)
+  atomic_file.write_json(path, _with_digest(evaluation))
+
+
+def _with_digest(evaluation: dict[str, Any]) -> dict[str, Any]:
+  # No manifest knows of it, and what is best goes by it.
+  text = json.dumps(evaluation, sort_keys=True)
+  digest = hashlib.sha256(text.encode()).hexdigest()
+  return {"evaluation": evaluation, "sha256": digest}
+
+
+def _evaluation_path(directory: pathlib.Path, step: int | str) -> pathlib.Path:
+  return directory / "evaluations" / f"{step}.json"
+
+
+def scores(directory: pathlib.Path) -> dict[int, float | None]:
+  """The score of each complete step, see `score`; unreadable ones have none."""
+
+  def score_of(step: int) -> float | None:
+    try:
+      return score(read_run(directory, step), step)
+    except (InputError, TypeError, KeyError, AttributeError, ZeroDivisionError):
+      return None
+
+  return {step: score_of(step) for step in complete_steps(directory)}
+
+
+def score(run: Mapping[str, Any], step: int) -> float | None:
+  """What "best" goes by: the mean of `exact_accuracy` over the sets.
+
+  Args:
+    run: the `run` item of a checkpoint.
+    step: of that checkpoint. An evaluation of an earlier one does not count.
+
+  Returns:
+    A share; None without an evaluation of these very weights.
+  """
+  evaluation = run["evaluation"]
+  if evaluation is None or evaluation["step"] != step:
+    return None
+  sets = evaluation["sets"].values()
+  return sum(means["exact_accuracy"] for means in sets) / len(sets)
+
+
+def best_step(scores: Mapping[int, float | None]) -> int | None:
+  """The step with the highest score, of equals the newest; None without any."""
+  known = [(s, step) for step, s in scores.items() if s is not None]
+  return max(known)[1] if known else None
+
+
+def expendable(
+  scores: Mapping[int, float | None],
+  *,
+  max_to_keep: int | None,
+  keep_period: int = 0,
+) -> list[int]:
+  """Chooses the steps that need not be kept.
+
+  Args:
+    scores: of all complete steps.
+    max_to_keep: so many of the newest stay; None keeps all.
+    keep_period: the multiples of it stay too; 0: none do.
+
+  Returns:
+    The others, but for the best step.
+  """
+  if max_to_keep is None:
+    return []
+  best = best_step(scores)
+  return [
+    step
+    for step in sorted(scores)[:-max_to_keep]
+    if step != best and not (keep_period and step % keep_period == 0)
+  ]
+
+
+def remove(directory: pathlib.Path, name: str) -> None:
+  """Deletes an entry of the directory; a deletion cut short is no half step."""
+  removed = directory / f".{name}{_REMOVED}"
+  if removed.exists():
+    _delete(removed)
+  (directory / name).rename(removed)
+  _evaluation_path(directory, name).unlink(missing_ok=True)
+  _delete(removed)
+
+
+def discard(directory: pathlib.Path, step: int) -> None:
+  """Deletes what a failed save of a step left, as far as that is possible."""
+  for path in directory.glob(f"{step}*"):
+    if path.name == str(step) or path.name.startswith(f"{step}{_UNFINISHED}"):
+      shutil.rmtree(path, ignore_errors=True)
+  with contextlib.suppress(OSError):
+    _evaluation_path(directory, step).unlink(missing_ok=True)
+
+
+def unfinished(directory: pathlib.Path, before: int) -> list[int]:
+  """Steps before a whole one that a kill has left without their manifest."""
+  return [
+    step
+    for step in all_steps(directory)
+    if step < before
+    and not (directory / str(step) / manifest.FILE_NAME).exists()
+  ]
+
+
+def leftovers(directory: pathlib.Path) -> list[str]:
+  """Names of what saves and deletions left that were cut short."""
+  names = (path.name for path in directory.glob("*"))
+  return sorted(n for n in names if _UNFINISHED in n or n.endswith(_REMOVED))
+
+
+def remove_leftovers(directory: pathlib.Path) -> list[str]:
+  """Deletes them; no run may be saving there. Returns their names."""
+  names = leftovers(directory)
+  for name in names:
+    _delete(directory / name)
+  return names
+
+
+def _delete(path: pathlib.Path) -> None:
+  if path.is_symlink() or not path.is_dir():
+    path.unlink()
+  else:
+    shutil.rmtree(path)
+
+
+def _summary(problems: list[str]) -> str:
+  more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+  return problems[0] + more

@@ -1,0 +1,1 @@
+"""Data sets on disk, their puzzles, and the batches read from them."""

@@ -1,0 +1,96 @@
+"""What kind of puzzles a data set holds.
+
+`build.json` says the kind; sets of the reference have none and are recognised
+by vocabulary and length.
+"""
+
+import json
+import math
+import pathlib
+
+import numpy as np
+
+from hrm_jax.console import InputError
+from hrm_jax.data import arc, maze, sudoku
+from hrm_jax.data.split import Split
+
+SUDOKU, MAZE, ARC, GRID = KINDS = ("sudoku", "maze", "arc", "grid")
+# Rows of each set that are tried where vocabulary and length leave a choice.
+_SAMPLE = 64
+
+
+def read_build(root: pathlib.Path) -> dict:
+  """Returns the contents of build.json; of a set without it, nothing.
+
+  Raises:
+    InputError: the file is not a JSON object.
+  """
+  path = root / "build.json"
+  try:
+    build = json.loads(path.read_text(encoding="utf-8"))
+  except FileNotFoundError:
+    return {}
+  except (OSError, ValueError, RecursionError) as error:
+    raise InputError(f"{path}: expected a JSON object ({error}).") from None
+  if not isinstance(build, dict):
+    raise InputError(f"{path}: expected a JSON object, got {build!r:.40}.")
+  return build
+
+
+def kind_of(root: pathlib.Path, splits: list[Split]) -> str:
+  """Returns one of KINDS; `grid` is what is none of the others.
+
+  Raises:
+    InputError: build.json names a kind that vocabulary or length contradict.
+  """
+  build = read_build(root)
+  metadata = splits[0].metadata
+  possible = _possible(metadata.vocab_size, metadata.seq_len)
+  if "puzzle" in build:
+    kind = build["puzzle"]
+    if kind not in KINDS:
+      raise InputError(
+        f"{root / 'build.json'}: key 'puzzle': expected one of "
+        f"{', '.join(KINDS)}, got {kind!r:.40}."
+      )
+    if kind not in (*possible, GRID):
+      raise InputError(
+        f"{root / 'build.json'}: key 'puzzle': expected a kind with "
+        f"vocab_size {metadata.vocab_size} and seq_len {metadata.seq_len} as "
+        f"in {splits[0].path / 'dataset.json'}, got {kind}."
+      )
+    return kind
+  if MAZE not in possible:
+    return possible[0] if possible else GRID
+  # This vocabulary is also that of 4x4 Sudoku and of tasks with few symbols,
+  # so most of the first rows have to look like what the set is said to be.
+  inputs, labels = (
+    np.concatenate(
+      [
+        np.asarray(getattr(examples, field)[:_SAMPLE])
+        for split in splits
+        for examples in split.sets
+      ]
+    )
+    for field in ("inputs", "labels")
+  )
+  if SUDOKU in possible and sudoku.obeys_rules(labels).mean() > 0.5:
+    return SUDOKU
+  ends = [
+    (inputs == token).sum(1) == 1 for token in (maze.START_ID, maze.GOAL_ID)
+  ]
+  return MAZE if np.all(ends, axis=0).mean() > 0.5 else GRID
+
+
+def _possible(vocab_size: int, seq_len: int) -> list[str]:
+  """The kinds of this vocabulary and length, beside `grid`."""
+  side = math.isqrt(seq_len)
+  kinds = []
+  if side * side == seq_len:
+    if side in sudoku.SIDES and vocab_size == sudoku.vocab_size(side):
+      kinds.append(SUDOKU)
+    if side > 1 and vocab_size == maze.VOCAB_SIZE:
+      kinds.append(MAZE)
+    if side == arc.SIDE and vocab_size == arc.VOCAB_SIZE:
+      kinds.append(ARC)
+  return kinds

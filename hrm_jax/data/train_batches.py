@@ -1,0 +1,484 @@
+"""From a split to batches, each reachable by its number.
+
+The order of training is a pure function of (seed, step): a generator keyed by
+its place in the order replaces the state that a running generator would have.
+So resuming is an integer, and any number of processes see the same order and
+slice their rows out of it.
+
+An element of the Grain pipelines is some whole batches, each read by one fancy
+index into the memory map; one element per example would be 100 times slower.
+
+Differs from the reference: it draws examples from NumPy's unseeded global
+generator; here everything follows from the seed.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from hrm_jax.console import InputError
+from hrm_jax.data import puzzle
+from hrm_jax.data.puzzle import Batch
+from hrm_jax.data.split import ExampleSet, Split
+
+# One thread keeps ahead of any device; more only contend for the interpreter
+# lock. A batch of ARC is 5.5 MB, so a short queue.
+_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+# Evaluation takes long over a batch, and its batches may be large.
+_READ_FEW_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+# Bytes of batches that are handed over at a time: the hand-over from thread to
+# thread costs as much as reading a small batch does.
+_HANDED_OVER = 2**20
+
+# Visits drawn at once: small groups share the cost of making a generator.
+_VISITS_PER_BLOCK = 8192
+
+# Streams of random numbers that must not overlap under one seed.
+_VISITS, _EXAMPLES = 0, 1
+
+_ALL_ROWS = slice(None)
+
+
+def check_schedule(
+  global_batch_size: int, epochs: int, eval_interval: int | None
+) -> None:
+  """Checks what `TrainData` is told, whatever the data set.
+
+  Raises:
+    InputError: a number below 1, or `epochs` is not a multiple of
+      `eval_interval`.
+  """
+  eval_interval = eval_interval or epochs
+  for name, value in (
+    ("global_batch_size", global_batch_size),
+    ("epochs", epochs),
+    ("eval_interval", eval_interval),
+  ):
+    if value < 1:
+      raise InputError(f"{name}: expected at least 1, got {value}.")
+  if epochs % eval_interval:
+    raise InputError(
+      f"epochs: expected a multiple of eval_interval={eval_interval}, got "
+      f"{epochs}; nearest: {epochs // eval_interval * eval_interval} and "
+      f"{-(-epochs // eval_interval) * eval_interval}."
+    )
+
+
+class TrainData:
+  """The batches of a training run.
+
+  Training runs in `num_iterations` iterations of `eval_interval` epochs. An
+  iteration takes the sets in turn. For each it visits every group once per
+  epoch, in an order of its own; a visit draws one puzzle of the group and as
+  many of its examples as the batch has room for. Batches straddle epochs and
+  are always full: the incomplete one at the end of a set's epochs is dropped.
+
+  Attributes:
+    num_iterations: evaluations of the run, one after each iteration.
+    eval_interval: epochs per iteration, with the default resolved.
+    total_steps: updates that the learning rate schedule is stretched over; a
+      little more than there are batches.
+  """
+
+  def __init__(
+    self,
+    split: Split,
+    *,
+    global_batch_size: int,
+    seed: int,
+    epochs: int,
+    eval_interval: int | None = None,
+  ):
+    """Plans the run; reads no examples.
+
+    Args:
+      split: what to train on.
+      global_batch_size: rows of a batch, over all processes.
+      seed: any integer; different seeds give unrelated orders.
+      epochs: visits of each group in the whole run.
+      eval_interval: epochs between evaluations; None or 0 means `epochs`.
+
+    Raises:
+      InputError: `epochs` is not a multiple of `eval_interval`, or an
+        iteration does not fill a single batch.
+    """
+    check_schedule(global_batch_size, epochs, eval_interval)
+    self.eval_interval = eval_interval = eval_interval or epochs
+    self.num_iterations = epochs // eval_interval
+    metadata = split.metadata
+    examples = epochs * metadata.total_groups * metadata.mean_puzzle_examples
+    self.total_steps = int(examples / global_batch_size)
+    self._split, self._size, self._seed = split, global_batch_size, seed
+    self._visits = [
+      _Visits(example_set, seed, number, eval_interval, global_batch_size)
+      for number, example_set in enumerate(split.sets)
+    ]
+    if min(self.total_steps, self.batches_in(0)) == 0:
+      raise InputError(
+        f"global_batch_size={global_batch_size}: expected at most the examples "
+        f"of one iteration, got about {examples / self.num_iterations:g} in "
+        f"{eval_interval} epochs of {split.path}; use smaller batches or a "
+        f"larger eval_interval."
+      )
+
+  def batches_in(self, iteration: int) -> int:
+    """Number of batches in an iteration."""
+    return sum(visits.batches_in(iteration) for visits in self._visits)
+
+  def locate(self, step: int) -> tuple[int, int]:
+    """Iteration and place in it of the batch of update `step`, from 0.
+
+    After the last batch that is (num_iterations, updates too many).
+    """
+    for iteration in range(self.num_iterations):
+      batches = self.batches_in(iteration)
+      if step < batches:
+        return iteration, step
+      step -= batches
+    return self.num_iterations, step
+
+  def batch(self, step: int, rows: slice = _ALL_ROWS) -> Batch:
+    """The batch of update `step`, counted from 0; a function of (seed, step).
+
+    Args:
+      step: from 0.
+      rows: which rows of the global batch to read.
+
+    Raises:
+      IndexError: the run has no such step.
+      InputError: a token id is not below the vocabulary size.
+    """
+    iteration, index = self.locate(step)
+    if step < 0 or iteration == self.num_iterations:
+      raise IndexError(f"step {step} is beyond the run's {step - index}.")
+    return self._read(iteration, rows, index)
+
+  def iteration(
+    self, iteration: int, start: int = 0, rows: slice = _ALL_ROWS
+  ) -> Iterator[Batch]:
+    """Yields an iteration's batches from number `start` on, reading ahead.
+
+    Args:
+      iteration: from 0.
+      start: the batch to begin with; `locate` says which one to resume at.
+      rows: which rows of each global batch to read.
+    """
+    read = functools.partial(self._read, iteration, rows)
+    cells = len(range(self._size)[rows]) * self._split.metadata.seq_len
+    several = min(max(_HANDED_OVER // max(8 * cells, 1), 1), 16)
+    return _read_ahead(read, start, self.batches_in(iteration), several)
+
+  def examples(self, step: int) -> tuple[str, np.ndarray]:
+    """Which examples batch `step` is made of: the set's name, and [B] int64."""
+    iteration, index = self.locate(step)
+    example_set, examples, _ = self._choose(iteration, index)
+    return example_set.name, examples
+
+  def _read(self, iteration: int, rows: slice, index: int) -> Batch:
+    example_set, examples, puzzles = self._choose(iteration, index)
+    return _collate(self._split, example_set, examples[rows], puzzles[rows])
+
+  def _choose(
+    self, iteration: int, index: int
+  ) -> tuple[ExampleSet, np.ndarray, np.ndarray]:
+    """The set, the examples and their puzzles of a batch of an iteration."""
+    number, place = 0, index
+    while place >= self._visits[number].batches_in(iteration):
+      place -= self._visits[number].batches_in(iteration)
+      number += 1
+    visits, example_set = self._visits[number], self._split.sets[number]
+    puzzles = visits.of_batch(iteration, place)
+    if visits.examples_each == 1:
+      examples = example_set.puzzle_indices[puzzles]
+    else:
+      rng = _generator(self._seed, _EXAMPLES, number, iteration, place)
+      examples, puzzles = _draw_examples(rng, example_set, puzzles)
+      # Only the last puzzle can be cut: that leaves a random part of it.
+      examples, puzzles = examples[: self._size], puzzles[: self._size]
+    return example_set, examples, puzzles
+
+
+class _Visits:
+  """The order in which the puzzles of one set are visited, without end.
+
+  Visits are numbered through the whole run: number n is in epoch n // groups.
+  They are drawn in blocks of whole epochs, so that any can be had directly.
+  """
+
+  def __init__(
+    self,
+    example_set: ExampleSet,
+    seed: int,
+    set_number: int,
+    epochs: int,
+    batch_size: int,
+  ):
+    self._first_puzzle = example_set.group_indices
+    self._sizes = np.diff(example_set.puzzle_indices)
+    self._seed, self._set_number = seed, set_number
+    self._batch_size = batch_size
+    # Examples of every puzzle, or None if puzzles differ.
+    uniform = self._sizes.min() == self._sizes.max()
+    self.examples_each = int(self._sizes[0]) if uniform else None
+    self._groups = len(self._first_puzzle) - 1
+    self._per_iteration = epochs * self._groups
+    self._block_epochs = max(1, _VISITS_PER_BLOCK // self._groups)
+    self._block = functools.lru_cache(4)(self._draw_block)
+    self._bounds = functools.lru_cache(2)(self._pack)
+    self._batches: dict[int, int] = {}
+
+  def batches_in(self, iteration: int) -> int:
+    """Full batches of an iteration; the first call may have to plan it."""
+    if iteration not in self._batches:
+      self._batches[iteration] = len(self._bounds(iteration)) - 1
+    return self._batches[iteration]
+
+  def of_batch(self, iteration: int, place: int) -> np.ndarray:
+    """Puzzles visited for one batch; their examples fill it or overflow it."""
+    bounds = self._bounds(iteration)
+    offset = iteration * self._per_iteration
+    return self._between(offset + bounds[place], offset + bounds[place + 1])
+
+  def _between(self, first: int, stop: int) -> np.ndarray:
+    size = self._block_epochs * self._groups
+    blocks = range(first // size, -(-stop // size))
+    offset = blocks.start * size
+    puzzles = [self._block(block) for block in blocks]
+    joined = puzzles[0] if len(puzzles) == 1 else np.concatenate(puzzles)
+    return joined[first - offset : stop - offset]
+
+  def _draw_block(self, block: int) -> np.ndarray:
+    rng = _generator(self._seed, _VISITS, self._set_number, block)
+    epochs = np.tile(np.arange(self._groups), (self._block_epochs, 1))
+    groups = rng.permuted(epochs, axis=1, out=epochs).ravel()
+    return rng.integers(
+      self._first_puzzle[groups], self._first_puzzle[groups + 1]
+    )
+
+  def _pack(self, iteration: int) -> np.ndarray:
+    """Bounds [batches + 1] of the visits of each batch of an iteration."""
+    if self.examples_each:
+      visits = -(-self._batch_size // self.examples_each)
+      return np.arange(0, self._per_iteration + 1, visits)
+    first = iteration * self._per_iteration
+    filled = np.cumsum(
+      self._sizes[self._between(first, first + self._per_iteration)]
+    )
+    bounds, last = [0], np.searchsorted(filled, self._batch_size)
+    while last < len(filled):
+      bounds.append(last + 1)
+      # The next visit begins the next batch; what did not fit is dropped.
+      last = np.searchsorted(filled, filled[last] + self._batch_size)
+    return np.array(bounds)
+
+
+def _draw_examples(
+  rng: np.random.Generator, example_set: ExampleSet, puzzles: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """All examples of some puzzles, each puzzle's own in random order.
+
+  Returns:
+    Examples and the puzzle of each, [n] int64; puzzle by puzzle as given.
+  """
+  starts = example_set.puzzle_indices[puzzles]
+  sizes = example_set.puzzle_indices[puzzles + 1] - starts
+  visit = np.repeat(np.arange(len(puzzles)), sizes)
+  place = np.arange(len(visit)) - (np.cumsum(sizes) - sizes)[visit]
+  examples = starts[visit] + place
+  # Sorting by (visit, random number) shuffles within each visit at once.
+  return examples[np.argsort(visit + rng.random(len(visit)))], puzzles[visit]
+
+
+class EvaluationBatch(NamedTuple):
+  """Some rows of one batch of an evaluation.
+
+  Attributes:
+    set_name: of the set that they belong to.
+    batch: the examples, and after them padding.
+    rows: [n] int64, places of the n examples in their set.
+  """
+
+  set_name: str
+  batch: Batch
+  rows: np.ndarray
+
+
+class EvaluationData:
+  """Every example of a split once, in order, in batches of one size.
+
+  Attributes:
+    split: what it reads.
+    batch_size: rows of every batch, over all processes.
+    num_batches: over all sets.
+    num_examples: over all sets; the rows that are not padding.
+    examples_by_set: the same by the set's name.
+  """
+
+  def __init__(
+    self, split: Split, *, batch_size: int, limit: int | None = None
+  ):
+    """Plans the evaluation; reads no examples.
+
+    Args:
+      split: what to evaluate on.
+      batch_size: rows of every batch; the last one of a set is padded.
+      limit: at most this many examples of each set; None or 0 means all.
+
+    Raises:
+      InputError: an argument is out of range.
+    """
+    if batch_size < 1:
+      raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
+    if limit is not None and limit < 0:
+      raise InputError(f"limit: expected at least 0, got {limit}.")
+    self.split, self.batch_size = split, batch_size
+    self._examples = [
+      min(len(s.inputs), limit or len(s.inputs)) for s in split.sets
+    ]
+    self._limit = limit
+    names = [s.name for s in split.sets]
+    self.examples_by_set = dict(zip(names, self._examples, strict=True))
+    self._batches = [-(-n // batch_size) for n in self._examples]
+    self.num_examples = sum(self._examples)
+    self.num_batches = sum(self._batches)
+
+  def chunked(self, batches: int) -> "EvaluationData":
+    """The same examples in larger batches, of about the same size each.
+
+    Args:
+      batches: at most so many batches of this size become one.
+    """
+    largest = max(self._batches)  # At least 1: a split has no empty set.
+    size = -(-largest // -(-largest // batches)) * self.batch_size
+    return EvaluationData(self.split, batch_size=size, limit=self._limit)
+
+  def examples_in(self, rows: slice) -> dict[str, int]:
+    """Examples that stand in some rows of the batches, by the set's name."""
+    first, stop, _ = rows.indices(self.batch_size)
+    counts = {}
+    for name, examples in self.examples_by_set.items():
+      whole, rest = divmod(examples, self.batch_size)
+      counts[name] = whole * (stop - first) + max(min(rest, stop) - first, 0)
+    return counts
+
+  def batch(self, number: int, rows: slice = _ALL_ROWS) -> EvaluationBatch:
+    """One batch, reached by its number.
+
+    Args:
+      number: from 0, below `num_batches`.
+      rows: which rows of the batch to read.
+    """
+    set_number = 0
+    while number >= self._batches[set_number]:
+      number -= self._batches[set_number]
+      set_number += 1
+    example_set = self.split.sets[set_number]
+    first = number * self.batch_size
+    wanted = np.arange(first, first + self.batch_size)[rows]
+    examples = wanted[wanted < self._examples[set_number]]
+    puzzles = (
+      np.searchsorted(example_set.puzzle_indices, examples, side="right") - 1
+    )
+    batch = _collate(self.split, example_set, examples, puzzles)
+    padded = _pad(batch, len(wanted), self.split.metadata)
+    return EvaluationBatch(example_set.name, padded, examples)
+
+  def batches(self, rows: slice = _ALL_ROWS) -> Iterator[EvaluationBatch]:
+    """Yields every batch in order, as `batch` returns it, reading ahead."""
+    read = functools.partial(self.batch, rows=rows)
+    return _read_ahead(read, 0, self.num_batches, options=_READ_FEW_AHEAD)
+
+
+def _collate(
+  split: Split,
+  example_set: ExampleSet,
+  examples: np.ndarray,
+  puzzles: np.ndarray,
+) -> Batch:
+  """Reads examples [B], which belong to puzzles [B]."""
+  tokens = {
+    "inputs": example_set.inputs.take(examples, axis=0),
+    "labels": example_set.labels.take(examples, axis=0),
+  }
+  for field, rows in tokens.items():
+    _check_tokens(split, example_set, field, rows)
+  labels = tokens["labels"].astype(np.int32)
+  if split.metadata.ignore_label_id is not None:
+    ignored = tokens["labels"] == split.metadata.ignore_label_id
+    if ignored.any():  # In Sudokus and mazes none is; and that costs less.
+      labels[ignored] = puzzle.IGNORE_LABEL_ID
+  return Batch(
+    inputs=tokens["inputs"].astype(np.int32),
+    labels=labels,
+    puzzle_identifiers=example_set.puzzle_identifiers[puzzles].astype(np.int32),
+  )
+
+
+def _check_tokens(
+  split: Split, example_set: ExampleSet, field: str, tokens: np.ndarray
+) -> None:
+  """Refuses ids that, under jit, would silently read some other embedding."""
+  vocab_size = split.metadata.vocab_size
+  # As on disk, often bytes: two passes over them cost next to nothing.
+  if not tokens.size or (tokens.min() >= 0 and tokens.max() < vocab_size):
+    return
+  good = (tokens >= 0) & (tokens < vocab_size)
+  if field == "labels":
+    good |= tokens == puzzle.IGNORE_LABEL_ID
+    if split.metadata.ignore_label_id is not None:
+      good |= tokens == split.metadata.ignore_label_id
+  if not good.all():
+    raise InputError(
+      f"{split.path / example_set.name}__{field}.npy: expected token ids in "
+      f"0..{vocab_size - 1} (vocab_size {vocab_size}), got {tokens[~good][0]}."
+    )
+
+
+def _pad(batch: Batch, size: int, metadata: puzzle.DatasetMetadata) -> Batch:
+  """Appends rows that count nowhere, up to `size` rows."""
+  fill = {
+    "inputs": metadata.pad_id,
+    "labels": puzzle.IGNORE_LABEL_ID,
+    "puzzle_identifiers": metadata.blank_identifier_id,
+  }
+  padded = {}
+  for field, rows in batch.items():
+    padded[field] = np.full((size, *rows.shape[1:]), fill[field], np.int32)
+    padded[field][: len(rows)] = rows
+  return Batch(**padded)
+
+
+def _generator(seed: int, stream: int, *place: int) -> np.random.Generator:
+  """A generator for one place (at most three numbers) in one stream."""
+  counter = np.zeros(4, np.uint64)
+  # Word 0 counts the draws; 2**64 of them fit before a neighbour's begin.
+  counter[1 : len(place) + 1] = place
+  key = np.array([seed % 2**64, stream], np.uint64)
+  return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def _read_ahead(
+  read: Callable[[int], Any],
+  start: int,
+  stop: int,
+  several: int = 1,
+  options: grain.ReadOptions = _READ_AHEAD,
+) -> Iterator[Any]:
+  """Yields read(start) .. read(stop - 1) while a thread prepares the next.
+
+  The thread hands over `several` at a time.
+  """
+
+  def read_several(first: int) -> list[Any]:
+    return [read(i) for i in range(first, min(first + several, stop))]
+
+  firsts = grain.MapDataset.range(start, stop, several)
+  items = iter(firsts.map(read_several).to_iter_dataset(options))
+  try:
+    for item in items:
+      yield from item
+  finally:
+    items.close()

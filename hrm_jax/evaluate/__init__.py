@@ -1,0 +1,1 @@
+"""Weights to scores over a whole split: `python -m hrm_jax.evaluate`."""

@@ -1,0 +1,1 @@
+"""Devices and processes: where things lie, who is there, who has gone."""

@@ -1,0 +1,91 @@
+"""Turns a signal into a stop at the next update, in all processes alike.
+
+Machines are taken away with a SIGTERM and a minute's notice. A run that gets
+one saves after the updates that it has dispatched, or with several processes
+two dispatches later, and exits with `EXIT_CODE`, which the launch scripts take
+as a request to run the same command again. The first SIGINT (Ctrl-C) does the
+same. A second signal ends the process at once.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from hrm_jax.machines import sharding
+
+# "Temporary failure: try again" of sysexits.h.
+EXIT_CODE = 75
+
+_SIGNALS = signal.SIGTERM, signal.SIGINT
+
+
+class PreemptedError(Exception):
+  """Ends what can be done again later, in the middle."""
+
+
+_any = jax.jit(jnp.any)
+
+
+class Preemption:
+  """Listens for the signals while it is entered.
+
+  Several processes must stop after the same update, but a signal may come to
+  one of them only. So each puts what it heard into a small array, and a
+  reduction of that travels with the updates; its result is read two calls
+  late, when it is there without waiting.
+
+  In a thread other than the main one Python hears no signals; then none do.
+  """
+
+  def __init__(self):
+    self._heard = self._stops = False
+    self._alone = jax.process_count() == 1
+    self._under_way: list[jax.Array] = []
+    self._before: dict[int, Any] = {}
+
+  def __enter__(self) -> "Preemption":
+    if threading.current_thread() is threading.main_thread():
+      for number in _SIGNALS:
+        self._before[number] = signal.signal(number, self._hear)
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def check(self, mesh: Mesh) -> None:
+    """Raises a `PreemptedError` if it is time to stop.
+
+    Args:
+      mesh: of all devices. All processes call this equally often.
+    """
+    if self._alone:
+      self._stops = self._heard
+    else:
+      heard = np.full(sharding.num_local_rows(mesh), self._heard)
+      flags = sharding.put_rows(heard, mesh, mesh.size)
+      self._under_way.append(_any(flags))
+      if len(self._under_way) > 2:
+        self._stops |= bool(self._under_way.pop(0))
+    if self._stops:
+      raise PreemptedError
+
+  def _hear(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    if self._heard:
+      signal.signal(number, signal.SIG_DFL)
+      os.kill(os.getpid(), number)
+    self._heard = True
+    name = signal.Signals(number).name
+    # A handler must not wait for a lock that the interrupted code holds.
+    with contextlib.suppress(OSError):  # Its reader may have gone.
+      line = f"{name}: stops and saves as soon as it can; again: at once\n"
+      os.write(2, line.encode())

@@ -1,0 +1,1 @@
+"""The network, its halting and its losses: pure functions of arrays."""

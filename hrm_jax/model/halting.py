@@ -1,0 +1,278 @@
+"""Adaptive computation: which rows think on, and what they are told to value.
+
+Control logic only. The network comes in as a function from (z_H, z_L) to a
+`SegmentOutput`, so this file can be tested without a transformer.
+
+In training one update is one segment for every row, and each row works on its
+own puzzle for as many updates as it needs: the `Carry` remembers where it is.
+In evaluation and solving the segments run in one `lax.while_loop`.
+
+Source: arXiv 2506.21734, section "Adaptive computational time"; spec of the
+halting rule: models/hrm/hrm_act_v1.py of its code.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hrm_jax.data.puzzle import IGNORE_LABEL_ID, Batch
+from hrm_jax.model.hrm import SegmentOutput
+
+Segment = Callable[[jax.Array, jax.Array], SegmentOutput]
+
+HALT_MODES = ("full", "act")
+
+
+class Carry(NamedTuple):
+  """What each row keeps between segments.
+
+  Attributes:
+    z_H: [B, S, D] slow state, compute dtype.
+    z_L: [B, S, D] fast state, compute dtype.
+    steps: [B] int32, segments spent on the current puzzle.
+    halted: [B] bool, whether the row takes a new puzzle next.
+    current: the batch of puzzles that the rows are working on.
+  """
+
+  z_H: jax.Array
+  z_L: jax.Array
+  steps: jax.Array
+  halted: jax.Array
+  current: Batch
+
+
+class Draws(NamedTuple):
+  """The random numbers of one update's exploration, one of each per row.
+
+  Attributes:
+    uniform: [B] float32 in [0, 1).
+    min_halt_steps: [B] int32 in 2..halt_max_steps.
+  """
+
+  uniform: jax.Array
+  min_halt_steps: jax.Array
+
+
+def init_carry(
+  batch_size: int, z_shape: tuple[int, int], seq_len: int, dtype: jnp.dtype
+) -> Carry:
+  """A carry in which every row has halted, hence takes the first batch.
+
+  Args:
+    batch_size: B.
+    z_shape: (S, D).
+    seq_len: G.
+    dtype: of the states.
+  """
+  # Two buffers, not one twice: a donated buffer can be given away only once.
+  return Carry(
+    z_H=jnp.zeros((batch_size, *z_shape), dtype),
+    z_L=jnp.zeros((batch_size, *z_shape), dtype),
+    steps=jnp.zeros([batch_size], jnp.int32),
+    halted=jnp.ones([batch_size], bool),
+    current=Batch(
+      inputs=jnp.zeros((batch_size, seq_len), jnp.int32),
+      labels=jnp.full((batch_size, seq_len), IGNORE_LABEL_ID, jnp.int32),
+      puzzle_identifiers=jnp.zeros([batch_size], jnp.int32),
+    ),
+  )
+
+
+def refill(
+  carry: Carry, batch: Batch, z_H_init: jax.Array, z_L_init: jax.Array
+) -> Carry:
+  """Gives each halted row its row of the new batch and the initial states.
+
+  A puzzle offered to a row that has not halted is dropped.
+
+  Args:
+    carry: from the previous update.
+    batch: B new puzzles.
+    z_H_init: [1, 1, D] slow state every puzzle starts from.
+    z_L_init: [1, 1, D] fast state every puzzle starts from.
+  """
+  return Carry(
+    z_H=where_row(carry.halted, z_H_init, carry.z_H),
+    z_L=where_row(carry.halted, z_L_init, carry.z_L),
+    steps=jnp.where(carry.halted, 0, carry.steps),
+    halted=jnp.zeros_like(carry.halted),
+    current=jax.tree.map(
+      lambda new, old: where_row(carry.halted, new, old), batch, carry.current
+    ),
+  )
+
+
+def halt_broken(carry: Carry) -> Carry:
+  """Halts the rows whose states are not finite: they take a new puzzle."""
+  broken = ~jnp.all(jnp.isfinite(carry.z_H) & jnp.isfinite(carry.z_L), (1, 2))
+  return carry._replace(halted=carry.halted | broken)
+
+
+def exploration_draws(
+  key: jax.Array, batch_size: int, halt_max_steps: int
+) -> Draws:
+  """Draws one update's random numbers; row i's do not depend on the mesh."""
+  uniform_key, integer_key = jax.random.split(key)
+  return Draws(
+    uniform=jax.random.uniform(uniform_key, [batch_size]),
+    # With one segment there is nothing to explore; the range must not be
+    # empty all the same.
+    min_halt_steps=jax.random.randint(
+      integer_key, [batch_size], 2, max(2, halt_max_steps) + 1
+    ),
+  )
+
+
+def decide_halting(
+  output: SegmentOutput,
+  steps: jax.Array,
+  draws: Draws,
+  *,
+  halt_max_steps: int,
+  halt_exploration_prob: float,
+) -> jax.Array:
+  """The training rule: which rows stop after this segment, [B] bool.
+
+  A row stops when stopping is worth more than going on, or at
+  `halt_max_steps`. A row that explores must first reach its drawn minimum, so
+  that the Q values of longer thinking are learned too.
+
+  Args:
+    output: of this segment.
+    steps: [B] int32, this segment included.
+    draws: this update's random numbers.
+    halt_max_steps: segments a puzzle gets at most.
+    halt_exploration_prob: how often a row explores.
+  """
+  last = steps >= halt_max_steps
+  if halt_max_steps == 1:
+    return last
+  halted = last | wants_to_halt(output)
+  explores = draws.uniform < halt_exploration_prob
+  min_steps = jnp.where(explores, draws.min_halt_steps, 0)
+  return halted & (steps >= min_steps)
+
+
+def bootstrap_target(
+  look_ahead: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+  output: SegmentOutput,
+  steps: jax.Array,
+  *,
+  halt_max_steps: int,
+) -> jax.Array:
+  """target_q_continue: what one more segment is worth, [B] float32 in 0..1.
+
+  Q-learning without replay or target network: the value of going on is the
+  better of the two values after the next segment. No gradient.
+
+  Args:
+    look_ahead: from the states, q_halt and q_continue after one more segment.
+    output: of this segment; its states are where the next one starts.
+    steps: [B] int32, this segment included.
+    halt_max_steps: at this many segments, halting is the only choice left.
+  """
+  q_halt, q_continue = look_ahead(*lax.stop_gradient((output.z_H, output.z_L)))
+  best = jnp.maximum(q_halt, q_continue)
+  last = steps >= halt_max_steps
+  value = jnp.where(last, q_halt, best)
+  return lax.stop_gradient(jax.nn.sigmoid(value))
+
+
+class Answer(NamedTuple):
+  """The result of `run_segments`.
+
+  Attributes:
+    output: of each row's own last segment.
+    steps: [B] int32, segments that the row took.
+    trace: what `observe` saw after segment 1, 2, ..., halt_max_steps, stacked
+      on a leading axis; a row that stopped repeats its last entry.
+  """
+
+  output: SegmentOutput
+  steps: jax.Array
+  trace: Any
+
+
+def run_segments(
+  segment: Segment,
+  z_H: jax.Array,
+  z_L: jax.Array,
+  *,
+  halt_max_steps: int,
+  halt: str,
+  observe: Callable[[SegmentOutput], Any] = lambda output: (),
+) -> Answer:
+  """Thinks until the rows are done, in one loop on the device.
+
+  Args:
+    segment: the network on a fixed batch.
+    z_H: [B, S, D] initial slow states.
+    z_L: [B, S, D] initial fast states.
+    halt_max_steps: segments a puzzle gets at most.
+    halt: "full": every row runs `halt_max_steps` segments, as the reference
+      evaluates. "act": a row stops when q_halt > q_continue; its state and
+      answer freeze there, and the loop ends when all rows have stopped.
+    observe: what to keep of the (frozen) output after every segment.
+
+  Raises:
+    ValueError: unknown `halt`.
+  """
+  if halt not in HALT_MODES:
+    raise ValueError(
+      f"halt: expected one of {', '.join(HALT_MODES)}, got {halt!r}."
+    )
+  batch_size = z_H.shape[0]
+  blank = zeros_like_result(segment, z_H, z_L)._replace(z_H=z_H, z_L=z_L)
+  seen = jax.tree.map(
+    lambda leaf: jnp.zeros((halt_max_steps, *leaf.shape), leaf.dtype),
+    zeros_like_result(observe, blank),
+  )
+
+  def keep_going(state):
+    _, _, halted, done, _ = state
+    return (done < halt_max_steps) & ~jnp.all(halted)
+
+  def think(state):
+    output, steps, halted, done, seen = state
+    new = segment(output.z_H, output.z_L)
+    if halt == "act":
+      new = jax.tree.map(
+        lambda old, new: where_row(halted, old, new), output, new
+      )
+      steps = jnp.where(halted, steps, done + 1)
+      halted |= wants_to_halt(new)
+    else:
+      steps = jnp.full_like(steps, done + 1)
+    seen = jax.tree.map(
+      lambda leaf, now: leaf.at[done].set(now), seen, observe(new)
+    )
+    return new, steps, halted, done + 1, seen
+
+  none = jnp.zeros([batch_size], jnp.int32)
+  state = (blank, none, none.astype(bool), jnp.zeros([], jnp.int32), seen)
+  output, steps, _, done, seen = lax.while_loop(keep_going, think, state)
+  # The loop may have ended early: all rows repeat their answer from there.
+  ran = jnp.arange(halt_max_steps) < done
+  trace = jax.tree.map(
+    lambda leaf, now: where_row(ran, leaf, now[None]), seen, observe(output)
+  )
+  return Answer(output, steps, trace)
+
+
+def wants_to_halt(output: SegmentOutput) -> jax.Array:
+  """Which rows value stopping above thinking on, [B] bool."""
+  return output.q_halt_logits > output.q_continue_logits
+
+
+def where_row(rows: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
+  """`jnp.where` by the leading axis: rows [B], yes and no [B or 1, ...]."""
+  return jnp.where(jnp.expand_dims(rows, range(1, no.ndim)), yes, no)
+
+
+def zeros_like_result(function: Callable[..., Any], *args: Any) -> Any:
+  """Zeros laid out like what the function returns; it is not run."""
+  shapes = jax.eval_shape(function, *args)
+  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)

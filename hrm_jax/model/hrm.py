@@ -1,0 +1,372 @@
+"""The Hierarchical Reasoning Model: z_H, z_L, and one segment of thought.
+
+A slow module, `H_level`, and a fast one, `L_level`, take turns on two states
+of the same shape. A segment is `H_cycles` rounds of `L_cycles` updates of z_L
+followed by one of z_H; only the very last update of each is differentiated
+(the paper's one-step gradient), so memory does not grow with the cycles.
+
+Shape letters: B rows, G grid cells, P puzzle-embedding slots, S = P + G
+positions, D hidden size, V vocabulary.
+
+Source: arXiv 2506.21734, and its code, models/hrm/hrm_act_v1.py.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from hrm_jax.model.layers import Block, Embedding, Linear, truncated_normal
+
+
+class SegmentOutput(NamedTuple):
+  """What one segment makes of its puzzles.
+
+  Attributes:
+    z_H: [B, S, D] slow state, compute dtype.
+    z_L: [B, S, D] fast state, compute dtype.
+    logits: [B, G, V] scores of the answer's tokens, compute dtype.
+    q_halt_logits: [B] float32, value of stopping here, before the sigmoid.
+    q_continue_logits: [B] float32, value of thinking on.
+  """
+
+  z_H: jax.Array
+  z_L: jax.Array
+  logits: jax.Array
+  q_halt_logits: jax.Array
+  q_continue_logits: jax.Array
+
+
+class Level(nn.Module):
+  """One recurrent module: adds its injection to the state, runs its blocks.
+
+  Each block has weights of its own. By default they are stacked for a scan
+  over the blocks, so the compiled program holds one block however many there
+  are.
+
+  Attributes:
+    num_layers: how many blocks.
+    make_block: makes a block.
+    remat: whether the backward pass computes a block's intermediates again.
+    unroll: whether the blocks are written out instead. A scan copies each
+      block's weights out of the stack on every pass, and its intermediates and
+      gradients into one.
+  """
+
+  num_layers: int
+  make_block: Callable[..., Block]
+  remat: bool = False
+  unroll: bool = False
+
+  def setup(self):
+    self.layers = [self.make_block() for _ in range(self.num_layers)]
+
+  def __call__(self, z: jax.Array, injection: jax.Array) -> jax.Array:
+    """Maps [B, S, D], [B, S, D] to [B, S, D]; draws the weights at first."""
+    z += injection
+    for block in self.layers:
+      z = block(z)
+    return z
+
+  def as_function(
+    self,
+    dtype: jnp.dtype,
+    *,
+    frozen: bool = False,
+    num_outputs: int | None = None,
+  ):
+    """`__call__` as a pure function, to be called many times.
+
+    Linen modules cannot be called inside a `lax` loop, pure functions can. The
+    weights are cast and stacked here, once, not on every pass.
+
+    Args:
+      dtype: of the states.
+      frozen: whether no gradient enters.
+      num_outputs: how many positions are asked for, the first ones; None: all.
+        Only the last block can leave out the others.
+    """
+    params = self.variables["params"]
+    if frozen:
+      params = lax.stop_gradient(params)
+    params = jax.tree.map(lambda weight: weight.astype(dtype), params)
+    of_blocks = [params[f"layers_{i}"] for i in range(self.num_layers)]
+    whole, last = of_blocks, None
+    if num_outputs is not None:
+      *whole, last = of_blocks
+    block = self.make_block(parent=None)
+
+    def run_block(z, of_block):
+      return block.apply({"params": of_block}, z), None
+
+    if self.remat:
+      run_block = jax.checkpoint(run_block)
+    in_loop = bool(whole) and not self.unroll
+    if in_loop:
+      stacked = jax.tree.map(lambda *of_each: jnp.stack(of_each), *whole)
+
+    def run(z, injection):
+      z += injection
+      if in_loop:
+        z, _ = lax.scan(run_block, z, stacked)
+      else:
+        for of_block in whole:
+          z, _ = run_block(z, of_block)
+      if last is not None:
+        z = block.apply({"params": last}, z, num_outputs)
+      return z
+
+    return run
+
+
+class HRM(nn.Module):
+  """The network. Field names are the keys of the reference's arch file.
+
+  Attributes:
+    vocab_size: V, from the data set.
+    seq_len: G, from the data set.
+    H_cycles: updates of z_H per segment.
+    L_cycles: updates of z_L per update of z_H.
+    H_layers: blocks of the slow module.
+    L_layers: blocks of the fast module.
+    hidden_size: D.
+    num_heads: attention heads; divides D.
+    expansion: MLP width over D, before the 2/3 of a gated MLP.
+    puzzle_emb_ndim: width of a row of the puzzle table, which takes
+      P = ceil(width / D) leading positions; 0: no table; None: D.
+    pos_encodings: "rope", "learned" or "none".
+    rms_norm_eps: added to the mean square in the norms.
+    rope_theta: base of the rotary positions.
+    forward_dtype: compute dtype, "bfloat16" or "float32".
+    halt_max_steps: segments a puzzle gets at most (used by `act`).
+    halt_exploration_prob: how often a row must think on (used by `act`).
+    q_target: what `q_continue_logits` learn. "bootstrap": the value of the
+      next segment. "none": nothing, they are 0, so that a row halts when
+      sigmoid(q_halt) > 1/2; training needs no second segment then (TRM, arXiv
+      2510.04871).
+    remat: whether the backward pass computes the intermediates of each block
+      again instead of keeping them: less memory, an eighth more work.
+    unroll: whether the blocks of a level are written out one after the other:
+      the program grows with them.
+    attention: "xla" or "cudnn", see `layers.mix_values`; no key of the arch
+      file, because it makes no other network.
+  """
+
+  vocab_size: int
+  seq_len: int
+  H_cycles: int = 2
+  L_cycles: int = 2
+  H_layers: int = 4
+  L_layers: int = 4
+  hidden_size: int = 512
+  num_heads: int = 8
+  expansion: float = 4.0
+  puzzle_emb_ndim: int | None = None
+  pos_encodings: str = "rope"
+  rms_norm_eps: float = 1e-5
+  rope_theta: float = 10000.0
+  forward_dtype: str = "bfloat16"
+  halt_max_steps: int = 16
+  halt_exploration_prob: float = 0.1
+  q_target: str = "bootstrap"
+  remat: bool = False
+  unroll: bool = False
+  attention: str = "xla"
+
+  @property
+  def needs_next_segment(self) -> bool:
+    """Whether an update looks one segment ahead, for `q_continue_logits`."""
+    return self.halt_max_steps > 1 and self.q_target == "bootstrap"
+
+  @property
+  def puzzle_width(self) -> int:
+    """Width of a row of the puzzle table; 0 when there is no table."""
+    if self.puzzle_emb_ndim is None:
+      return self.hidden_size
+    return self.puzzle_emb_ndim
+
+  @property
+  def num_slots(self) -> int:
+    """P, positions that the puzzle embedding takes before the grid."""
+    return -(-self.puzzle_width // self.hidden_size)
+
+  @property
+  def num_positions(self) -> int:
+    """S = P + G."""
+    return self.num_slots + self.seq_len
+
+  @property
+  def dtype(self) -> jnp.dtype:
+    """The compute dtype."""
+    return jnp.dtype(self.forward_dtype)
+
+  def setup(self):
+    D = self.hidden_size
+    self.embed_tokens = Embedding(self.vocab_size, D, self.dtype)
+    if self.pos_encodings == "learned":
+      self.embed_pos = Embedding(self.num_positions, D, self.dtype)
+    make_block = functools.partial(
+      Block,
+      num_heads=self.num_heads,
+      expansion=self.expansion,
+      rope_theta=self.rope_theta if self.pos_encodings == "rope" else None,
+      rms_norm_eps=self.rms_norm_eps,
+      attention=self.attention,
+    )
+    self.H_level = Level(self.H_layers, make_block, self.remat, self.unroll)
+    self.L_level = Level(self.L_layers, make_block, self.remat, self.unroll)
+    self.lm_head = Linear(self.vocab_size)
+    # Bias -5: both Q values start near 0.007, and so does the bootstrapped
+    # target that they are trained towards.
+    zeros = nn.initializers.zeros
+    self.q_head = Linear(2, use_bias=True, kernel_init=zeros, bias_value=-5.0)
+    # Fixed, not trained: they live outside "params", so that neither the
+    # optimiser nor a mask has to know of them.
+    self.H_init = self.variable("initial_states", "H_init", self._draw_state)
+    self.L_init = self.variable("initial_states", "L_init", self._draw_state)
+
+  def _draw_state(self) -> jax.Array:
+    draw = truncated_normal(1.0)
+    key = self.make_rng("params")
+    return draw(key, (self.hidden_size,)).astype(self.dtype)
+
+  def initial_states(self) -> tuple[jax.Array, jax.Array]:
+    """The state every puzzle starts from: z_H and z_L, each [1, 1, D]."""
+    H_init, L_init = self.H_init.value, self.L_init.value
+    return H_init[None, None, :], L_init[None, None, :]
+
+  def embed_inputs(self, inputs: jax.Array, puzzle_rows: jax.Array):
+    """The network's input x.
+
+    Args:
+      inputs: [B, G] int32 token ids.
+      puzzle_rows: [B, puzzle_width] float32, each row's puzzle embedding.
+
+    Returns:
+      [B, S, D] in the compute dtype: P puzzle slots, then G cells.
+    """
+    B = inputs.shape[0]
+    x = self.embed_tokens(inputs)
+    if self.num_slots:
+      slots = puzzle_rows.astype(self.dtype)
+      padding = self.num_slots * self.hidden_size - self.puzzle_width
+      slots = jnp.pad(slots, ((0, 0), (0, padding)))
+      slots = slots.reshape(B, self.num_slots, self.hidden_size)
+      x = jnp.concatenate([slots, x], axis=1)
+    if self.pos_encodings == "learned":
+      x += self.embed_pos.table()[None]
+      # 1/sqrt(2) keeps the variance of the sum of two embeddings.
+      x = _scale(x, 0.707106781)
+    return _scale(x, self.hidden_size**0.5)
+
+  def __call__(
+    self,
+    z_H: jax.Array,
+    z_L: jax.Array,
+    inputs: jax.Array,
+    puzzle_rows: jax.Array,
+  ) -> SegmentOutput:
+    """Thinks for one segment.
+
+    Gradient reaches the parameters and `puzzle_rows` through the last update
+    of z_L and of z_H alone; none reaches the incoming states.
+
+    Args:
+      z_H: [B, S, D] slow state, compute dtype.
+      z_L: [B, S, D] fast state, compute dtype.
+      inputs: [B, G] int32 token ids.
+      puzzle_rows: [B, puzzle_width] float32.
+
+    Returns:
+      The new states and what the heads read from them.
+    """
+    with self._matmul_precision():
+      z_H, z_L = self._think(z_H, z_L, inputs, puzzle_rows)
+      q_halt, q_continue = self._read_q(z_H)
+      return SegmentOutput(
+        z_H=z_H,
+        z_L=z_L,
+        logits=self.lm_head(z_H[:, self.num_slots :]),
+        q_halt_logits=q_halt,
+        q_continue_logits=q_continue,
+      )
+
+  def q_logits(
+    self,
+    z_H: jax.Array,
+    z_L: jax.Array,
+    inputs: jax.Array,
+    puzzle_rows: jax.Array,
+  ) -> tuple[jax.Array, jax.Array]:
+    """q_halt_logits and q_continue_logits alone of what `__call__` returns.
+
+    Less work: they are read from one position, and the last block computes no
+    other.
+    """
+    with self._matmul_precision():
+      z_H, _ = self._think(z_H, z_L, inputs, puzzle_rows, num_outputs=1)
+      return self._read_q(z_H)
+
+  def _matmul_precision(self):
+    # A float32 model means float32 products, on GPU and TPU too.
+    is_exact = self.dtype == jnp.float32
+    return jax.default_matmul_precision("highest" if is_exact else "default")
+
+  def _think(self, z_H, z_L, inputs, puzzle_rows, num_outputs=None):
+    """All updates of a segment; z_H at its first `num_outputs` positions."""
+    x = self.embed_inputs(inputs, puzzle_rows)
+    z_H, z_L = lax.stop_gradient((z_H, z_L))
+    f_H, f_L = self.H_level, self.L_level
+    if not self.is_initializing():  # The weights must exist.
+      z_H, z_L = _cycle_without_gradient(
+        f_H.as_function(self.dtype, frozen=True),
+        f_L.as_function(self.dtype, frozen=True),
+        z_H,
+        z_L,
+        lax.stop_gradient(x),
+        H_cycles=self.H_cycles,
+        L_cycles=self.L_cycles,
+      )
+      f_H = f_H.as_function(self.dtype, num_outputs=num_outputs)
+      f_L = f_L.as_function(self.dtype)
+    z_L = f_L(z_L, z_H + x)
+    return f_H(z_H, z_L), z_L
+
+  def _read_q(self, z_H):
+    q_logits = self.q_head(z_H[:, 0]).astype(jnp.float32)
+    q_halt, q_continue = q_logits[:, 0], q_logits[:, 1]
+    if self.q_target == "none":
+      q_continue = jnp.zeros_like(q_continue)
+    return q_halt, q_continue
+
+
+def _scale(x: jax.Array, factor: float) -> jax.Array:
+  # A Python factor would itself be rounded to x's dtype; the reference
+  # multiplies by the exact number and rounds the product.
+  return (x.astype(jnp.float32) * factor).astype(x.dtype)
+
+
+def _cycle_without_gradient(f_H, f_L, z_H, z_L, x, *, H_cycles, L_cycles):
+  """All updates of a segment but the last of z_L and the last of z_H."""
+
+  def update_L(_, z_L, z_H):
+    return f_L(z_L, z_H + x)
+
+  def update_both(_, states):
+    z_H, z_L = states
+    body = functools.partial(update_L, z_H=z_H)
+    z_L = lax.fori_loop(0, L_cycles, body, z_L)
+    return f_H(z_H, z_L), z_L
+
+  z_H, z_L = lax.fori_loop(0, H_cycles - 1, update_both, (z_H, z_L))
+  body = functools.partial(update_L, z_H=z_H)
+  return z_H, lax.fori_loop(0, L_cycles - 1, body, z_L)
+
+
+def count_parameters(params: Any) -> int:
+  """Number of trained dense weights; the puzzle table is not among them."""
+  return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,1 @@
+"""How weights move: Adam-atan2, sparse sign-SGD, the schedule."""

@@ -1,0 +1,1 @@
+"""Puzzles in, answers out: `python -m hrm_jax.solve`."""

@@ -1,0 +1,95 @@
+"""Thinks about puzzles with trained weights; pure functions, no mesh."""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from hrm_jax.data.puzzle import Batch
+from hrm_jax.model import halting
+from hrm_jax.model.hrm import HRM
+from hrm_jax.model.weights import Weights, gather_puzzle_rows, initial_latents
+from hrm_jax.solve import continuous_batching
+
+
+def solve(
+  model: HRM,
+  weights: Weights,
+  batch: Batch,
+  *,
+  halt: str,
+  observe=lambda output: (),
+) -> halting.Answer:
+  """Thinks about a batch from the initial states until its rows are done.
+
+  Args:
+    model: the network.
+    weights: trained weights.
+    batch: B puzzles; the labels are not read.
+    halt: "full" or "act", see `act.run_segments`.
+    observe: what to keep of the output after every segment.
+  """
+  ids = batch["puzzle_identifiers"]
+  segment = functools.partial(
+    _segment,
+    model,
+    weights,
+    inputs=batch["inputs"],
+    puzzle_rows=gather_puzzle_rows(model, weights, ids),
+  )
+  return halting.run_segments(
+    segment,
+    *_starting_states(model, weights, len(ids)),
+    halt_max_steps=model.halt_max_steps,
+    halt=halt,
+    observe=observe,
+  )
+
+
+def solve_queue(
+  model: HRM,
+  weights: Weights,
+  puzzles: Mapping[str, jax.Array],
+  count: jax.Array,
+  *,
+  num_rows: int,
+  keep,
+  observe=lambda output, puzzles: (),
+) -> continuous_batching.Answers:
+  """Thinks about a queue of puzzles, each until it halts by itself.
+
+  Args:
+    model: the network.
+    weights: trained weights; the puzzle table is not read.
+    puzzles: N puzzles as in a batch, with their `puzzle_rows` [N, W], see
+      `gather_puzzle_rows`.
+    count: [] int32, how many of them, from the first on, to answer.
+    num_rows: B, puzzles that are thought about at a time.
+    keep: what to keep of each answer, see `refill.run_queue`.
+    observe: what to keep of the output after every segment.
+  """
+
+  def segment(z_H, z_L, now):
+    return _segment(model, weights, z_H, z_L, now["inputs"], now["puzzle_rows"])
+
+  return continuous_batching.run_queue(
+    segment,
+    puzzles,
+    count,
+    *_starting_states(model, weights, num_rows),
+    halt_max_steps=model.halt_max_steps,
+    keep=keep,
+    observe=observe,
+  )
+
+
+def _starting_states(model: HRM, weights: Weights, num_rows: int):
+  z_shape = (num_rows, model.num_positions, model.hidden_size)
+  return tuple(
+    jnp.broadcast_to(z, z_shape) for z in initial_latents(model, weights)
+  )
+
+
+def _segment(model: HRM, weights: Weights, z_H, z_L, inputs, puzzle_rows):
+  return model.apply(weights.variables, z_H, z_L, inputs, puzzle_rows)

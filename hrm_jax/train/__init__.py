@@ -1,0 +1,1 @@
+"""One run, from its configuration to its end: `python -m hrm_jax.train`."""

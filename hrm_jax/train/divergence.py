@@ -1,0 +1,145 @@
+"""What happens when an update is not finite: stop, roll back, or skip it.
+
+The update itself leaves the weights alone if its loss or gradients are not
+finite (see `step.train_step`), so nothing is lost while the news travels to
+the host, two dispatches late.
+"""
+
+import collections
+import json
+import pathlib
+from collections.abc import Callable, Collection, Mapping
+
+import jax
+
+from hrm_jax.checkpoint import atomic_file
+from hrm_jax.console import RunError, as_json, log
+from hrm_jax.data.train_batches import TrainData
+
+# Dispatches that may be in flight when one is read: reading never waits.
+_LAG = 2
+
+# In a row; so many cannot be bad luck.
+_MOST_SKIPPED = 10
+
+
+class DivergedError(RunError):
+  """The run cannot go on: `step` is the update, `name` what is not finite."""
+
+  exit_code = 70
+
+  def __init__(self, step: int, name: str, why: str = ""):
+    super().__init__(f"update {step}: {name} is not finite{why}")
+    self.step, self.name = step, name
+
+
+class RollBackError(Exception):
+  """The run goes on from its newest checkpoint, because of update `step`."""
+
+  def __init__(self, step: int):
+    super().__init__(step)
+    self.step = step
+
+
+def report(
+  workdir: pathlib.Path,
+  error: DivergedError,
+  data: TrainData,
+  latest: Mapping[str, float],
+  *,
+  halt_max_steps: int,
+) -> None:
+  """Writes WORKDIR/diverged.json, for finding out why, and says so.
+
+  A row takes the example that its batch has for it only once it has halted: it
+  may still think about that of any of the `halt_max_steps` - 1 batches before.
+
+  Args:
+    workdir: of the run.
+    error: what happened.
+    data: of the run; names the examples of a batch, row by row.
+    latest: metrics that were logged last.
+    halt_max_steps: segments that a puzzle gets at most.
+  """
+  batch, *before = (
+    {"step": step, "set": set_name, "examples": examples.tolist()}
+    for step in range(error.step, max(error.step - halt_max_steps, 0), -1)
+    for set_name, examples in [data.examples(step - 1)]
+  )
+  content = {
+    "step": error.step,
+    "not_finite": error.name,
+    "batch": batch,
+    "batches_before": before,
+    "metrics": as_json(latest),
+  }
+  path = workdir / "diverged.json"
+  try:
+    atomic_file.write_json(path, content)
+  except OSError as cause:
+    log.error(f"error: {path}: cannot be written ({cause.strerror})")
+    log.error(f"error: it would say: {json.dumps(content)}")
+  else:
+    log.error(f"{path} says more")
+
+
+class Guard:
+  """Reads whether updates were finite, and obeys the policy if not.
+
+  Args:
+    policy: "stop" raises a `DivergedError`, "rollback" a `RollBackError`,
+      "skip" logs a warning.
+    name_of: from `nonfinite` of the update to the name of the first tensor
+      that is not finite.
+    forgiven: updates that are skipped whatever the policy.
+  """
+
+  def __init__(
+    self,
+    policy: str,
+    name_of: Callable[[int], str],
+    forgiven: Collection[int] = (),
+  ):
+    self._policy, self._name_of, self._forgiven = policy, name_of, forgiven
+    self._under_way: collections.deque = collections.deque()
+    self._skipped = 0  # In a row.
+
+  def watch(self, last: int, sums: dict[str, jax.Array]) -> None:
+    """Takes the flags of some updates; judges those of two calls before.
+
+    Args:
+      last: the last of the n updates.
+      sums: from `step.train_steps`, [n, ...]; loses its two flags.
+    """
+    flags = sums.pop("is_good"), sums.pop("nonfinite")
+    self._under_way.append((last, flags))
+    if len(self._under_way) > _LAG:
+      self._judge_all(*self._under_way.popleft())
+
+  def flush(self) -> None:
+    """Judges all updates so far, waiting for them."""
+    while self._under_way:
+      self._judge_all(*self._under_way.popleft())
+
+  def _judge_all(self, last: int, flags: tuple[jax.Array, jax.Array]) -> None:
+    each = list(zip(*jax.device_get(flags), strict=True))
+    for step, (is_good, number) in enumerate(each, last - len(each) + 1):
+      self._judge(step, is_good, number)
+
+  def _judge(self, step: int, is_good: bool, number: int) -> None:
+    if is_good:
+      self._skipped = 0
+      return
+    name = self._name_of(int(number))
+    self._skipped += 1
+    if self._policy == "rollback" and step not in self._forgiven:
+      log.warning(
+        f"warning: update {step}: {name} is not finite; going back to the "
+        "newest checkpoint"
+      )
+      raise RollBackError(step)
+    if self._policy == "stop":
+      raise DivergedError(step, name)
+    if self._skipped == _MOST_SKIPPED:
+      raise DivergedError(step, name, f", for {_MOST_SKIPPED} updates")
+    log.warning(f"warning: update {step}: {name} is not finite; left out")

@@ -1,0 +1,171 @@
+"""What a training loop shows and logs while it runs."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from hrm_jax import console
+from hrm_jax.evaluate import metrics
+from hrm_jax.train.curves import Writer
+
+
+class Meter:
+  """Times a training loop and logs its metrics, one update late.
+
+  The sums of an update are read while the device works on the next one, so
+  logging never makes it wait. Use as a context manager.
+
+  Args:
+    writer: where the scalars go; closed on exit.
+    first_step: updates done before this run.
+    last_step: update that this run ends with.
+    global_batch_size: rows of an update.
+    seq_len: G, tokens of a row.
+    flops_per_step: arithmetic of an update.
+    peak_flops: FLOP/s that all devices together reach in a matrix product.
+    log_every: updates between log entries.
+  """
+
+  def __init__(
+    self,
+    writer: Writer,
+    *,
+    first_step: int,
+    last_step: int,
+    global_batch_size: int,
+    seq_len: int,
+    flops_per_step: float,
+    peak_flops: float,
+    log_every: int,
+  ):
+    self.latest: dict[str, float] = {}  # Logged last, by full name.
+    self._writer = writer
+    self._batch_size, self._seq_len = global_batch_size, seq_len
+    self._step_seconds_at_peak = flops_per_step / peak_flops
+    self._log_every = log_every
+    self._bar = console.Progress(
+      "train", last_step, unit="updates", start=first_step
+    )
+    self._logged = first_step  # The last update that was.
+    self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
+    self._restart_clock(first_step)
+
+  def __enter__(self) -> "Meter":
+    self._bar.__enter__()
+    return self
+
+  def __exit__(self, *exc_info: object) -> None:
+    self._bar.__exit__(*exc_info)
+    self._writer.close()
+
+  def waiting_for(self, batches: Iterable[Any]) -> Iterator[Any]:
+    """Yields the batches, and counts the time that each one took to come."""
+    batches = iter(batches)
+    while True:
+      asked = time.perf_counter()
+      batch = next(batches, None)
+      self._waited += time.perf_counter() - asked
+      if batch is None:
+        return
+      yield batch
+
+  def update(self, last: int, sums: Mapping[str, jax.Array]) -> None:
+    """Takes the sums of some updates, which may still be under way.
+
+    Args:
+      last: the last of the n updates.
+      sums: of each, [n].
+    """
+    n = len(sums["count"])
+    previous, self._pending = self._pending, (last, sums)
+    if previous is None:
+      self._restart_clock(last - n)  # Compiled, and only now under way.
+    else:
+      self._log_due(*previous)
+    self._bar.advance(n)
+
+  def flush(self) -> None:
+    """Logs the last update, waiting for it; the next one starts the clock."""
+    if self._pending is not None:
+      self._log_due(*self._pending, always_last=True)
+      self._pending = None
+
+  def settle(self) -> None:
+    """Logs what is due, waiting for it, and sees it onto the disk.
+
+    For before a save: the run that goes on from there logs later updates only.
+    """
+    if self._pending is not None:
+      self._log_due(*self._pending)
+    self._writer.flush()
+
+  def write_config(self, config: Mapping[str, Any]) -> None:
+    """Shows the run's configuration beside its curves."""
+    self._writer.json("config", config)
+
+  def write_evaluation(self, step: int, result: Mapping[str, Any]) -> None:
+    """Logs an evaluation; `flush` first, and the clock does not count it."""
+    for set_name, means in result["sets"].items():
+      values = {f"eval/{set_name}/{k}": v for k, v in means.items()}
+      self._writer.scalars(step, values)
+
+  def _log_due(
+    self,
+    last: int,
+    sums: Mapping[str, jax.Array],
+    *,
+    always_last: bool = False,
+  ) -> None:
+    n = len(sums["count"])
+    steps = [
+      step
+      for step in range(last - n + 1, last + 1)
+      if step > self._logged
+      and (step % self._log_every == 0 or (always_last and step == last))
+    ]
+    if not steps:
+      return
+    self._logged = steps[-1]
+    sums = jax.device_get(sums)
+    for step in steps:
+      each = {k: v[step - last - 1] for k, v in sums.items()}
+      # The clock has only been read for the last of them.
+      speed = self._speed(last) if step == steps[-1] else {}
+      self._log(step, each, speed)
+
+  def _log(
+    self, step: int, sums: Mapping[str, np.ndarray], speed: dict[str, float]
+  ) -> None:
+    means = metrics.train_means(sums, self._batch_size)
+    values = {f"train/{name}": value for name, value in means.items()} | speed
+    self._writer.scalars(step, values)
+    self.latest = values
+    note = f"loss {means['lm_loss']:.3f}"
+    if means["count"]:  # Only rows that halted tell the rest.
+      note += f", exact {means['exact_accuracy']:.1%}"
+      note += f", segments {means['steps']:.2f}"
+    self._bar.note(note)
+
+  def _speed(self, step: int) -> dict[str, float]:
+    """The `perf/` scalars since the clock was restarted; restarts it."""
+    seconds = time.perf_counter() - self._clock
+    updates, waited = step - self._clock_step, self._waited
+    self._restart_clock(step)
+    if updates < 1:
+      return {}
+    step_seconds = seconds / updates
+    examples = self._batch_size / step_seconds
+    return {
+      "perf/step_seconds": step_seconds,
+      "perf/examples_per_s": examples,
+      "perf/tokens_per_s": examples * self._seq_len,
+      "perf/mfu": self._step_seconds_at_peak / step_seconds,
+      "perf/data_wait": waited / seconds,
+    }
+
+  def _restart_clock(self, step: int) -> None:
+    self._clock, self._clock_step = time.perf_counter(), step
+    self._waited = 0.0

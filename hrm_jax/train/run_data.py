@@ -1,0 +1,83 @@
+"""The data set of a run; the embedded one is generated on first use."""
+
+import pathlib
+import re
+import shlex
+
+import ml_collections
+
+from data_tools import generate_sudoku
+from hrm_jax.checkpoint import store
+from hrm_jax.console import InputError, log
+from hrm_jax.data import puzzle, puzzle_kind
+from hrm_jax.machines import cluster
+
+
+def prepare(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> pathlib.Path:
+  """The data set's directory; generates the embedded one on first use.
+
+  Raises:
+    InputError: it is missing; says which command builds it.
+  """
+  root = store.data_directory(config, workdir)
+  is_there = puzzle.metadata_path(root, "train").exists()
+  # Only a set of the run's own is generated: a path is somebody's real data.
+  generate = config.data.generate and not config.data.path
+  if not is_there and not generate:
+    build = config.data.build_command or "a command of data_tools/"
+    build = build.replace("{path}", shlex.quote(str(root)))
+    raise InputError(f"{root}: no data set there; build it with: {build}")
+  if generate and cluster.is_first():
+    _generate(config, root, is_there)
+  cluster.wait_for_all("the data set")
+  return root
+
+
+def _generate(
+  config: ml_collections.ConfigDict, root: pathlib.Path, is_there: bool
+) -> None:
+  """Generates the embedded data set, or checks that it is the one asked for.
+
+  Raises:
+    InputError: it is there, but was generated from other arguments.
+  """
+  wanted = {
+    key: config.data[key] for key in ("box", "num_train", "num_test", "num_aug")
+  }
+  if not is_there:
+    log.info(f"generating {config.data.box} Sudoku puzzles into {root}")
+    try:
+      generate_sudoku.generate(root, **wanted, seed=config.seed)
+    except InputError as error:
+      raise InputError(re.sub("^--[a-z-]+", _key_of, str(error))) from None
+    return
+  build = puzzle_kind.read_build(root)
+  if build.get("builder") != "generate_sudoku":
+    raise InputError(
+      f"{root}: expected the data set that this configuration generates, got "
+      f"one of {build.get('builder', 'an unknown builder')}; name it with "
+      "--config.data.path, or choose another --workdir."
+    )
+  arguments = build.get("arguments", {})
+  differ = [
+    f"config.{key} ({given} there, {value} here)"
+    for key, value, given in (
+      ("seed", config.seed, build.get("seed")),
+      *((f"data.{k}", v, arguments.get(k)) for k, v in wanted.items()),
+    )
+    if given != value
+  ]
+  if differ:
+    raise InputError(
+      f"{root}: was generated with another configuration: "
+      f"{', '.join(differ)}; choose another --workdir, or delete {root} if "
+      "nothing was trained on it."
+    )
+
+
+def _key_of(flag: re.Match) -> str:
+  """The configuration key behind a flag of the generator."""
+  name = flag[0].removeprefix("--").replace("-", "_")
+  return f"config.{name}" if name == "seed" else f"config.data.{name}"

@@ -1,0 +1,402 @@
+"""One training update: pure functions of state and batch, no I/O, no mesh.
+
+`train_step` is what gets jitted; the pieces it is made of stand beside it so
+that each can be held against the reference.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from hrm_jax.data.puzzle import Batch
+from hrm_jax.model import halting, losses
+from hrm_jax.model.halting import Carry, Draws
+from hrm_jax.model.hrm import HRM, SegmentOutput
+from hrm_jax.model.weights import (
+  Weights,
+  gather_puzzle_rows,
+  init_weights,
+  initial_latents,
+)
+from hrm_jax.optim import sparse_sign_sgd
+from hrm_jax.optim.sparse_sign_sgd import SparseRows
+from hrm_jax.train import finite
+
+
+class TrainState(NamedTuple):
+  """Everything a run needs to go on, bit for bit.
+
+  Attributes:
+    step: [] int32, updates done.
+    key: typed PRNG key; update t uses fold_in(key, t).
+    weights: what inference needs.
+    opt_state: of the dense parameters' transform.
+    table_opt_state: of the puzzle table's transform; None without a table.
+    carry: what the rows are thinking about.
+  """
+
+  step: jax.Array
+  key: jax.Array
+  weights: Weights
+  opt_state: optax.OptState
+  table_opt_state: optax.OptState
+  carry: Carry
+
+
+class Optimizers(NamedTuple):
+  """How the weights move.
+
+  Attributes:
+    dense: transform of the dense parameters; takes `is_good`.
+    table: transform of the puzzle table.
+    learning_rate: of the dense parameters, by update from 1; for the log.
+  """
+
+  dense: optax.GradientTransformationExtraArgs
+  table: optax.GradientTransformationExtraArgs
+  learning_rate: optax.Schedule
+
+
+class Loss(NamedTuple):
+  """Settings of `losses.loss_and_metrics`."""
+
+  loss_type: str = "stablemax_cross_entropy"
+  q_weight: float = 0.5
+
+
+class Gradients(NamedTuple):
+  """Of the loss over the global batch size.
+
+  Attributes:
+    params: laid out like the parameters.
+    puzzle_rows: a row per batch row, repeats not merged; None without table.
+  """
+
+  params: Any
+  puzzle_rows: SparseRows | None
+
+
+class SegmentResult(NamedTuple):
+  """What one segment of training yields, besides gradients.
+
+  Attributes:
+    output: of the network.
+    target_q_continue: [B] float32, or None if nothing asks for it.
+    loss: [] float32, summed over rows.
+    sums: metric sums, see `losses.loss_and_metrics`.
+  """
+
+  output: SegmentOutput
+  target_q_continue: jax.Array | None
+  loss: jax.Array
+  sums: dict[str, jax.Array]
+
+
+def init_state(
+  model: HRM,
+  optimizers: Optimizers,
+  *,
+  seed: int,
+  batch_size: int,
+  num_rows: int,
+) -> TrainState:
+  """The state before the first update; every row waits for its puzzle."""
+  init_key, key = jax.random.split(jax.random.key(seed))
+  weights = init_weights(model, init_key, num_rows)
+  table_opt_state = None
+  if weights.puzzle_table is not None:
+    table_opt_state = optimizers.table.init(weights.puzzle_table)
+  return TrainState(
+    step=jnp.zeros([], jnp.int32),
+    key=key,
+    weights=weights,
+    opt_state=optimizers.dense.init(weights.params),
+    table_opt_state=table_opt_state,
+    carry=halting.init_carry(
+      batch_size,
+      (model.num_positions, model.hidden_size),
+      model.seq_len,
+      model.dtype,
+    ),
+  )
+
+
+def forward_backward(
+  model: HRM,
+  weights: Weights,
+  carry: Carry,
+  batch: Batch,
+  draws: Draws,
+  loss: Loss,
+) -> tuple[Carry, Gradients, SegmentResult]:
+  """One segment for every row, with gradient.
+
+  Args:
+    model: the network.
+    weights: before the update; the bootstrapped target uses them too.
+    carry: from the previous update.
+    batch: new puzzles, for the rows that have halted.
+    draws: this update's exploration.
+    loss: which loss.
+
+  Returns:
+    The new carry (detached), the gradients, and what the segment yielded.
+  """
+  carry = halting.refill(carry, batch, *initial_latents(model, weights))
+  current = carry.current
+  steps = carry.steps + 1
+  ids = current["puzzle_identifiers"]
+  rows = gather_puzzle_rows(model, weights, ids)
+
+  def think(params, rows, z_H, z_L, method=None):
+    variables = weights._replace(params=params).variables
+    inputs = current["inputs"]
+    return model.apply(variables, z_H, z_L, inputs, rows, method=method)
+
+  def scaled_loss(params, rows):
+    output = think(params, rows, carry.z_H, carry.z_L)
+    halted = halting.decide_halting(
+      output,
+      steps,
+      draws,
+      halt_max_steps=model.halt_max_steps,
+      halt_exploration_prob=model.halt_exploration_prob,
+    )
+    target = None
+    if model.needs_next_segment:
+      frozen = lax.stop_gradient((params, rows))
+      look_ahead = functools.partial(think, *frozen, method=HRM.q_logits)
+      target = halting.bootstrap_target(
+        look_ahead, output, steps, halt_max_steps=model.halt_max_steps
+      )
+    total, sums = losses.loss_and_metrics(
+      output.logits,
+      output.q_halt_logits,
+      output.q_continue_logits,
+      target,
+      labels=current["labels"],
+      halted=halted,
+      steps=steps,
+      loss_type=loss.loss_type,
+      q_weight=loss.q_weight,
+    )
+    segment = SegmentResult(output, target, total, sums)
+    return total / ids.shape[0], (halted, segment)
+
+  gradient = jax.grad(scaled_loss, argnums=(0, 1), has_aux=True)
+  (d_params, d_rows), (halted, segment) = gradient(weights.params, rows)
+  new_carry = Carry(
+    z_H=segment.output.z_H,
+    z_L=segment.output.z_L,
+    steps=steps,
+    halted=halted,
+    current=current,
+  )
+  puzzle_rows = None
+  if weights.puzzle_table is not None:
+    puzzle_rows = SparseRows(ids, d_rows)
+  return new_carry, Gradients(d_params, puzzle_rows), segment
+
+
+def apply_gradients(
+  state: TrainState,
+  gradients: Gradients,
+  optimizers: Optimizers,
+  *,
+  loss: jax.Array | float = 0.0,
+) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+  """Moves the weights, unless loss or gradients are not finite.
+
+  Parameters that are not finite come out in their norm, afterwards: to look at
+  the move before it is made would be two more passes over all of them.
+
+  Args:
+    state: before the update.
+    gradients: of this update.
+    optimizers: of the dense parameters and of the puzzle table.
+    loss: of this update; if it is not finite, weights and moments stay as
+      they are, as with gradients that are not.
+
+  Returns:
+    The state with the weights moved; norms; whether all was finite, [] bool.
+  """
+  weights = state.weights
+  table, table_opt_state = weights.puzzle_table, state.table_opt_state
+  norms = {"grad_norm": optax.tree.norm(gradients.params)}
+  if table is not None:
+    row_updates, table_opt_state = optimizers.table.update(
+      gradients.puzzle_rows, table_opt_state, table
+    )
+    norms["puzzle_emb_grad_norm"] = optax.tree.norm(gradients.puzzle_rows.rows)
+    norms["puzzle_emb_update_norm"] = optax.tree.norm(row_updates.rows)
+  # A norm is finite only if all that it sums up is.
+  is_good = jnp.all(jnp.isfinite(jnp.stack([loss, *norms.values()])))
+  if table is not None:
+    ids = jnp.where(is_good, row_updates.ids, len(table))  # None of them.
+    table = sparse_sign_sgd.apply_sparse_updates(
+      table, row_updates._replace(ids=ids)
+    )
+    table_opt_state = jax.tree.map(
+      lambda new, old: jnp.where(is_good, new, old),
+      table_opt_state,
+      state.table_opt_state,
+    )
+  updates, opt_state = optimizers.dense.update(
+    gradients.params, state.opt_state, weights.params, is_good=is_good
+  )
+  params = optax.apply_updates(weights.params, updates)
+  norms["param_norm"] = optax.tree.norm(params)
+  state = state._replace(
+    step=state.step + 1,
+    weights=weights._replace(params=params, puzzle_table=table),
+    opt_state=opt_state,
+    table_opt_state=table_opt_state,
+  )
+  return state, norms, is_good & jnp.isfinite(norms["param_norm"])
+
+
+def train_steps(
+  state: TrainState, batches: Sequence[Batch], **settings: Any
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Several updates at once, the same as one after the other.
+
+  Args:
+    state: donate it.
+    batches: n of them, as `train_step` takes one.
+    **settings: of `train_step`.
+
+  Returns:
+    The new state; what `train_step` returns of each update, [n, ...].
+  """
+  update = functools.partial(train_step, **settings)
+  if len(batches) == 1:
+    state, sums = update(state, *batches)
+    return state, jax.tree.map(lambda leaf: leaf[None], sums)
+  stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
+  return lax.scan(update, state, stacked)
+
+
+class Examined(NamedTuple):
+  """All that must be finite in an update, what comes first first.
+
+  But for the weights and moments: those an update that fails leaves alone, so
+  they can be looked at later.
+
+  Attributes:
+    carry: before the update.
+    output: of the segment.
+    loss: [] float32.
+    gradients: of the loss.
+  """
+
+  carry: Carry
+  output: SegmentOutput
+  loss: jax.Array
+  gradients: Gradients
+
+
+def train_step(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: HRM,
+  optimizers: Optimizers,
+  loss: Loss,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One update: a segment for every row, then both optimisers.
+
+  An update whose loss or gradients are not finite leaves the weights as they
+  were; rows whose states are lost take new puzzles.
+
+  Args:
+    state: donate it.
+    batch: B new puzzles; B is the *global* batch size.
+    model: the network.
+    optimizers: of the dense parameters and of the puzzle table.
+    loss: which loss.
+
+  Returns:
+    The new state; this update's metric sums, norms and learning rate; also
+    `is_good`, [] bool: whether all was finite, and `nonfinite`, [] int32: which
+    of `examined_names` is not, first of all, or -1.
+  """
+  state, sums, examined, is_good = _update(
+    state, batch, model=model, optimizers=optimizers, loss=loss
+  )
+  sums["is_good"] = is_good
+  sums["nonfinite"] = finite.first_nonfinite_unless(is_good, examined)
+  return state, sums
+
+
+def examined_names(
+  state: TrainState, batch: Batch, **settings: Any
+) -> list[str]:
+  """What `nonfinite` of `train_step` counts; the arguments are the same."""
+  update = functools.partial(_update, **settings)
+  _, _, examined, _ = jax.eval_shape(update, state, batch)
+  return finite.names(examined)
+
+
+def name_nonfinite(
+  state: TrainState, batch: Batch, number: int, **settings: Any
+) -> str:
+  """The name of what was not finite first in an update.
+
+  Args:
+    state: after the update, or a few later ones that failed as well.
+    batch: any.
+    number: `nonfinite` of the update.
+    **settings: of `train_step`.
+  """
+  # By name, so moments come first: if not finite, they spoil the weights.
+  kept = {"opt_state": state.opt_state, "weights": state.weights}
+  found = int(jax.jit(finite.first_nonfinite)(kept))
+  if found >= 0:
+    return finite.names(kept)[found]
+  if number < 0:
+    return "a norm"  # Of numbers so large that the sum of squares is not.
+  # Only now: it traces the whole update.
+  return examined_names(state, batch, **settings)[number]
+
+
+def _update(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: HRM,
+  optimizers: Optimizers,
+  loss: Loss,
+) -> tuple[TrainState, dict[str, jax.Array], Examined, jax.Array]:
+  draws = halting.exploration_draws(
+    jax.random.fold_in(state.key, state.step),
+    batch["inputs"].shape[0],
+    model.halt_max_steps,
+  )
+  carry, gradients, segment = forward_backward(
+    model, state.weights, state.carry, batch, draws, loss
+  )
+  new_state, norms, is_good = apply_gradients(
+    state, gradients, optimizers, loss=segment.loss
+  )
+  sums = {
+    **segment.sums,
+    **norms,
+    "lr": optimizers.learning_rate(new_state.step),
+  }
+  examined = Examined(
+    state.carry,
+    segment.output,
+    segment.loss,
+    gradients,
+  )
+  return (
+    new_state._replace(carry=halting.halt_broken(carry)),
+    sums,
+    examined,
+    is_good,
+  )
