@@ -20,9 +20,8 @@ from data_tools.grid_file import (
   check_charset,
   read_examples,
 )
-from data_tools.source import check_least
 from hrm_jax import console
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, check_least
 from hrm_jax.data import writer
 
 _EXAMPLES_AT_ONCE = 8192

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_tools import maze_augment, puzzle_csv, source
 from hrm_jax import console
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, check_least
 from hrm_jax.data import maze, writer
 
 DEFAULT_REPO = "sapientinc/maze-30x30-hard-1k"
@@ -42,8 +42,8 @@ def build(
     InputError: an argument or a file is not as it should be; nothing is left
       behind.
   """
-  source.check_least("--subsample-size", subsample_size, 1)
-  source.check_least("--seed", seed, 0)
+  check_least("--subsample-size", subsample_size, 1)
+  check_least("--seed", seed, 0)
   rng = np.random.default_rng(seed)
   # Before the download, which may be long; the size is known only after it.
   writer.DatasetWriter(output_dir, seq_len=1, vocab_size=1, overwrite=overwrite)

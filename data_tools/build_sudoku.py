@@ -17,7 +17,7 @@ import numpy as np
 
 from data_tools import puzzle_csv, source, sudoku_csv
 from hrm_jax import console
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, check_least
 from hrm_jax.data import sudoku, sudoku_augment, writer
 
 DEFAULT_REPO = "sapientinc/sudoku-extreme"
@@ -45,9 +45,9 @@ def build(
     InputError: an argument or a file is not as it should be; nothing is left
       behind.
   """
-  source.check_least("--subsample-size", subsample_size, 1)
-  source.check_least("--num-aug", num_aug, 0)
-  source.check_least("--seed", seed, 0)
+  check_least("--subsample-size", subsample_size, 1)
+  check_least("--num-aug", num_aug, 0)
+  check_least("--seed", seed, 0)
   rng = np.random.default_rng(seed)
   with writer.DatasetWriter(
     output_dir,

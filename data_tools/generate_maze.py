@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import maze_augment, source
+from data_tools import maze_augment
 from hrm_jax import console
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, check_least
 from hrm_jax.data import maze, writer
 
 STYLES = ("walls", "carved")
@@ -77,7 +77,7 @@ def generate(
     ("--min-moves", min_moves, 1),
     ("--seed", seed, 0),
   ):
-    source.check_least(flag, value, least)
+    check_least(flag, value, least)
   if min_moves is None:
     min_moves = default_min_moves(size)
   rng = np.random.default_rng(seed)

@@ -74,16 +74,6 @@ def subsample(
   return table.take(rng.choice(len(table.rows), size, replace=False))
 
 
-def check_least(flag: str, value: int | None, least: int) -> None:
-  """Refuses the value of a flag that is below `least`.
-
-  Raises:
-    InputError: names the flag.
-  """
-  if value is not None and value < least:
-    raise InputError(f"{flag}: expected at least {least}, got {value}.")
-
-
 def add_flags(parser: argparse.ArgumentParser, default_repo: str) -> None:
   """Adds the flags of every builder that reads tables, but its own."""
   add = parser.add_argument

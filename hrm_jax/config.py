@@ -7,6 +7,7 @@ transcribed. Defaults are those of its ARC training.
 from collections.abc import Mapping
 
 import ml_collections
+from flax import traverse_util
 from ml_collections import config_dict
 
 from hrm_jax.console import InputError
@@ -143,3 +144,71 @@ def choose(
       f"{', '.join(variants)}."
     )
   return variants[variant]
+
+
+ON_NONFINITE = ("stop", "rollback", "skip")
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+  """Refuses what makes no sense with any data, before any work is done.
+
+  Raises:
+    InputError: names the key.
+  """
+  check_schedule(config.global_batch_size, config.epochs, config.eval_interval)
+  at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
+  at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
+  at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
+  at_least |= {"keep_period": 0, "watchdog_seconds": 0}
+  at_least |= {"updates_per_dispatch": 1}
+  at_least |= {"lr_min_ratio": 0, "loss.q_weight": 0}
+  values = traverse_util.flatten_dict(config.to_dict(), sep=".")
+  for key, least in at_least.items():
+    if not values[key] >= least:  # Nor is NaN.
+      raise InputError(
+        f"config.{key}: expected at least {least}, got {values[key]}."
+      )
+  if config.max_to_keep is not None and config.max_to_keep < 1:
+    raise InputError(
+      f"config.max_to_keep: expected at least 1, got {config.max_to_keep}."
+    )
+  if config.on_nonfinite not in ON_NONFINITE:
+    raise InputError(
+      f"config.on_nonfinite: expected one of {', '.join(ON_NONFINITE)}, got "
+      f"'{config.on_nonfinite}'."
+    )
+  for key in ("beta1", "beta2"):
+    if not 0 <= config[key] < 1:
+      raise InputError(
+        f"config.{key}: expected 0 or more, below 1, got {config[key]}."
+      )
+  if not 0 <= config.early_stop_train_accuracy <= 1:
+    raise InputError(
+      "config.early_stop_train_accuracy: expected a share from 0 (never) to "
+      f"1, got {config.early_stop_train_accuracy}."
+    )
+
+
+def check_schedule(
+  global_batch_size: int, epochs: int, eval_interval: int | None
+) -> None:
+  """Checks what `TrainData` is told, whatever the data set.
+
+  Raises:
+    InputError: a number below 1, or `epochs` is not a multiple of
+      `eval_interval`.
+  """
+  eval_interval = eval_interval or epochs
+  for name, value in (
+    ("global_batch_size", global_batch_size),
+    ("epochs", epochs),
+    ("eval_interval", eval_interval),
+  ):
+    if value < 1:
+      raise InputError(f"{name}: expected at least 1, got {value}.")
+  if epochs % eval_interval:
+    raise InputError(
+      f"epochs: expected a multiple of eval_interval={eval_interval}, got "
+      f"{epochs}; nearest: {epochs // eval_interval * eval_interval} and "
+      f"{-(-epochs // eval_interval) * eval_interval}."
+    )

@@ -9,13 +9,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tensorboardX.proto import event_pb2
 
-from hrm_jax.train import __main__ as train
+from hrm_jax.train import loop
 from tests.tiny import tiny_config
 
 
 def train_tiny(workdir: pathlib.Path, **overrides) -> dict:
   """Trains it; returns what `train` returns."""
-  return train.train(tiny_config(**overrides), workdir)
+  return loop.train(tiny_config(**overrides), workdir)
 
 
 def read_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:

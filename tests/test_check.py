@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from data_tools import build_grid, check, generate_sudoku
+from data_tools import build_grid, check
 from hrm_jax.console import InputError
-from hrm_jax.data import maze
-from hrm_jax.train import __main__ as train
+from hrm_jax.data import maze, sudoku_generator
+from hrm_jax.train import loop
 from tests import runs
 from tests.commands import Commands
 from tests.datasets import write_split
@@ -25,7 +25,7 @@ def commands(monkeypatch, capsys):
 def built(tmp_path_factory):
   """A 4x4 Sudoku set of our builder; leave it as it is."""
   root = tmp_path_factory.mktemp("built") / "set"
-  generate_sudoku.generate(root, num_train=6, num_test=4, num_aug=2)
+  sudoku_generator.generate(root, num_train=6, num_test=4, num_aug=2)
   return root
 
 
@@ -72,7 +72,7 @@ def test_a_set_of_the_reference_is_good_and_recognised(root, commands):
 
 def test_a_9x9_set_is_recognised_and_may_have_every_integer_dtype(tmp_path):
   root = tmp_path / "set"
-  generate_sudoku.generate(root, box="3x3", num_train=2, num_test=2)
+  sudoku_generator.generate(root, box="3x3", num_train=2, num_test=2)
   as_the_reference_does(root)
   path = root / "train" / "all__inputs.npy"
   for dtype in ("u1", "i1", "<u2", ">i2", "<u4", ">i8", "<u8"):
@@ -237,7 +237,7 @@ def test_the_trainer_refuses_splits_that_disagree(root, tmp_path):
   edit_json(root / "test" / "dataset.json", vocab_size=7)
   config = runs.tiny_config(**{"data.path": str(root)})
   with pytest.raises(InputError, match=r"test/dataset.json: key 'vocab_size'"):
-    train.train(config, tmp_path / "run")
+    loop.train(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize("size", [0, 60, 200, -1])

@@ -2,6 +2,7 @@
 
 import collections
 import errno
+import json
 import pathlib
 import pickle
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from hrm_jax import console
 from hrm_jax.checkpoint import __main__ as checkpoint_cli
 from hrm_jax.checkpoint import manifest, saved_steps, store
+from hrm_jax.checkpoint.load import load
 from hrm_jax.checkpoint.store import Checkpoints
 from hrm_jax.console import InputError, RunError
 from hrm_jax.model import attention
@@ -118,10 +120,10 @@ def test_damage_to_any_file_is_named_and_the_step_passed_over(
 
 def test_a_damaged_newest_step_is_never_loaded(trained, lines):
   truncate(trained / "checkpoints" / "10" / "state" / "_METADATA")
-  assert store.load(trained).step == 5
+  assert load(trained).step == 5
   assert any("10/state/_METADATA: expected " in line for line in lines)
   with pytest.raises(InputError, match=r"10/state/_METADATA: expected"):
-    store.load(trained, 10)
+    load(trained, 10)
 
 
 def test_a_half_written_directory_is_no_checkpoint(tmp_path, lines):
@@ -402,7 +404,7 @@ def test_inference_asks_for_the_attention_of_the_run(trained, monkeypatch):
     return model.clone(attention="cudnn")
 
   monkeypatch.setattr(attention, "choose", choose)
-  assert store.load(trained).model.attention == "cudnn"
+  assert load(trained).model.attention == "cudnn"
   assert asked == [("auto", 16, "xla")]
 
 
@@ -466,7 +468,7 @@ def run_command(monkeypatch, capsys, *flags):
     code = error.code
   captured = capsys.readouterr()
   out = captured.out.splitlines()
-  return code, console.json.loads(out[-1]), captured.err.splitlines()
+  return code, json.loads(out[-1]), captured.err.splitlines()
 
 
 def test_verify_passes_what_is_whole(tmp_path, monkeypatch, capsys):

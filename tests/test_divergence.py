@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hrm_jax.config import ON_NONFINITE
 from hrm_jax.console import InputError
 from hrm_jax.train import divergence, setup
 from hrm_jax.train.divergence import DivergedError, Guard, RollBackError
@@ -32,7 +33,7 @@ def watch(policy, goods, forgiven=()):
 
 
 def test_good_updates_pass_every_policy():
-  for policy in setup.ON_NONFINITE:
+  for policy in ON_NONFINITE:
     watch(policy, [True] * 9)
 
 

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax.checkpoint import store
+from hrm_jax.checkpoint.load import load
+from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
-from hrm_jax.data.train_batches import EvaluationData
 from hrm_jax.evaluate import __main__ as evaluate
+from hrm_jax.evaluate.evaluator import Evaluator, save_predictions
 from hrm_jax.machines import sharding
+from hrm_jax.model.losses import Loss
 from hrm_jax.solve import continuous_batching
-from hrm_jax.train import update as step
 from tests.commands import Commands
 from tests.datasets import write_split
 from tests.toys import mesh_of, random_like
@@ -56,7 +57,7 @@ def test_the_result_has_the_documented_keys(tiny_run, command):
 
 def evaluate_halting(tiny_run, directory, *, refills, devices, batch_size):
   """Evaluates with --halt=act, saving; returns the result and the files."""
-  trained = store.load(tiny_run)
+  trained = load(tiny_run)
   mesh = mesh_of(devices)
   weights = jax.device_put(
     random_like(trained.weights, seed=19), sharding.replicated(mesh)
@@ -64,10 +65,10 @@ def evaluate_halting(tiny_run, directory, *, refills, devices, batch_size):
   data = EvaluationData(
     open_split(tiny_run / "data", "test"), batch_size=batch_size
   )
-  evaluator = evaluate.Evaluator(
-    trained.model, step.Loss(), mesh, halt="act", refills=refills
+  evaluator = Evaluator(
+    trained.model, Loss(), mesh, halt="act", refills=refills
   )
-  with evaluate.save_predictions(
+  with save_predictions(
     True, directory, 1, "test", evaluator.in_chunks(data), mesh
   ) as predictions:
     result = evaluator(weights, data, step=1, predictions=predictions)

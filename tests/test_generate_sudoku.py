@@ -12,6 +12,7 @@ from hrm_jax.data import (
   sudoku,
   sudoku_augment,
   sudoku_canonical,
+  sudoku_generator,
   sudoku_solver,
 )
 from tests.commands import Commands, files_of
@@ -130,14 +131,16 @@ def test_the_table_of_4x4_classes_is_right():
     unique = sudoku_solver.count_solutions(puzzles) == 1
     keys = sudoku_canonical.class_keys(puzzles[unique].astype(np.uint8))
     classes[blanks] = len(set(keys))
-  assert [n for n in classes.values() if n] == list(generate_sudoku.CLASSES_4X4)
+  assert [n for n in classes.values() if n] == list(
+    sudoku_generator.CLASSES_4X4
+  )
 
 
-@pytest.mark.parametrize("box", generate_sudoku.SIDES)
+@pytest.mark.parametrize("box", sudoku_generator.SIDES)
 def test_generated_puzzles_have_one_solution(box, tmp_path):
-  generate_sudoku.generate(tmp_path / "out", box=box, num_aug=3, **TOY)
-  side = generate_sudoku.SIDES[box]
-  least, most = generate_sudoku.BLANKS[box]
+  sudoku_generator.generate(tmp_path / "out", box=box, num_aug=3, **TOY)
+  side = sudoku_generator.SIDES[box]
+  least, most = sudoku_generator.BLANKS[box]
   for split, count in (("train", 80), ("test", 10)):
     inputs, labels = load(tmp_path / "out", split)
     assert len(inputs) == count
@@ -153,7 +156,7 @@ def test_generated_puzzles_have_one_solution(box, tmp_path):
 
 
 def test_the_embedded_set_holds_out_no_image_of_a_training_puzzle(tmp_path):
-  generate_sudoku.generate(tmp_path / "out", num_aug=10)
+  sudoku_generator.generate(tmp_path / "out", num_aug=10)
   train, _ = load(tmp_path / "out", "train")
   test, _ = load(tmp_path / "out", "test")
   assert (len(train), len(test)) == (11_000, 1024)
@@ -167,7 +170,7 @@ def test_the_embedded_set_holds_out_no_image_of_a_training_puzzle(tmp_path):
 
 def test_the_seed_decides_every_byte(tmp_path):
   for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-    generate_sudoku.generate(tmp_path / name, seed=seed, num_aug=2, **TOY)
+    sudoku_generator.generate(tmp_path / name, seed=seed, num_aug=2, **TOY)
   first, same, other = (files_of(tmp_path / name) for name in "abc")
   assert first == same
   assert first["train/all__inputs.npy"] != other["train/all__inputs.npy"]
@@ -210,7 +213,7 @@ def test_impossible_requests_get_one_line(flags, message, tmp_path, commands):
 def test_a_search_that_finds_nothing_ends(tmp_path, monkeypatch):
   monkeypatch.setattr(generate_sudoku, "_BARREN_DRAWS", 300)
   with pytest.raises(InputError, match=r"got 0 and then none in \d+ tries"):
-    generate_sudoku.generate(
+    sudoku_generator.generate(
       tmp_path / "out", box="2x3", blanks=(31, 31), num_train=5, num_test=5
     )
   assert list(tmp_path.iterdir()) == []

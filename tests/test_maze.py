@@ -9,10 +9,10 @@ import pytest
 from configs import maze as maze_config
 from hrm_jax.console import InputError
 from hrm_jax.data import maze, writer
+from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
-from hrm_jax.data.train_batches import EvaluationData
-from hrm_jax.evaluate import path_score
-from hrm_jax.evaluate.__main__ import Evaluator
+from hrm_jax.evaluate import scoring
+from hrm_jax.evaluate.evaluator import Evaluator
 from tests.toys import mesh_of
 
 OPEN = "S  \n # \n  G"  # two shortest paths, around the wall
@@ -129,14 +129,14 @@ def write_mazes(root, answers):
 def test_mazes_are_recognised_with_and_without_build_json(tmp_path):
   write_mazes(tmp_path / "out", [RIGHT, OTHER])
   split = open_split(tmp_path / "out", "test")
-  assert path_score.holds_mazes(split)
+  assert scoring.holds_mazes(split)
   (tmp_path / "out" / "build.json").unlink()
-  assert path_score.holds_mazes(split)
+  assert scoring.holds_mazes(split)
   (tmp_path / "out" / "build.json").write_text('{"puzzle": "grid"}')
-  assert not path_score.holds_mazes(split)
+  assert not scoring.holds_mazes(split)
   (tmp_path / "out" / "build.json").write_text("[")
   with pytest.raises(InputError, match=r"build.json: expected a JSON object"):
-    path_score.holds_mazes(split)
+    scoring.holds_mazes(split)
 
 
 class PlannedEvaluator(Evaluator):

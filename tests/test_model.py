@@ -10,6 +10,7 @@ import pytest
 from hrm_jax.model import halting, layers
 from hrm_jax.model.hrm import HRM, Level, SegmentOutput, count_parameters
 from hrm_jax.model.layers import Block
+from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import init_weights
 from hrm_jax.train import update as step
 from tests.toys import (
@@ -285,7 +286,7 @@ def training_program(**arch):
     jax.random.key(0), BATCH_SIZE, model.halt_max_steps
   )
   forward_backward = functools.partial(
-    step.forward_backward, model, loss=step.Loss()
+    step.forward_backward, model, loss=Loss()
   )
   lowered = jax.jit(forward_backward).lower(
     weight_shapes(model), carry, toy_batch(), draws

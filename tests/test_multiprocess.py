@@ -17,10 +17,10 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax.checkpoint import store
+from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
+from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
-from hrm_jax.data.train_batches import EvaluationData
 from hrm_jax.evaluate import __main__ as evaluate
 from hrm_jax.machines import cluster, roll_call
 from hrm_jax.solve import inference
@@ -179,7 +179,7 @@ def half_solved(alone):
   workdir, _ = alone
   data = workdir / "half-solved"
   shutil.copytree(workdir / "data", data)
-  trained = store.load(workdir)
+  trained = load(workdir)
   split = open_split(data, "test")
   batch = EvaluationData(split, batch_size=27).batch(0).batch
   run = jax.jit(functools.partial(inference.solve, trained.model, halt="full"))

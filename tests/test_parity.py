@@ -17,9 +17,12 @@ from hrm_jax.checkpoint import torch_names
 from hrm_jax.evaluate import metrics
 from hrm_jax.machines import sharding
 from hrm_jax.model import halting, layers, losses
+from hrm_jax.model.losses import Loss
 from hrm_jax.optim import adam_atan2, sparse_sign_sgd
+from hrm_jax.optim.schedule import warmup_cosine
 from hrm_jax.solve import inference
 from hrm_jax.train import update as step
+from hrm_jax.train.state import Optimizers, init_state
 from tests import golden_cases
 from tests.golden_cases import FLAT
 from tests.toys import mesh_of
@@ -105,15 +108,15 @@ class Reference:
     self.rows = case.metadata.num_puzzle_identifiers
     self.batch_size = hyper["global_batch_size"]
     self.names = manifest["parameter_names"]
-    self.loss = step.Loss(manifest["loss_type"])
+    self.loss = Loss(manifest["loss_type"])
     rates = {
       "warmup_steps": hyper["lr_warmup_steps"],
       "total_steps": manifest.get("total_steps_for_lr", 0),
       "min_ratio": hyper["lr_min_ratio"],
     }
-    self.lr = adam_atan2.warmup_cosine(hyper["lr"], **rates)
-    self.table_lr = adam_atan2.warmup_cosine(hyper["puzzle_emb_lr"], **rates)
-    self.optimizers = step.Optimizers(
+    self.lr = warmup_cosine(hyper["lr"], **rates)
+    self.table_lr = warmup_cosine(hyper["puzzle_emb_lr"], **rates)
+    self.optimizers = Optimizers(
       adam_atan2.adam_atan2(
         self.lr,
         b1=hyper["beta1"],
@@ -138,7 +141,7 @@ class Reference:
     )
 
   def state(self):
-    state = step.init_state(
+    state = init_state(
       self.model,
       self.optimizers,
       seed=0,
@@ -515,7 +518,7 @@ def check_sparse_sign_sgd(case):
 
 def check_lr_schedule(case):
   for setting in case.manifest["settings"]:
-    schedule = adam_atan2.warmup_cosine(
+    schedule = warmup_cosine(
       setting["base_lr"],
       warmup_steps=setting["num_warmup_steps"],
       total_steps=setting["num_training_steps"],

@@ -8,8 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from hrm_jax.checkpoint import saved_steps, store
+from hrm_jax.checkpoint import saved_steps
+from hrm_jax.checkpoint.load import load
 from hrm_jax.evaluate import __main__ as evaluate
+from hrm_jax.evaluate import evaluator
+from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines.preemption import PreemptedError, Preemption
 from hrm_jax.train import setup
 from tests import runs
@@ -106,10 +109,10 @@ def test_a_preempted_run_loses_nothing(tmp_path, monkeypatch, tiny_run, update):
   # Also where it was made up for, when its step had been saved.
   scores = saved_steps.scores(saved_steps.directory_of(tmp_path))
   assert [s for s, score in scores.items() if score is not None] == [5, 10]
-  best = store.load(tmp_path, "best")
+  best = load(tmp_path, "best")
   assert best.run["evaluation"]["step"] == best.step
   with monkeypatch.context() as patch:
-    patch.setattr(evaluate.Evaluator, "__call__", None)
+    patch.setattr(Evaluator, "__call__", None)
     assert runs.train_tiny(tmp_path)["evaluation"]["step"] == 10
   got, want = (runs.read_state(w, 10) for w in (tmp_path, tiny_run))
   for path, value in want.items():
@@ -133,7 +136,7 @@ def test_an_evaluation_is_given_up_after_the_batch(tmp_path, monkeypatch):
     os.kill(os.getpid(), signal.SIGTERM)
     return call(*args, **kwargs)
 
-  call = evaluate._add
+  call = evaluator._add
   monkeypatch.setattr(evaluate, "_add", count)
   result = runs.train_tiny(tmp_path)
   assert (result["ended"], result["step"]) == ("preempted", 5)

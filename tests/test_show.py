@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from data_tools import build_grid, generate_sudoku, show
-from hrm_jax.data import sudoku
+from data_tools import build_grid, show
+from hrm_jax.data import sudoku, sudoku_generator
 from tests.commands import Commands
 from tests.datasets import write_split
 
@@ -21,7 +21,7 @@ def commands(monkeypatch, capsys):
 
 @pytest.fixture
 def root(tmp_path):
-  generate_sudoku.generate(tmp_path / "set", num_train=3, num_test=3)
+  sudoku_generator.generate(tmp_path / "set", num_train=3, num_test=3)
   return tmp_path / "set"
 
 

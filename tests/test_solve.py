@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from hrm_jax.checkpoint import store
+from hrm_jax.checkpoint.load import load
 from hrm_jax.data import sudoku, sudoku_solver
 from hrm_jax.solve import __main__ as solve
-from hrm_jax.solve import continuous_batching, inference
+from hrm_jax.solve import continuous_batching, inference, solver
 from tests.commands import Commands
 from tests.toys import random_like
 
@@ -43,14 +44,14 @@ def test_json_says_what_is_known_of_each_answer(tiny_run, command):
 
 
 def test_the_trace_ends_where_the_network_halted(tiny_run):
-  trained = store.load(tiny_run)
+  trained = load(tiny_run)
   bias = np.float32([100.0, -100.0])  # Halting is worth more, whatever comes.
   q_head = {**trained.weights.params["q_head"], "bias": bias}
   params = {**trained.weights.params, "q_head": q_head}
   at_once = trained._replace(weights=trained.weights._replace(params=params))
   puzzles = sudoku.parse(PUZZLE)[None]
   for halt, segments in (("act", 1), ("full", 3)):
-    found = next(solve.solve(at_once, puzzles, halt=halt, batch_size=1))
+    found = next(solver.solve(at_once, puzzles, halt=halt, batch_size=1))
     assert len(found.trace) == segments
 
 
@@ -75,7 +76,7 @@ def test_more_puzzles_than_a_batch_are_all_solved(tiny_run, tmp_path, command):
 def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
   tiny_run, tmp_path, command, monkeypatch
 ):
-  trained = store.load(tiny_run)
+  trained = load(tiny_run)
   trained = trained._replace(weights=random_like(trained.weights, seed=19))
   monkeypatch.setattr(store, "load", lambda *_: trained)
   monkeypatch.setattr(continuous_batching, "PUZZLES_PER_ROW", 2)
@@ -107,13 +108,13 @@ def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
 
 def test_solutions_come_before_the_file_is_done(tiny_run, monkeypatch):
   monkeypatch.setattr(continuous_batching, "PUZZLES_PER_ROW", 1)
-  trained, padded = store.load(tiny_run), []
+  trained, padded = load(tiny_run), []
   monkeypatch.setattr(
-    solve, "_pad", lambda *args, pad=solve._pad: padded.append(1) or pad(*args)
+    solve, "_pad", lambda *args, pad=solver._pad: padded.append(1) or pad(*args)
   )
   puzzles = np.stack([sudoku.parse(PUZZLE)] * 8)
   for i, _ in enumerate(
-    solve.solve(trained, puzzles, halt="act", batch_size=2)
+    solver.solve(trained, puzzles, halt="act", batch_size=2)
   ):
     # The queue after this one is under way, and no more.
     assert len(padded) == min(i // 2 + 2, 4)

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from data_tools import generate_sudoku
 from hrm_jax import console
 from hrm_jax.checkpoint import store
+from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
+from hrm_jax.data import sudoku_generator
 from hrm_jax.machines import sharding
 from hrm_jax.train import __main__ as train
 from hrm_jax.train import config_flags, setup
@@ -64,12 +65,12 @@ def test_a_run_moves_to_another_mesh(tmp_path, tiny_run):
     *([value for _, _, value in losses] for losses in (got, want)), rtol=1e-4
   )
   # What loads it to evaluate has no more of the table on a device either.
-  split = store.load(tmp_path, on_all_devices=True).weights.puzzle_table
+  split = load(tmp_path, on_all_devices=True).weights.puzzle_table
   rows, width = split.shape
   assert {s.data.shape for s in split.addressable_shards} == {
     (rows // 4, width)
   }
-  whole = store.load(tmp_path).weights.puzzle_table
+  whole = load(tmp_path).weights.puzzle_table
   assert whole.sharding.device_set == {jax.devices()[0]}
   np.testing.assert_array_equal(split, whole)
 
@@ -314,7 +315,7 @@ def test_a_run_does_not_go_on_with_other_puzzles_of_the_same_number(tmp_path):
   data = {}
   for seed in (0, 1):
     data[seed] = tmp_path / f"data{seed}"
-    generate_sudoku.generate(
+    sudoku_generator.generate(
       data[seed], box="2x2", num_train=40, num_test=27, num_aug=3, seed=seed
     )
   run = tmp_path / "run"

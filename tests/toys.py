@@ -9,10 +9,12 @@ from hrm_jax.data.puzzle import IGNORE_LABEL_ID, Batch, DatasetMetadata
 from hrm_jax.machines import sharding
 from hrm_jax.model.build import make_model
 from hrm_jax.model.hrm import HRM
+from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import Weights, init_weights
 from hrm_jax.optim import adam_atan2, sparse_sign_sgd
+from hrm_jax.optim.schedule import warmup_cosine
 from hrm_jax.train import setup
-from hrm_jax.train import update as step
+from hrm_jax.train.state import Optimizers, TrainState, init_state
 
 BATCH_SIZE = 8
 METADATA = DatasetMetadata(
@@ -100,12 +102,10 @@ def without_halting(weights: Weights) -> Weights:
   return weights._replace(params={**weights.params, "q_head": sure})
 
 
-def toy_optimizers(lr: float = 1e-2, decay: float = 0.1) -> step.Optimizers:
+def toy_optimizers(lr: float = 1e-2, decay: float = 0.1) -> Optimizers:
   """Both transforms at a constant rate."""
-  schedule = adam_atan2.warmup_cosine(
-    lr, warmup_steps=0, total_steps=10, min_ratio=1.0
-  )
-  return step.Optimizers(
+  schedule = warmup_cosine(lr, warmup_steps=0, total_steps=10, min_ratio=1.0)
+  return Optimizers(
     adam_atan2.adam_atan2(schedule, weight_decay=decay),
     sparse_sign_sgd.sparse_sign_sgd(schedule, weight_decay=decay),
     schedule,
@@ -139,7 +139,7 @@ class Trainer:
     self.optimizers = toy_optimizers()
 
     def init(seed):
-      return step.init_state(
+      return init_state(
         model,
         self.optimizers,
         seed=seed,
@@ -153,12 +153,10 @@ class Trainer:
     )
     self.fresh_state = jax.jit(init, out_shardings=shardings)
     self.step = setup.make_train_step(
-      model, self.optimizers, step.Loss(), self.mesh, shardings
+      model, self.optimizers, Loss(), self.mesh, shardings
     )
 
-  def state(
-    self, seed: int = 0, weights: Weights | None = None
-  ) -> step.TrainState:
+  def state(self, seed: int = 0, weights: Weights | None = None) -> TrainState:
     """The state before the first update, with `toy_weights` or others."""
     weights = weights or toy_weights(self.model)
     weights = jax.device_put(weights, sharding.of_weights(self.mesh, weights))

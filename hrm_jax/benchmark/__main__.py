@@ -24,7 +24,6 @@ import jax
 from absl import flags
 from ml_collections import config_flags as ml_config_flags
 
-
 from hrm_jax import console
 from hrm_jax.benchmark import data as benchmark_data
 from hrm_jax.benchmark import inference

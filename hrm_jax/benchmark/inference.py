@@ -14,15 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hrm_jax.checkpoint import run_record, store
+from hrm_jax.checkpoint import run_record
+from hrm_jax.checkpoint.load import load
+from hrm_jax.checkpoint.run_record import data_directory
 from hrm_jax.console import log
+from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
-from hrm_jax.data.train_batches import EvaluationData
-from hrm_jax.evaluate.__main__ import Evaluator
+from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines import sharding
+from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import Weights
 from hrm_jax.solve import __main__ as solve
-from hrm_jax.train.update import Loss
+from hrm_jax.solve import solver
 
 # Halting, and whether a row that halts takes the next puzzle.
 WAYS = {
@@ -59,9 +62,9 @@ def benchmark_eval(
   Raises:
     InputError: no such checkpoint, or a batch that does not divide.
   """
-  trained = store.load(workdir, on_all_devices=True)
+  trained = load(workdir, on_all_devices=True)
   mesh = trained.mesh
-  root = store.data_directory(trained.config, workdir)
+  root = data_directory(trained.config, workdir)
   split = open_split(root, "test")
   run_record.check_same_contract(trained.run, split.metadata, str(split.path))
   size = batch_size or trained.config.global_batch_size
@@ -120,16 +123,16 @@ def benchmark_solve(
   Raises:
     InputError: no such checkpoint, or not one of Sudokus.
   """
-  trained = store.load(workdir)
+  trained = load(workdir)
   solve.side_of(trained)
-  root = store.data_directory(trained.config, workdir)
+  root = data_directory(trained.config, workdir)
   inputs = [np.asarray(s.inputs) for s in open_split(root, "test").sets]
   puzzles = np.concatenate(inputs)[: limit or None]
   size = batch_size or trained.config.global_batch_size
 
   def run(halt: str) -> float:
     began = time.perf_counter()
-    for _ in solve.solve(trained, puzzles, halt=halt, batch_size=size):
+    for _ in solver.solve(trained, puzzles, halt=halt, batch_size=size):
       pass
     return time.perf_counter() - began
 

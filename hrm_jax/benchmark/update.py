@@ -16,13 +16,16 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from hrm_jax.benchmark import collectives
+from hrm_jax.config import check_config
 from hrm_jax.console import log
 from hrm_jax.data.puzzle import Batch, DatasetMetadata
 from hrm_jax.machines import sharding
 from hrm_jax.model import flops
+from hrm_jax.model.build import check_arch
 from hrm_jax.model.hrm import count_parameters
 from hrm_jax.train import setup
 from hrm_jax.train import update as step
+from hrm_jax.train.state import TrainState
 
 WARM_UP_STEPS = 2
 # The schedule does not matter for speed, but needs an end.
@@ -42,7 +45,7 @@ class Program(NamedTuple):
   config: ml_collections.ConfigDict
   metadata: DatasetMetadata
   parts: setup.Parts
-  step: Callable[[step.TrainState, Batch], Any]
+  step: Callable[[TrainState, Batch], Any]
 
   def batch_shapes(self) -> Batch:
     """Of a batch, with shardings."""
@@ -65,7 +68,8 @@ def make_program(
   config: ml_collections.ConfigDict, metadata: DatasetMetadata
 ) -> Program:
   """Builds the update that `hrm_jax.train` would run."""
-  setup.check_config(config)
+  check_config(config)
+  check_arch(config.model)
   parts = setup.make_parts(config, metadata, total_steps=TOTAL_STEPS)
   update = parts.train_step(step.train_step)
   return Program(config, metadata, parts, update)

@@ -219,3 +219,7 @@ def main() -> None:
     console.print_json(result)
     if not result["ok"]:
       sys.exit(1)
+
+
+if __name__ == "__main__":
+  console.run(main)

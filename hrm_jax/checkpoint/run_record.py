@@ -199,3 +199,10 @@ def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
     "digests": run["digests"],
   }
   return traverse_util.flatten_dict(parts, sep=".")
+
+
+def data_directory(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> pathlib.Path:
+  """Where a run's data set lies: `config.data.path`, or WORKDIR/data."""
+  return pathlib.Path(config.data.path or pathlib.Path(workdir) / "data")

@@ -16,37 +16,22 @@ import math
 import pathlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh
 
-from hrm_jax import console
-from hrm_jax.checkpoint import __main__ as checkpoint_cli
 from hrm_jax.checkpoint import manifest, saved_steps
+from hrm_jax.checkpoint.load import UnreadableError, explained
 from hrm_jax.console import InputError, log, one_line
-from hrm_jax.data.puzzle import DatasetMetadata, metadata_from_json
-from hrm_jax.machines import cluster, sharding
-from hrm_jax.model import attention
-from hrm_jax.model.build import make_model
-from hrm_jax.model.hrm import HRM
-from hrm_jax.model.weights import Weights, init_weights, num_table_rows
-from hrm_jax.train.update import TrainState
+from hrm_jax.machines import cluster
+from hrm_jax.train.state import TrainState
 
 _MIB = 2**20
 
 # Of one failed save; it writes fewer files beside the arrays.
 _MOST_ERRORS = 100
-
-# Of what process 0 decides; other than a step.
-_NOTHING = -1
-
-
-class _UnreadableError(InputError):
-  """A checkpoint that Orbax cannot read, though its digests are right."""
 
 
 class Resumed(NamedTuple):
@@ -78,7 +63,7 @@ class Checkpoints:
     keep_period: int = 0,
   ):
     self.saved_step: int | None = None  # The newest that is known to be whole.
-    self._directory = _directory(workdir).absolute()
+    self._directory = saved_steps.directory_of(workdir).absolute()
     self._policy = {"max_to_keep": max_to_keep, "keep_period": keep_period}
     self._finishing: threading.Thread | None = None
     self._unreadable: set[int] = set()  # Steps whose digests are right.
@@ -119,7 +104,7 @@ class Checkpoints:
       run: the `run` item.
     """
     self.wait()
-    if not _decided_by_first(lambda: self._may_save(step, state, run)):
+    if not cluster.decided_by_first(lambda: self._may_save(step, state, run)):
       return
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(dict(run))
@@ -154,7 +139,7 @@ class Checkpoints:
         step that was ever finished.
     """
     while True:
-      step = _decided_by_first(
+      step = cluster.decided_by_first(
         lambda: saved_steps.step_to_resume(
           self._directory, strict=strict, passed_over=self._unreadable
         )
@@ -163,12 +148,12 @@ class Checkpoints:
         return None
       path = self._directory / str(step)
       try:
-        with _explained(path):
+        with explained(path):
           run = saved_steps.read_run(self._directory, step)
         fits(run)
-        with _explained(path):
+        with explained(path):
           state = self.restore(step, shapes)
-      except _UnreadableError as error:
+      except UnreadableError as error:
         # Other processes may have read it: then all must stop.
         if strict or jax.process_count() > 1:
           raise
@@ -291,139 +276,13 @@ class Checkpoints:
         return
 
 
-class Trained(NamedTuple):
-  """A checkpoint, ready to evaluate or solve with.
-
-  Attributes:
-    step: updates done.
-    run: its `run` item.
-    config: of the run.
-    metadata: of the data it was trained on.
-    mesh: the devices that have the weights.
-    model: the network.
-    weights: on all of them; the puzzle table may be split.
-  """
-
-  step: int
-  run: dict[str, Any]
-  config: ml_collections.ConfigDict
-  metadata: DatasetMetadata
-  mesh: Mesh
-  model: HRM
-  weights: Weights
-
-
-def load(
-  workdir: pathlib.Path,
-  step: int | str | None = None,
-  *,
-  on_all_devices: bool = False,
-) -> Trained:
-  """Reads what inference needs of a checkpoint; no optimiser is built.
-
-  Args:
-    workdir: of the run.
-    step: which checkpoint, or "best"; None takes the newest that is whole.
-    on_all_devices: of all processes, with the table split as in the run if
-      these devices can be; else this process's first one has all.
-
-  Raises:
-    InputError: there is no such checkpoint, or it is damaged.
-  """
-  number = _decided_by_first(lambda: saved_steps.find_step(workdir, step))
-  run = read_run(workdir, number)
-  source = str(_directory(workdir) / str(number))
-  config = ml_collections.ConfigDict(run["config"])
-  metadata = metadata_from_json(run["dataset"], source)
-  model = make_model(config.model, metadata)
-  shapes = jax.eval_shape(
-    lambda key: init_weights(
-      model, key, num_table_rows(metadata.num_puzzle_identifiers)
-    ),
-    jax.random.key(0),
-  )
-  devices = jax.devices() if on_all_devices else jax.local_devices()[:1]
-  table = config.mesh.table
-  mesh = sharding.make_mesh(
-    table=table if len(devices) % table == 0 else 1, devices=devices
-  )
-  item = jax.tree.map(
-    lambda s, at: s.update(sharding=at),
-    shapes,
-    sharding.of_weights(mesh, shapes),
-  )
-  with _explained(source), ocp.PyTreeCheckpointer() as reader:
-    restored = reader.restore(
-      (_directory(workdir) / str(number) / "state").absolute(),
-      args=ocp.args.PyTreeRestore(
-        item={"weights": item._asdict()},
-        restore_args={
-          "weights": ocp.checkpoint_utils.construct_restore_args(item._asdict())
-        },
-        partial_restore=True,
-      ),
-    )
-  weights = Weights(**restored["weights"])
-  # As in the run, if it runs here: the other one may need far more memory.
-  model = attention.choose(
-    "auto",
-    model,
-    -(-config.global_batch_size // mesh.size),
-    earlier=run.get("attention", "xla"),
-  )
-  return Trained(number, run, config, metadata, mesh, model, weights)
-
-
 def read_run(workdir: pathlib.Path, step: int) -> dict[str, Any]:
   """The `run` item of a checkpoint."""
-  return saved_steps.read_run(_directory(workdir), step)
-
-
-def attention_of(workdir: pathlib.Path) -> str | None:
-  """The implementation of attention that a run has used, if it has begun."""
-  steps = saved_steps.complete_steps(_directory(workdir))
-  if not steps:
-    return None
-  # What is damaged is dealt with at the resume.
-  with contextlib.suppress(InputError):
-    return read_run(workdir, steps[-1]).get("attention")
-  return None
-
-
-def data_directory(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> pathlib.Path:
-  """Where a run's data set lies: `config.data.path`, or WORKDIR/data."""
-  return pathlib.Path(config.data.path or pathlib.Path(workdir) / "data")
+  return saved_steps.read_run(saved_steps.directory_of(workdir), step)
 
 
 def _directory(workdir: pathlib.Path) -> pathlib.Path:
   return saved_steps.directory_of(workdir)
-
-
-@contextlib.contextmanager
-def _explained(path: str | pathlib.Path) -> Iterator[None]:
-  """Turns what Orbax raises into one line that names the checkpoint."""
-  try:
-    yield
-  except Exception as error:  # Of many kinds: Orbax, TensorStore, JAX.
-    raise _UnreadableError(
-      f"{path}: its digests are right, yet it cannot be read: "
-      f"{one_line(error)}."
-    ) from error
-
-
-def _decided_by_first(decide: Callable[[], int | None]) -> int | None:
-  """What process 0 decides, in all processes: they must do the same.
-
-  Digests are also computed once only. A number from 0, a bool or None.
-  """
-  number = _NOTHING
-  if cluster.is_first():
-    decided = decide()
-    number = _NOTHING if decided is None else decided
-  number = cluster.from_first(number)
-  return None if number == _NOTHING else number
 
 
 def _num_bytes(state: TrainState) -> int:
@@ -437,7 +296,3 @@ def _not_of_a_failed_save(record: logging.LogRecord) -> bool:
   # `Checkpoints` says the same in one line, without the tracebacks.
   source = record.pathname + record.getMessage()
   return not (record.exc_info and "orbax" in source)
-
-
-if __name__ == "__main__":
-  console.run(checkpoint_cli.main)

@@ -13,22 +13,16 @@ generator; here everything follows from the seed.
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
-import grain
 import numpy as np
 
+from hrm_jax.config import check_schedule
 from hrm_jax.console import InputError
-from hrm_jax.data import puzzle
 from hrm_jax.data.puzzle import Batch
+from hrm_jax.data.reading import ALL_ROWS, collate, read_ahead
 from hrm_jax.data.split import ExampleSet, Split
 
-# One thread keeps ahead of any device; more only contend for the interpreter
-# lock. A batch of ARC is 5.5 MB, so a short queue.
-_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-# Evaluation takes long over a batch, and its batches may be large.
-_READ_FEW_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 # Bytes of batches that are handed over at a time: the hand-over from thread to
 # thread costs as much as reading a small batch does.
 _HANDED_OVER = 2**20
@@ -38,33 +32,6 @@ _VISITS_PER_BLOCK = 8192
 
 # Streams of random numbers that must not overlap under one seed.
 _VISITS, _EXAMPLES = 0, 1
-
-_ALL_ROWS = slice(None)
-
-
-def check_schedule(
-  global_batch_size: int, epochs: int, eval_interval: int | None
-) -> None:
-  """Checks what `TrainData` is told, whatever the data set.
-
-  Raises:
-    InputError: a number below 1, or `epochs` is not a multiple of
-      `eval_interval`.
-  """
-  eval_interval = eval_interval or epochs
-  for name, value in (
-    ("global_batch_size", global_batch_size),
-    ("epochs", epochs),
-    ("eval_interval", eval_interval),
-  ):
-    if value < 1:
-      raise InputError(f"{name}: expected at least 1, got {value}.")
-  if epochs % eval_interval:
-    raise InputError(
-      f"epochs: expected a multiple of eval_interval={eval_interval}, got "
-      f"{epochs}; nearest: {epochs // eval_interval * eval_interval} and "
-      f"{-(-epochs // eval_interval) * eval_interval}."
-    )
 
 
 class TrainData:
@@ -140,7 +107,7 @@ class TrainData:
       step -= batches
     return self.num_iterations, step
 
-  def batch(self, step: int, rows: slice = _ALL_ROWS) -> Batch:
+  def batch(self, step: int, rows: slice = ALL_ROWS) -> Batch:
     """The batch of update `step`, counted from 0; a function of (seed, step).
 
     Args:
@@ -157,7 +124,7 @@ class TrainData:
     return self._read(iteration, rows, index)
 
   def iteration(
-    self, iteration: int, start: int = 0, rows: slice = _ALL_ROWS
+    self, iteration: int, start: int = 0, rows: slice = ALL_ROWS
   ) -> Iterator[Batch]:
     """Yields an iteration's batches from number `start` on, reading ahead.
 
@@ -169,7 +136,7 @@ class TrainData:
     read = functools.partial(self._read, iteration, rows)
     cells = len(range(self._size)[rows]) * self._split.metadata.seq_len
     several = min(max(_HANDED_OVER // max(8 * cells, 1), 1), 16)
-    return _read_ahead(read, start, self.batches_in(iteration), several)
+    return read_ahead(read, start, self.batches_in(iteration), several)
 
   def examples(self, step: int) -> tuple[str, np.ndarray]:
     """Which examples batch `step` is made of: the set's name, and [B] int64."""
@@ -179,7 +146,7 @@ class TrainData:
 
   def _read(self, iteration: int, rows: slice, index: int) -> Batch:
     example_set, examples, puzzles = self._choose(iteration, index)
-    return _collate(self._split, example_set, examples[rows], puzzles[rows])
+    return collate(self._split, example_set, examples[rows], puzzles[rows])
 
   def _choose(
     self, iteration: int, index: int
@@ -292,165 +259,6 @@ def _draw_examples(
   return examples[np.argsort(visit + rng.random(len(visit)))], puzzles[visit]
 
 
-class EvaluationBatch(NamedTuple):
-  """Some rows of one batch of an evaluation.
-
-  Attributes:
-    set_name: of the set that they belong to.
-    batch: the examples, and after them padding.
-    rows: [n] int64, places of the n examples in their set.
-  """
-
-  set_name: str
-  batch: Batch
-  rows: np.ndarray
-
-
-class EvaluationData:
-  """Every example of a split once, in order, in batches of one size.
-
-  Attributes:
-    split: what it reads.
-    batch_size: rows of every batch, over all processes.
-    num_batches: over all sets.
-    num_examples: over all sets; the rows that are not padding.
-    examples_by_set: the same by the set's name.
-  """
-
-  def __init__(
-    self, split: Split, *, batch_size: int, limit: int | None = None
-  ):
-    """Plans the evaluation; reads no examples.
-
-    Args:
-      split: what to evaluate on.
-      batch_size: rows of every batch; the last one of a set is padded.
-      limit: at most this many examples of each set; None or 0 means all.
-
-    Raises:
-      InputError: an argument is out of range.
-    """
-    if batch_size < 1:
-      raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
-    if limit is not None and limit < 0:
-      raise InputError(f"limit: expected at least 0, got {limit}.")
-    self.split, self.batch_size = split, batch_size
-    self._examples = [
-      min(len(s.inputs), limit or len(s.inputs)) for s in split.sets
-    ]
-    self._limit = limit
-    names = [s.name for s in split.sets]
-    self.examples_by_set = dict(zip(names, self._examples, strict=True))
-    self._batches = [-(-n // batch_size) for n in self._examples]
-    self.num_examples = sum(self._examples)
-    self.num_batches = sum(self._batches)
-
-  def chunked(self, batches: int) -> "EvaluationData":
-    """The same examples in larger batches, of about the same size each.
-
-    Args:
-      batches: at most so many batches of this size become one.
-    """
-    largest = max(self._batches)  # At least 1: a split has no empty set.
-    size = -(-largest // -(-largest // batches)) * self.batch_size
-    return EvaluationData(self.split, batch_size=size, limit=self._limit)
-
-  def examples_in(self, rows: slice) -> dict[str, int]:
-    """Examples that stand in some rows of the batches, by the set's name."""
-    first, stop, _ = rows.indices(self.batch_size)
-    counts = {}
-    for name, examples in self.examples_by_set.items():
-      whole, rest = divmod(examples, self.batch_size)
-      counts[name] = whole * (stop - first) + max(min(rest, stop) - first, 0)
-    return counts
-
-  def batch(self, number: int, rows: slice = _ALL_ROWS) -> EvaluationBatch:
-    """One batch, reached by its number.
-
-    Args:
-      number: from 0, below `num_batches`.
-      rows: which rows of the batch to read.
-    """
-    set_number = 0
-    while number >= self._batches[set_number]:
-      number -= self._batches[set_number]
-      set_number += 1
-    example_set = self.split.sets[set_number]
-    first = number * self.batch_size
-    wanted = np.arange(first, first + self.batch_size)[rows]
-    examples = wanted[wanted < self._examples[set_number]]
-    puzzles = (
-      np.searchsorted(example_set.puzzle_indices, examples, side="right") - 1
-    )
-    batch = _collate(self.split, example_set, examples, puzzles)
-    padded = _pad(batch, len(wanted), self.split.metadata)
-    return EvaluationBatch(example_set.name, padded, examples)
-
-  def batches(self, rows: slice = _ALL_ROWS) -> Iterator[EvaluationBatch]:
-    """Yields every batch in order, as `batch` returns it, reading ahead."""
-    read = functools.partial(self.batch, rows=rows)
-    return _read_ahead(read, 0, self.num_batches, options=_READ_FEW_AHEAD)
-
-
-def _collate(
-  split: Split,
-  example_set: ExampleSet,
-  examples: np.ndarray,
-  puzzles: np.ndarray,
-) -> Batch:
-  """Reads examples [B], which belong to puzzles [B]."""
-  tokens = {
-    "inputs": example_set.inputs.take(examples, axis=0),
-    "labels": example_set.labels.take(examples, axis=0),
-  }
-  for field, rows in tokens.items():
-    _check_tokens(split, example_set, field, rows)
-  labels = tokens["labels"].astype(np.int32)
-  if split.metadata.ignore_label_id is not None:
-    ignored = tokens["labels"] == split.metadata.ignore_label_id
-    if ignored.any():  # In Sudokus and mazes none is; and that costs less.
-      labels[ignored] = puzzle.IGNORE_LABEL_ID
-  return Batch(
-    inputs=tokens["inputs"].astype(np.int32),
-    labels=labels,
-    puzzle_identifiers=example_set.puzzle_identifiers[puzzles].astype(np.int32),
-  )
-
-
-def _check_tokens(
-  split: Split, example_set: ExampleSet, field: str, tokens: np.ndarray
-) -> None:
-  """Refuses ids that, under jit, would silently read some other embedding."""
-  vocab_size = split.metadata.vocab_size
-  # As on disk, often bytes: two passes over them cost next to nothing.
-  if not tokens.size or (tokens.min() >= 0 and tokens.max() < vocab_size):
-    return
-  good = (tokens >= 0) & (tokens < vocab_size)
-  if field == "labels":
-    good |= tokens == puzzle.IGNORE_LABEL_ID
-    if split.metadata.ignore_label_id is not None:
-      good |= tokens == split.metadata.ignore_label_id
-  if not good.all():
-    raise InputError(
-      f"{split.path / example_set.name}__{field}.npy: expected token ids in "
-      f"0..{vocab_size - 1} (vocab_size {vocab_size}), got {tokens[~good][0]}."
-    )
-
-
-def _pad(batch: Batch, size: int, metadata: puzzle.DatasetMetadata) -> Batch:
-  """Appends rows that count nowhere, up to `size` rows."""
-  fill = {
-    "inputs": metadata.pad_id,
-    "labels": puzzle.IGNORE_LABEL_ID,
-    "puzzle_identifiers": metadata.blank_identifier_id,
-  }
-  padded = {}
-  for field, rows in batch.items():
-    padded[field] = np.full((size, *rows.shape[1:]), fill[field], np.int32)
-    padded[field][: len(rows)] = rows
-  return Batch(**padded)
-
-
 def _generator(seed: int, stream: int, *place: int) -> np.random.Generator:
   """A generator for one place (at most three numbers) in one stream."""
   counter = np.zeros(4, np.uint64)
@@ -458,27 +266,3 @@ def _generator(seed: int, stream: int, *place: int) -> np.random.Generator:
   counter[1 : len(place) + 1] = place
   key = np.array([seed % 2**64, stream], np.uint64)
   return np.random.Generator(np.random.Philox(key=key, counter=counter))
-
-
-def _read_ahead(
-  read: Callable[[int], Any],
-  start: int,
-  stop: int,
-  several: int = 1,
-  options: grain.ReadOptions = _READ_AHEAD,
-) -> Iterator[Any]:
-  """Yields read(start) .. read(stop - 1) while a thread prepares the next.
-
-  The thread hands over `several` at a time.
-  """
-
-  def read_several(first: int) -> list[Any]:
-    return [read(i) for i in range(first, min(first + several, stop))]
-
-  firsts = grain.MapDataset.range(start, stop, several)
-  items = iter(firsts.map(read_several).to_iter_dataset(options))
-  try:
-    for item in items:
-      yield from item
-  finally:
-    items.close()

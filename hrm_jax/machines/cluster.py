@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -260,3 +260,20 @@ def sum_over_processes(counts: Any) -> Any:
     jax.tree.map(np.int32, counts), tiled=False
   )
   return jax.tree.map(lambda of_each: of_each.sum(0), gathered)
+
+
+# Of what process 0 decides; other than a step.
+_NOTHING = -1
+
+
+def decided_by_first(decide: Callable[[], int | None]) -> int | None:
+  """What process 0 decides, in all processes: they must do the same.
+
+  Digests are also computed once only. A number from 0, a bool or None.
+  """
+  number = _NOTHING
+  if is_first():
+    decided = decide()
+    number = _NOTHING if decided is None else decided
+  number = from_first(number)
+  return None if number == _NOTHING else number

@@ -8,6 +8,8 @@ working in float32 where it uses float64: in the form log(s(x)) the stablemax
 needs no more (within 2e-6 x max(1, loss)).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -143,3 +145,10 @@ def loss_and_metrics(
     "steps": jnp.where(counted, steps, 0).sum(dtype=jnp.int32),
   }
   return lm_loss + q_weight * q_loss, metrics | losses
+
+
+class Loss(NamedTuple):
+  """Settings of `losses.loss_and_metrics`."""
+
+  loss_type: str = "stablemax_cross_entropy"
+  q_weight: float = 0.5

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax.model.hrm import HRM
-from hrm_jax.optim import sparse_sign_sgd
 
 # Of the rows of a run's puzzle table. A constant, so that it says nothing of
 # the mesh; 1024 rows of 512 are 2 MB.
@@ -70,4 +69,9 @@ def gather_puzzle_rows(model: HRM, weights: Weights, ids: jax.Array):
   """Each row's puzzle embedding: [B] int32 to [B, W] float32."""
   if weights.puzzle_table is None:
     return jnp.zeros((ids.shape[0], model.puzzle_width))
-  return sparse_sign_sgd.gather_rows(weights.puzzle_table, ids)
+  return gather_rows(weights.puzzle_table, ids)
+
+
+def gather_rows(table: jax.Array, ids: jax.Array) -> jax.Array:
+  """The rows of the identifiers: [N, W] float32, [B] int32 to [B, W]."""
+  return jnp.take(table, ids, axis=0)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hrm_jax.optim.adam_atan2 import from_update_one
+from hrm_jax.optim.schedule import from_update_one
 
 
 class SparseRows(NamedTuple):
@@ -30,11 +30,6 @@ class SparseSignSgdState(NamedTuple):
   """State of `sparse_sign_sgd`: only the number of updates, [] int32."""
 
   count: jax.Array
-
-
-def gather_rows(table: jax.Array, ids: jax.Array) -> jax.Array:
-  """The rows of the identifiers: [N, W] float32, [B] int32 to [B, W]."""
-  return jnp.take(table, ids, axis=0)
 
 
 def sparse_sign_sgd(

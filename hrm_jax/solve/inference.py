@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from hrm_jax.data.puzzle import Batch
-from hrm_jax.model import halting
 from hrm_jax.model.hrm import HRM
 from hrm_jax.model.weights import Weights, gather_puzzle_rows, initial_latents
-from hrm_jax.solve import continuous_batching
+from hrm_jax.solve import continuous_batching, segments
+from hrm_jax.solve.segments import Answer
 
 
 def solve(
@@ -20,7 +20,7 @@ def solve(
   *,
   halt: str,
   observe=lambda output: (),
-) -> halting.Answer:
+) -> Answer:
   """Thinks about a batch from the initial states until its rows are done.
 
   Args:
@@ -38,7 +38,7 @@ def solve(
     inputs=batch["inputs"],
     puzzle_rows=gather_puzzle_rows(model, weights, ids),
   )
-  return halting.run_segments(
+  return segments.run_segments(
     segment,
     *_starting_states(model, weights, len(ids)),
     halt_max_steps=model.halt_max_steps,

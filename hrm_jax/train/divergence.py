@@ -6,15 +6,21 @@ the host, two dispatches late.
 """
 
 import collections
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import jax
 
 from hrm_jax.checkpoint import atomic_file
 from hrm_jax.console import RunError, as_json, log
+from hrm_jax.data.puzzle import Batch
 from hrm_jax.data.train_batches import TrainData
+from hrm_jax.train import finite
+from hrm_jax.train.state import TrainState
+from hrm_jax.train.update import compute_update
 
 # Dispatches that may be in flight when one is read: reading never waits.
 _LAG = 2
@@ -143,3 +149,34 @@ class Guard:
     if self._skipped == _MOST_SKIPPED:
       raise DivergedError(step, name, f", for {_MOST_SKIPPED} updates")
     log.warning(f"warning: update {step}: {name} is not finite; left out")
+
+
+def examined_names(
+  state: TrainState, batch: Batch, **settings: Any
+) -> list[str]:
+  """What `nonfinite` of `train_step` counts; the arguments are the same."""
+  update = functools.partial(compute_update, **settings)
+  _, _, examined, _ = jax.eval_shape(update, state, batch)
+  return finite.names(examined)
+
+
+def name_nonfinite(
+  state: TrainState, batch: Batch, number: int, **settings: Any
+) -> str:
+  """The name of what was not finite first in an update.
+
+  Args:
+    state: after the update, or a few later ones that failed as well.
+    batch: any.
+    number: `nonfinite` of the update.
+    **settings: of `train_step`.
+  """
+  # By name, so moments come first: if not finite, they spoil the weights.
+  kept = {"opt_state": state.opt_state, "weights": state.weights}
+  found = int(jax.jit(finite.first_nonfinite)(kept))
+  if found >= 0:
+    return finite.names(kept)[found]
+  if number < 0:
+    return "a norm"  # Of numbers so large that the sum of squares is not.
+  # Only now: it traces the whole update.
+  return examined_names(state, batch, **settings)[number]

@@ -6,10 +6,9 @@ import shlex
 
 import ml_collections
 
-from data_tools import generate_sudoku
-from hrm_jax.checkpoint import store
+from hrm_jax.checkpoint.run_record import data_directory
 from hrm_jax.console import InputError, log
-from hrm_jax.data import puzzle, puzzle_kind
+from hrm_jax.data import puzzle, puzzle_kind, sudoku_generator
 from hrm_jax.machines import cluster
 
 
@@ -21,7 +20,7 @@ def prepare(
   Raises:
     InputError: it is missing; says which command builds it.
   """
-  root = store.data_directory(config, workdir)
+  root = data_directory(config, workdir)
   is_there = puzzle.metadata_path(root, "train").exists()
   # Only a set of the run's own is generated: a path is somebody's real data.
   generate = config.data.generate and not config.data.path
@@ -49,7 +48,7 @@ def _generate(
   if not is_there:
     log.info(f"generating {config.data.box} Sudoku puzzles into {root}")
     try:
-      generate_sudoku.generate(root, **wanted, seed=config.seed)
+      sudoku_generator.generate(root, **wanted, seed=config.seed)
     except InputError as error:
       raise InputError(re.sub("^--[a-z-]+", _key_of, str(error))) from None
     return

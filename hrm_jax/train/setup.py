@@ -6,21 +6,20 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-from flax import traverse_util
 from jax.sharding import Mesh
 
 from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import DatasetMetadata
-from hrm_jax.data.train_batches import check_schedule
 from hrm_jax.machines import sharding
 from hrm_jax.model import attention, losses
-from hrm_jax.model.build import check_arch, make_model
+from hrm_jax.model.build import make_model
 from hrm_jax.model.hrm import HRM
+from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import num_table_rows
 from hrm_jax.optim import adam_atan2, sparse_sign_sgd
+from hrm_jax.optim.schedule import warmup_cosine
 from hrm_jax.train import update as step
-
-ON_NONFINITE = ("stop", "rollback", "skip")
+from hrm_jax.train.state import Optimizers, TrainState, init_state
 
 
 class Parts(NamedTuple):
@@ -37,10 +36,10 @@ class Parts(NamedTuple):
 
   mesh: Mesh
   model: HRM
-  loss: step.Loss
-  optimizers: step.Optimizers
-  init: Callable[[], step.TrainState]
-  shapes: step.TrainState
+  loss: Loss
+  optimizers: Optimizers
+  init: Callable[[], TrainState]
+  shapes: TrainState
 
   def train_step(self, update: Callable[..., Any]) -> Callable[..., Any]:
     """See `make_train_step`."""
@@ -89,7 +88,7 @@ def make_parts(
     )
   optimizers = make_optimizers(config, total_steps)
   init = functools.partial(
-    step.init_state,
+    init_state,
     model,
     optimizers,
     seed=config.seed,
@@ -110,48 +109,7 @@ def make_parts(
   )
 
 
-def check_config(config: ml_collections.ConfigDict) -> None:
-  """Refuses what makes no sense with any data, before any work is done.
-
-  Raises:
-    InputError: names the key.
-  """
-  check_arch(config.model)
-  check_schedule(config.global_batch_size, config.epochs, config.eval_interval)
-  at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
-  at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
-  at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
-  at_least |= {"keep_period": 0, "watchdog_seconds": 0}
-  at_least |= {"updates_per_dispatch": 1}
-  at_least |= {"lr_min_ratio": 0, "loss.q_weight": 0}
-  values = traverse_util.flatten_dict(config.to_dict(), sep=".")
-  for key, least in at_least.items():
-    if not values[key] >= least:  # Nor is NaN.
-      raise InputError(
-        f"config.{key}: expected at least {least}, got {values[key]}."
-      )
-  if config.max_to_keep is not None and config.max_to_keep < 1:
-    raise InputError(
-      f"config.max_to_keep: expected at least 1, got {config.max_to_keep}."
-    )
-  if config.on_nonfinite not in ON_NONFINITE:
-    raise InputError(
-      f"config.on_nonfinite: expected one of {', '.join(ON_NONFINITE)}, got "
-      f"'{config.on_nonfinite}'."
-    )
-  for key in ("beta1", "beta2"):
-    if not 0 <= config[key] < 1:
-      raise InputError(
-        f"config.{key}: expected 0 or more, below 1, got {config[key]}."
-      )
-  if not 0 <= config.early_stop_train_accuracy <= 1:
-    raise InputError(
-      "config.early_stop_train_accuracy: expected a share from 0 (never) to "
-      f"1, got {config.early_stop_train_accuracy}."
-    )
-
-
-def make_loss(config: ml_collections.ConfigDict) -> step.Loss:
+def make_loss(config: ml_collections.ConfigDict) -> Loss:
   """The loss that the configuration names.
 
   Raises:
@@ -162,21 +120,21 @@ def make_loss(config: ml_collections.ConfigDict) -> step.Loss:
       f"config.loss.loss_type: expected one of "
       f"{', '.join(losses.LOSS_TYPES)}, got '{config.loss.loss_type}'."
     )
-  return step.Loss(**config.loss)
+  return Loss(**config.loss)
 
 
 def make_optimizers(
   config: ml_collections.ConfigDict, total_steps: int
-) -> step.Optimizers:
+) -> Optimizers:
   """Adam-atan2 for the dense parameters, sign-SGD for the puzzle table."""
   schedule = functools.partial(
-    adam_atan2.warmup_cosine,
+    warmup_cosine,
     warmup_steps=config.lr_warmup_steps,
     total_steps=total_steps,
     min_ratio=config.lr_min_ratio,
   )
   learning_rate = schedule(config.lr)
-  return step.Optimizers(
+  return Optimizers(
     dense=adam_atan2.adam_atan2(
       learning_rate,
       b1=config.beta1,
@@ -193,12 +151,12 @@ def make_optimizers(
 
 def make_train_step(
   model: HRM,
-  optimizers: step.Optimizers,
-  loss: step.Loss,
+  optimizers: Optimizers,
+  loss: Loss,
   mesh: Mesh,
-  shardings: step.TrainState,
+  shardings: TrainState,
   update: Callable[..., Any] = step.train_step,
-) -> Callable[[step.TrainState, Any], Any]:
+) -> Callable[[TrainState, Any], Any]:
   """`step.train_step`, jitted for a mesh; it donates the state.
 
   The state leaves as it came in, so the second update finds the program of

@@ -17,56 +17,16 @@ from hrm_jax.data.puzzle import Batch
 from hrm_jax.model import halting, losses
 from hrm_jax.model.halting import Carry, Draws
 from hrm_jax.model.hrm import HRM, SegmentOutput
+from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import (
   Weights,
   gather_puzzle_rows,
-  init_weights,
   initial_latents,
 )
 from hrm_jax.optim import sparse_sign_sgd
 from hrm_jax.optim.sparse_sign_sgd import SparseRows
 from hrm_jax.train import finite
-
-
-class TrainState(NamedTuple):
-  """Everything a run needs to go on, bit for bit.
-
-  Attributes:
-    step: [] int32, updates done.
-    key: typed PRNG key; update t uses fold_in(key, t).
-    weights: what inference needs.
-    opt_state: of the dense parameters' transform.
-    table_opt_state: of the puzzle table's transform; None without a table.
-    carry: what the rows are thinking about.
-  """
-
-  step: jax.Array
-  key: jax.Array
-  weights: Weights
-  opt_state: optax.OptState
-  table_opt_state: optax.OptState
-  carry: Carry
-
-
-class Optimizers(NamedTuple):
-  """How the weights move.
-
-  Attributes:
-    dense: transform of the dense parameters; takes `is_good`.
-    table: transform of the puzzle table.
-    learning_rate: of the dense parameters, by update from 1; for the log.
-  """
-
-  dense: optax.GradientTransformationExtraArgs
-  table: optax.GradientTransformationExtraArgs
-  learning_rate: optax.Schedule
-
-
-class Loss(NamedTuple):
-  """Settings of `losses.loss_and_metrics`."""
-
-  loss_type: str = "stablemax_cross_entropy"
-  q_weight: float = 0.5
+from hrm_jax.train.state import Optimizers, TrainState
 
 
 class Gradients(NamedTuple):
@@ -95,35 +55,6 @@ class SegmentResult(NamedTuple):
   target_q_continue: jax.Array | None
   loss: jax.Array
   sums: dict[str, jax.Array]
-
-
-def init_state(
-  model: HRM,
-  optimizers: Optimizers,
-  *,
-  seed: int,
-  batch_size: int,
-  num_rows: int,
-) -> TrainState:
-  """The state before the first update; every row waits for its puzzle."""
-  init_key, key = jax.random.split(jax.random.key(seed))
-  weights = init_weights(model, init_key, num_rows)
-  table_opt_state = None
-  if weights.puzzle_table is not None:
-    table_opt_state = optimizers.table.init(weights.puzzle_table)
-  return TrainState(
-    step=jnp.zeros([], jnp.int32),
-    key=key,
-    weights=weights,
-    opt_state=optimizers.dense.init(weights.params),
-    table_opt_state=table_opt_state,
-    carry=halting.init_carry(
-      batch_size,
-      (model.num_positions, model.hidden_size),
-      model.seq_len,
-      model.dtype,
-    ),
-  )
 
 
 def forward_backward(
@@ -325,7 +256,7 @@ def train_step(
     `is_good`, [] bool: whether all was finite, and `nonfinite`, [] int32: which
     of `examined_names` is not, first of all, or -1.
   """
-  state, sums, examined, is_good = _update(
+  state, sums, examined, is_good = compute_update(
     state, batch, model=model, optimizers=optimizers, loss=loss
   )
   sums["is_good"] = is_good
@@ -333,38 +264,7 @@ def train_step(
   return state, sums
 
 
-def examined_names(
-  state: TrainState, batch: Batch, **settings: Any
-) -> list[str]:
-  """What `nonfinite` of `train_step` counts; the arguments are the same."""
-  update = functools.partial(_update, **settings)
-  _, _, examined, _ = jax.eval_shape(update, state, batch)
-  return finite.names(examined)
-
-
-def name_nonfinite(
-  state: TrainState, batch: Batch, number: int, **settings: Any
-) -> str:
-  """The name of what was not finite first in an update.
-
-  Args:
-    state: after the update, or a few later ones that failed as well.
-    batch: any.
-    number: `nonfinite` of the update.
-    **settings: of `train_step`.
-  """
-  # By name, so moments come first: if not finite, they spoil the weights.
-  kept = {"opt_state": state.opt_state, "weights": state.weights}
-  found = int(jax.jit(finite.first_nonfinite)(kept))
-  if found >= 0:
-    return finite.names(kept)[found]
-  if number < 0:
-    return "a norm"  # Of numbers so large that the sum of squares is not.
-  # Only now: it traces the whole update.
-  return examined_names(state, batch, **settings)[number]
-
-
-def _update(
+def compute_update(
   state: TrainState,
   batch: Batch,
   *,

@@ -21,7 +21,7 @@ from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import metadata_from_json
 from hrm_jax.data.split import open_split
 from hrm_jax.train import setup
-from hrm_jax.train.update import TrainState
+from hrm_jax.train.state import TrainState
 from tests import runs
 from tests.faults import reference
 from tests.faults.processes import Starter

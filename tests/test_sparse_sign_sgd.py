@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
+from hrm_jax.model.weights import gather_rows
 from hrm_jax.optim.sparse_sign_sgd import (
   SparseRows,
   apply_sparse_updates,
-  gather_rows,
   sparse_sign_sgd,
 )
 from tests.toys import Trainer, normal, toy_batch, toy_model

@@ -7,6 +7,7 @@ import pytest
 
 from hrm_jax.console import InputError
 from hrm_jax.data import train_batches
+from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.split import open_split
 from tests.datasets import example_numbers, rewrite_field, write_split
@@ -313,7 +314,7 @@ def test_inputs_stay_on_disk(mixed):
 
 
 def test_evaluation_covers_each_example_once_in_order(mixed):
-  evaluation = train_batches.EvaluationData(mixed, batch_size=7)
+  evaluation = EvaluationData(mixed, batch_size=7)
   numbers, sizes = [], np.diff(mixed.sets[0].puzzle_indices)
   puzzle_of = np.repeat(np.arange(len(sizes)), sizes)
   for name, batch, rows in evaluation.batches():
@@ -331,7 +332,7 @@ def test_evaluation_covers_each_example_once_in_order(mixed):
 
 def test_the_last_evaluation_batch_is_padded(tmp_path):
   split = open_groups(tmp_path, [[5]], pad_id=9, blank_identifier_id=1)
-  evaluation = train_batches.EvaluationData(split, batch_size=4)
+  evaluation = EvaluationData(split, batch_size=4)
   _, batch, rows = evaluation.batch(1)
   assert rows.tolist() == [4]
   assert (batch["inputs"][1:] == 9).all()
@@ -342,7 +343,7 @@ def test_the_last_evaluation_batch_is_padded(tmp_path):
 
 def test_evaluation_goes_set_by_set(tmp_path):
   split = open_groups(tmp_path, {"a": [[3]], "b": [[2], [3]]})
-  evaluation = train_batches.EvaluationData(split, batch_size=2)
+  evaluation = EvaluationData(split, batch_size=2)
   seen = [(name, len(rows)) for name, _, rows in evaluation.batches()]
   assert seen == [("a", 2), ("a", 1), ("b", 2), ("b", 2), ("b", 1)]
   assert evaluation.num_batches == 5
@@ -350,14 +351,11 @@ def test_evaluation_goes_set_by_set(tmp_path):
 
 def test_a_limit_evaluates_the_first_examples_of_each_set(tmp_path):
   split = open_groups(tmp_path, {"a": [[3]], "b": [[2], [3]]})
-  evaluation = train_batches.EvaluationData(split, batch_size=2, limit=3)
+  evaluation = EvaluationData(split, batch_size=2, limit=3)
   seen = [(name, len(rows)) for name, _, rows in evaluation.batches()]
   assert seen == [("a", 2), ("a", 1), ("b", 2), ("b", 1)]
   assert evaluation.num_examples == 6
-  assert (
-    train_batches.EvaluationData(split, batch_size=2, limit=99).num_examples
-    == 8
-  )
+  assert EvaluationData(split, batch_size=2, limit=99).num_examples == 8
 
 
 @pytest.mark.parametrize(
@@ -368,18 +366,18 @@ def test_chunks_are_whole_batches_of_about_the_same_number(
   tmp_path, puzzles, batches, size
 ):
   split = open_groups(tmp_path, [[1]] * puzzles)
-  evaluation = train_batches.EvaluationData(split, batch_size=4)
+  evaluation = EvaluationData(split, batch_size=4)
   chunks = evaluation.chunked(batches)
   assert chunks.batch_size == size
   assert chunks.num_examples == puzzles
   assert chunks.num_batches == -(-puzzles // size)
-  limited = train_batches.EvaluationData(split, batch_size=4, limit=3)
+  limited = EvaluationData(split, batch_size=4, limit=3)
   assert limited.chunked(batches).num_examples == 3
 
 
 def test_processes_share_an_evaluation_batch(tmp_path):
   split = open_groups(tmp_path, [[5]])
-  evaluation = train_batches.EvaluationData(split, batch_size=4)
+  evaluation = EvaluationData(split, batch_size=4)
   shares = slice(2), slice(2, 4)
   seen = [0, 0]
   for number in range(2):
@@ -417,7 +415,7 @@ def test_impossible_schedules_are_refused(tenfold, changed, message):
 @pytest.mark.parametrize("changed", [{"batch_size": 0}, {"limit": -1}])
 def test_impossible_evaluations_are_refused(tenfold, changed):
   with pytest.raises(InputError, match=next(iter(changed))):
-    train_batches.EvaluationData(tenfold, **{"batch_size": 4, **changed})
+    EvaluationData(tenfold, **{"batch_size": 4, **changed})
 
 
 @pytest.mark.parametrize("token", [-1, 11])
@@ -430,7 +428,7 @@ def test_tokens_outside_the_vocabulary_are_refused(tmp_path, field, token):
   with pytest.raises(InputError, match=message):
     next(make_train(split).iteration(0))
   with pytest.raises(InputError, match=message):
-    train_batches.EvaluationData(split, batch_size=4).batch(0)
+    EvaluationData(split, batch_size=4).batch(0)
 
 
 def test_a_token_that_int32_cannot_hold_is_refused(tmp_path):

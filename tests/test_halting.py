@@ -13,7 +13,8 @@ import pytest
 from hrm_jax.machines import sharding
 from hrm_jax.model import halting
 from hrm_jax.model.hrm import SegmentOutput
-from hrm_jax.solve import inference
+from hrm_jax.solve import inference, segments
+from hrm_jax.solve.segments import HALT_MODES
 from tests.toys import (
   BATCH_SIZE,
   mesh_of,
@@ -55,7 +56,7 @@ def run_counting(thresholds, halt, *, halt_max_steps=4, on_segment=None):
 
   z = jnp.zeros((len(thresholds), *Z_SHAPE))
   answer = jax.jit(
-    lambda z: halting.run_segments(
+    lambda z: segments.run_segments(
       noisy,
       z,
       z,
@@ -268,7 +269,7 @@ def test_loop_ends_with_its_last_row(halt, thresholds, segments):
 
 
 def test_one_segment_is_enough_where_no_more_are_allowed():
-  for halt in halting.HALT_MODES:
+  for halt in HALT_MODES:
     answer = run_counting([9.0, 0.0], halt, halt_max_steps=1)
     assert answer.steps.tolist() == [1, 1]
 

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from hrm_jax.optim import adam_atan2
+from hrm_jax.optim.schedule import warmup_cosine
 from tests.toys import normal
 
 PARAMS = {"kernel": normal(3, 4), "bias": normal(4, seed=1)}
@@ -124,9 +125,7 @@ def test_an_update_that_is_not_good_changes_nothing():
 
 def test_jit_changes_nothing():
   transform = adam_atan2.adam_atan2(
-    adam_atan2.warmup_cosine(
-      1e-2, warmup_steps=2, total_steps=9, min_ratio=0.1
-    ),
+    warmup_cosine(1e-2, warmup_steps=2, total_steps=9, min_ratio=0.1),
     weight_decay=0.1,
   )
   grads = [gradients(seed) for seed in range(3)]
@@ -145,7 +144,7 @@ def test_first_update_takes_rate_one():
 
 def make_schedule(**changed):
   arguments = {"warmup_steps": 10, "total_steps": 110, "min_ratio": 0.1}
-  return adam_atan2.warmup_cosine(2.0, **{**arguments, **changed})
+  return warmup_cosine(2.0, **{**arguments, **changed})
 
 
 def test_rate_rises_in_a_line_and_falls_by_the_cosine():

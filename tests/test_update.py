@@ -10,9 +10,11 @@ import pytest
 
 from hrm_jax.machines import sharding
 from hrm_jax.model import halting, losses
+from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import gather_puzzle_rows
-from hrm_jax.train import setup
+from hrm_jax.train import divergence, setup
 from hrm_jax.train import update as step
+from hrm_jax.train.divergence import examined_names
 from tests.toys import (
   BATCH_SIZE,
   NUM_ROWS,
@@ -61,7 +63,7 @@ def no_exploration():
 def forward_backward():
   """Shared, for its compiled program: of the model of `trainer`."""
   return jax.jit(
-    functools.partial(step.forward_backward, trainer().model, loss=step.Loss())
+    functools.partial(step.forward_backward, trainer().model, loss=Loss())
   )
 
 
@@ -159,7 +161,7 @@ def test_several_updates_at_once_are_the_same_as_one_by_one():
   eight = setup.make_train_step(
     ours.model,
     ours.optimizers,
-    step.Loss(),
+    Loss(),
     ours.mesh,
     sharding.of_state(ours.mesh, ours.shapes),
     update=step.train_steps,
@@ -180,7 +182,7 @@ def test_without_a_target_rows_halt_when_halting_is_likelier_than_not():
   # So that some rows like to halt, and some do not.
   weights.params["q_head"]["bias"] = jnp.zeros([2])
   carry, gradients, segment = jax.jit(
-    functools.partial(step.forward_backward, model, loss=step.Loss())
+    functools.partial(step.forward_backward, model, loss=Loss())
   )(weights, fresh_carry(model), toy_batch(), no_exploration())
   assert segment.target_q_continue is None
   assert "q_continue_loss" not in segment.sums
@@ -219,7 +221,7 @@ def test_target_uses_the_weights_before_the_update():
 def test_with_one_segment_there_is_no_target():
   model = toy_model(halt_max_steps=1)
   _, _, segment = jax.eval_shape(
-    functools.partial(step.forward_backward, model, loss=step.Loss()),
+    functools.partial(step.forward_backward, model, loss=Loss()),
     toy_weights(model),
     fresh_carry(model),
     toy_batch(),
@@ -241,7 +243,7 @@ def test_no_gradient_crosses_updates():
       carry._replace(z_H=z_H, z_L=z_L),
       toy_batch(),
       no_exploration(),
-      step.Loss(),
+      Loss(),
     )
     return segment.loss
 
@@ -369,12 +371,12 @@ def test_an_update_that_is_not_finite_moves_nothing_and_says_why(what, named):
   state = poisoned(ours.state(), what)
   before = jax.device_get((state.weights, state.opt_state))
   batch = ours.put(toy_batch())
-  names = step.examined_names(
+  names = examined_names(
     state,
     batch,
     model=ours.model,
     optimizers=ours.optimizers,
-    loss=step.Loss(),
+    loss=Loss(),
   )
   after, sums = ours.step(state, batch)
   assert not sums["is_good"]
@@ -399,13 +401,13 @@ def test_weights_and_moments_that_are_not_finite_are_named(what, named):
   settings = {
     "model": ours.model,
     "optimizers": ours.optimizers,
-    "loss": step.Loss(),
+    "loss": Loss(),
   }
   after, sums = ours.step(poisoned(ours.state(), what), ours.put(batch))
   assert not sums["is_good"]
   number = int(sums["nonfinite"])
   assert number == -1
-  assert step.name_nonfinite(after, batch, number, **settings) == named
+  assert divergence.name_nonfinite(after, batch, number, **settings) == named
 
 
 def test_rows_that_are_not_finite_take_a_new_puzzle_and_training_goes_on():

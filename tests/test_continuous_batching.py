@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
-from hrm_jax.evaluate import __main__ as evaluate
+from hrm_jax.evaluate import scoring
 from hrm_jax.machines import sharding
-from hrm_jax.model import halting
 from hrm_jax.model.hrm import SegmentOutput
+from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import gather_puzzle_rows
-from hrm_jax.solve import continuous_batching, inference
-from hrm_jax.train import update as step
+from hrm_jax.solve import continuous_batching, inference, segments
 from tests.toys import (
   BATCH_SIZE,
   mesh_of,
@@ -94,7 +93,7 @@ def queue_with_padding(n, rows):
 def test_answers_are_those_of_the_plain_loop(n, rows):
   puzzles = counting_puzzles(some_needs(n))
   z = jnp.zeros((n, S, D))
-  want = halting.run_segments(
+  want = segments.run_segments(
     lambda z_H, z_L: counting_segment(z_H, z_L, puzzles),
     z,
     z,
@@ -229,9 +228,9 @@ def eval_chunk(axes):
   """`evaluate.eval_chunk` of the toy, jitted for a mesh of these axes."""
   return jax.jit(
     functools.partial(
-      evaluate.eval_chunk,
+      scoring.eval_chunk,
       model=toy()[0],
-      loss=step.Loss(),
+      loss=Loss(),
       mesh=mesh_of(*axes),
       batches=BATCHES,
       with_logits=True,
@@ -265,9 +264,7 @@ def score_batches(queue):
   """The scores of the plain loop, batch by batch, added up."""
   model, weights, *_ = toy()
   score = jax.jit(
-    functools.partial(
-      evaluate.eval_step, model=model, loss=step.Loss(), halt="act"
-    )
+    functools.partial(scoring.eval_step, model=model, loss=Loss(), halt="act")
   )
   parts = [
     score(

@@ -1,0 +1,78 @@
+"""A command from its arguments to its exit code."""
+
+import argparse
+import atexit
+import contextlib
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from hrm_jax.console.errors import InputError, RunError, exit_code, printable
+from hrm_jax.console.logs import set_up_logging
+
+
+class ArgumentParser(argparse.ArgumentParser):
+  """One whose errors are one line, as all others are."""
+
+  def error(self, message: str) -> NoReturn:
+    """Raises an InputError."""
+    raise InputError(f"{message}; see --help.")
+
+
+def run(main: Callable[[], Any]) -> None:
+  """Runs a command's `main` and exits: 0, or 2 after a one-line error.
+
+  A `RunError` has an exit code of its own.
+  """
+  set_up_logging()
+  atexit.register(_forget_what_cannot_be_written)
+  # Unwind as an interrupt does, so that no half-written file stays behind.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+  try:
+    main()
+  except (InputError, RunError) as error:
+    line = printable(" ".join(str(error).split()))
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(exit_code(error))
+  except KeyboardInterrupt as error:
+    print("interrupted", file=sys.stderr)
+    sys.exit(exit_code(error))
+  except BrokenPipeError:
+    # The reader of our output (head, less) has seen enough.
+    sys.stderr.close()
+    sys.exit(0)
+
+
+def _forget_what_cannot_be_written() -> None:
+  """Else Python meets it again at the very end, and exits with 120."""
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      stream.flush()
+    except OSError:
+      os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except ValueError:  # It is closed.
+      pass
+
+
+def print_json(result: dict[str, Any]) -> None:
+  """Prints the machine-readable result, alone on the last line of stdout.
+
+  That its reader has gone changes nothing of how the command ends.
+  """
+  with contextlib.suppress(BrokenPipeError):
+    print(json.dumps(as_json(result), allow_nan=False), flush=True)
+
+
+def as_json(value: Any) -> Any:
+  """With text for numbers that JSON does not know: NaN and infinities."""
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  if isinstance(value, dict):
+    return {key: as_json(each) for key, each in value.items()}
+  if isinstance(value, list | tuple):
+    return [as_json(each) for each in value]
+  return value

@@ -1,0 +1,242 @@
+"""Scores weights on a whole split, exactly.
+
+Every example counts once; the last batch is padded and the padding masked, but
+for `q_halt_loss`, which with `halt="full"` sums over padding rows too, as in
+the reference. With `halt="act"` padding is not thought about, and counts
+nowhere.
+"""
+
+import contextlib
+import functools
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from hrm_jax import console
+from hrm_jax.console import InputError, log
+from hrm_jax.data.evaluation_batches import EvaluationBatch, EvaluationData
+from hrm_jax.evaluate import metrics, scoring
+from hrm_jax.evaluate.predictions import PredictionFiles
+from hrm_jax.evaluate.scoring import eval_chunk, eval_step
+from hrm_jax.machines import cluster, sharding
+from hrm_jax.model.hrm import HRM
+from hrm_jax.model.losses import Loss
+from hrm_jax.model.weights import Weights
+from hrm_jax.solve import continuous_batching
+from hrm_jax.solve.segments import HALT_MODES
+
+
+class Evaluator:
+  """Evaluates weights on one split, as often as asked; compiles once.
+
+  Args:
+    model: the network.
+    loss: which loss.
+    mesh: the devices.
+    halt: "full" or "act", see `act.run_segments`.
+    refills: with "act", whether a row that halts takes the next puzzle;
+      otherwise it waits for the slowest row of its batch, for the same answer.
+  """
+
+  def __init__(
+    self,
+    model: HRM,
+    loss: Loss,
+    mesh: Mesh,
+    *,
+    halt: str,
+    refills: bool = True,
+  ):
+    if halt not in HALT_MODES:
+      raise InputError(
+        f"config.eval.halt: expected one of {', '.join(HALT_MODES)}, got "
+        f"'{halt}'."
+      )
+    self._mesh, self._halt = mesh, halt
+    self._refills = refills and halt == "act"
+    settings = {"model": model, "loss": loss}
+    everywhere, by_row = sharding.replicated(mesh), sharding.by_row(mesh)
+    out_shardings = (everywhere, everywhere, by_row)
+    if self._refills:
+      self._step = jax.jit(
+        functools.partial(eval_chunk, **settings, mesh=mesh),
+        static_argnames=("batches", "with_logits"),
+        out_shardings=out_shardings,
+      )
+    else:
+      self._step = jax.jit(
+        functools.partial(eval_step, **settings, halt=halt),
+        out_shardings=out_shardings,
+      )
+
+  def in_chunks(self, data: EvaluationData) -> EvaluationData:
+    """The same examples in the batches in which they go to the devices."""
+    return (
+      data.chunked(continuous_batching.PUZZLES_PER_ROW)
+      if self._refills
+      else data
+    )
+
+  def __call__(
+    self,
+    weights: Weights,
+    data: EvaluationData,
+    *,
+    step: int,
+    predictions: PredictionFiles | None = None,
+    after_batch: Callable[[], None] = lambda: None,
+  ) -> dict[str, Any]:
+    """Evaluates every example of `data` once.
+
+    Each process reads its rows of every batch; the result is the same in all.
+
+    Args:
+      weights: on the devices.
+      data: the batches; their size divides over the devices.
+      step: of the weights, for the record.
+      predictions: where to write the answers, if anywhere.
+      after_batch: called after each; may raise to end the evaluation.
+
+    Returns:
+      `sets`: metrics by set name, for mazes with `path_accuracy`, the share of
+      answers that are any shortest path; `exact_accuracy_by_segment`: share
+      of right answers after 1, 2, ... segments, over all sets; `seconds`,
+      `puzzles_per_s`: without compilation; `step`; `halt`.
+    """
+    totals: dict[str, dict[str, Any]] = {}
+    by_segment = 0
+    mazes = scoring.holds_mazes(data.split)
+    right_paths = dict.fromkeys(data.examples_by_set, 0) if mazes else {}
+    chunks = self.in_chunks(data)
+    mine = sharding.local_rows(self._mesh, chunks.batch_size)
+    todo = sum(chunks.examples_in(mine).values())
+    settings = self._settings(
+      chunks.batch_size // data.batch_size, predictions is not None
+    )
+    self._compile(weights, chunks, mine, settings)
+    began = time.perf_counter()
+    what = "evaluate"
+    if jax.process_count() > 1:
+      what += f", share of process {jax.process_index()}"
+    with console.Progress(what, todo, unit="puzzles") as bar:
+      for asked, result in self._results(weights, chunks, mine, settings):
+        name, n = asked.set_name, len(asked.rows)
+        sums, right, answers = result
+        totals[name] = _add(totals.get(name), jax.device_get(sums))
+        by_segment = by_segment + np.asarray(right, np.int64)
+        if mazes:
+          right_paths[name] += scoring.right_paths(
+            asked.batch["inputs"][:n],
+            sharding.take_rows(answers["predictions"])[:n],
+          )
+        if predictions is not None:
+          answers = {k: sharding.take_rows(v) for k, v in answers.items()}
+          columns = {k: v[:n] for k, v in {**asked.batch, **answers}.items()}
+          predictions.write(name, {"rows": asked.rows, **columns})
+        bar.advance(n)
+        after_batch()
+    for name, right in cluster.sum_over_processes(right_paths).items():
+      totals[name]["path_accuracy"] = right
+    seconds = time.perf_counter() - began
+    count = sum(int(sums["count"]) for sums in totals.values())
+    return {
+      "sets": {k: metrics.eval_means(sums) for k, sums in totals.items()},
+      "exact_accuracy_by_segment": (by_segment / max(count, 1)).tolist(),
+      "seconds": seconds,
+      "puzzles_per_s": data.num_examples / seconds,
+      "step": step,
+      "halt": self._halt,
+    }
+
+  def _compile(
+    self,
+    weights: Weights,
+    chunks: EvaluationData,
+    mine: slice,
+    settings: dict[str, Any],
+  ) -> None:
+    arguments = self._put(chunks.batch(0, mine), chunks)
+    self._step.lower(weights, *arguments, **settings).compile()
+
+  def _settings(self, batches: int, with_logits: bool) -> dict[str, Any]:
+    """What `_step` must know before it is compiled."""
+    if not self._refills:
+      return {}
+    return {"batches": batches, "with_logits": with_logits}
+
+  def _put(self, asked: EvaluationBatch, chunks: EvaluationData):
+    """A batch on the devices, as the arguments of `_step`."""
+    arguments = (asked.batch,)
+    if self._refills:
+      waiting = np.arange(len(asked.batch["inputs"])) < len(asked.rows)
+      arguments = (asked.batch, waiting)
+    return sharding.put_rows(arguments, self._mesh, chunks.batch_size)
+
+  def _results(
+    self,
+    weights: Weights,
+    chunks: EvaluationData,
+    mine: slice,
+    settings: dict[str, Any],
+  ):
+    """Yields batches with their results, one step late.
+
+    The device works on the next batch while the host reads the last.
+    """
+    pending = None
+    for asked in chunks.batches(mine):
+      result = self._step(weights, *self._put(asked, chunks), **settings)
+      if pending is not None:
+        yield pending
+      pending = asked, result
+    if pending is not None:
+      yield pending
+
+
+def _add(total: dict | None, sums: dict) -> dict:
+  # float64 on the host: a long split must not lose its last batches.
+  sums = {k: v.astype(np.float64) for k, v in sums.items()}
+  return sums if total is None else {k: total[k] + v for k, v in sums.items()}
+
+
+def save_predictions(
+  wanted: bool,
+  workdir: pathlib.Path,
+  step: int,
+  split: str,
+  data: EvaluationData,
+  mesh: Mesh,
+) -> contextlib.AbstractContextManager[PredictionFiles | None]:
+  """`PredictionFiles.maybe` for the rows of this process.
+
+  Args:
+    wanted: whether to write at all; else yields None.
+    workdir: of the run.
+    step: of the weights.
+    split: name of what will be evaluated.
+    data: as `Evaluator.in_chunks` returns it: its batches say which rows are
+      this process's.
+    mesh: the devices.
+  """
+  mine = sharding.local_rows(mesh, data.batch_size)
+  return PredictionFiles.maybe(
+    wanted,
+    workdir,
+    step,
+    split,
+    data.examples_in(mine),
+    part=(jax.process_index(), jax.process_count()),
+    sum_over_processes=cluster.sum_over_processes,
+  )
+
+
+def log_by_segment(result: dict[str, Any]) -> None:
+  """Shows how the answers get better with thinking, as a bar per segment."""
+  for segment, share in enumerate(result["exact_accuracy_by_segment"], 1):
+    bar = "#" * round(40 * share)
+    log.info(f"after segment {segment:2}: {share:7.2%} solved {bar}")

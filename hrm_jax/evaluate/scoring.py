@@ -1,0 +1,149 @@
+"""From a batch to metric sums: pure functions, on the devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from hrm_jax.data import maze, puzzle_kind
+from hrm_jax.data.split import Split
+from hrm_jax.machines import sharding
+from hrm_jax.model import losses
+from hrm_jax.model.hrm import HRM
+from hrm_jax.model.losses import Loss
+from hrm_jax.model.weights import Weights, gather_puzzle_rows
+from hrm_jax.solve.inference import solve, solve_queue
+
+
+def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
+  """Thinks about one batch to the end and scores it.
+
+  Args:
+    weights: trained weights.
+    batch: B puzzles, padding included.
+    model: the network.
+    loss: which loss.
+    halt: "full" or "act".
+
+  Returns:
+    Metric sums over the batch; the rows with a right answer after segment
+    1, 2, ..., [halt_max_steps] int32; and the answers, for saving.
+  """
+  labels = batch["labels"]
+  answer = solve(
+    model,
+    weights,
+    batch,
+    halt=halt,
+    observe=lambda output: losses.sequence_correct(output.logits, labels),
+  )
+  sums = _score(answer.output, answer.steps, labels, loss)
+  counted = _counted(labels)[None]
+  by_segment = (answer.trace & counted).sum(-1, dtype=jnp.int32)
+  return sums, by_segment, _to_save(answer.output, with_logits=True)
+
+
+def eval_chunk(
+  weights: Weights,
+  chunk,
+  waiting: jax.Array,
+  *,
+  model: HRM,
+  loss: Loss,
+  mesh: Mesh,
+  batches: int,
+  with_logits: bool,
+):
+  """Thinks about several batches, each row halting by itself, and scores them.
+
+  Each device works through its share of the chunk as a queue, see `refill`.
+
+  Args:
+    weights: trained weights.
+    chunk: `batches` times B puzzles, padding included.
+    waiting: [batches * B] bool, which of them are puzzles; padding, which
+      comes last, is not thought about and counts nowhere.
+    model: the network.
+    loss: which loss.
+    mesh: the devices.
+    batches: so many times more puzzles than rows to think about them.
+    with_logits: whether the answers hold the logits, V numbers a cell.
+
+  Returns:
+    As `eval_step`, over the chunk.
+  """
+
+  def keep(output, steps, now):
+    def of_row(*row):
+      return _score(*jax.tree.map(lambda leaf: leaf[None], row), loss)
+
+    sums = jax.vmap(of_row)(output, steps, now["labels"])
+    return sums, _to_save(output, with_logits=with_logits)
+
+  def work_through(weights, puzzles, waiting):
+    return solve_queue(
+      model,
+      weights,
+      puzzles,
+      waiting.sum(dtype=jnp.int32),
+      num_rows=len(waiting) // batches,
+      keep=keep,
+      observe=lambda output, now: losses.sequence_correct(
+        output.logits, now["labels"]
+      ),
+    )
+
+  # The table may be large, and lie in parts: devices get the rows they need.
+  rows = gather_puzzle_rows(model, weights, chunk["puzzle_identifiers"])
+  answers = sharding.on_each_device(work_through, mesh)(
+    weights._replace(puzzle_table=None),
+    {**chunk, "puzzle_rows": rows},
+    waiting,
+  )
+  per_puzzle, to_save = answers.kept
+  sums = jax.tree.map(lambda leaf: leaf.sum(0), per_puzzle)
+  counted = _counted(chunk["labels"])[:, None]
+  by_segment = (answers.trace & counted).sum(0, dtype=jnp.int32)
+  return sums, by_segment, to_save
+
+
+def _score(output, steps, labels, loss: Loss) -> dict[str, jax.Array]:
+  """Metric sums over rows that have all come to their end."""
+  _, sums = losses.loss_and_metrics(
+    output.logits,
+    output.q_halt_logits,
+    output.q_continue_logits,
+    None,
+    labels=labels,
+    halted=jnp.ones_like(steps, bool),
+    steps=steps,
+    loss_type=loss.loss_type,
+    q_weight=loss.q_weight,
+  )
+  return sums
+
+
+def _counted(labels: jax.Array) -> jax.Array:
+  return jnp.any(labels >= 0, axis=-1)
+
+
+def _to_save(output, *, with_logits: bool) -> dict[str, jax.Array]:
+  answers = {
+    "predictions": jnp.argmax(output.logits, -1).astype(jnp.int32),
+    "q_halt_logits": output.q_halt_logits,
+    "q_continue_logits": output.q_continue_logits,
+  }
+  if with_logits:
+    answers["logits"] = output.logits.astype(jnp.float32)
+  return answers
+
+
+def holds_mazes(split: Split) -> bool:
+  """Whether a split holds mazes, see `puzzle_kind`."""
+  kind = puzzle_kind.kind_of(split.path.parent, [split])
+  return kind == puzzle_kind.MAZE
+
+
+def right_paths(inputs: np.ndarray, predictions: np.ndarray) -> int:
+  """How many of [B, G] predictions are a shortest path of their maze."""
+  return int(maze.is_shortest_path(inputs, predictions).sum())

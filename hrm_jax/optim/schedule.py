@@ -1,0 +1,48 @@
+"""The learning rate, update by update."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def warmup_cosine(
+  base_lr: float, *, warmup_steps: int, total_steps: int, min_ratio: float
+) -> optax.Schedule:
+  """A linear rise from zero, then a cosine towards `min_ratio` of the top.
+
+  Written with sin^2 of half the *remaining* way, which is the same curve but
+  exact in float32 near its end, where 1 + cos cancels. Beyond `total_steps`
+  the curve rises again, as the reference's does.
+
+  Args:
+    base_lr: the learning rate at the top.
+    warmup_steps: updates of the rise; update `warmup_steps` has `base_lr`.
+    total_steps: the update at which the cosine reaches its end.
+    min_ratio: the end over the top; 1 makes the rate constant.
+
+  Returns:
+    A function of the update's number, which counts from 1.
+  """
+  span = max(1, total_steps - warmup_steps)
+
+  def schedule(update: jax.Array | int) -> jax.Array:
+    update = jnp.asarray(update)
+    # The way left, not 1 minus the way gone: an exact difference of integers.
+    left = (span - (update - warmup_steps)) / span
+    cosine = jnp.square(jnp.sin(0.5 * math.pi * left))
+    decayed = min_ratio + jnp.maximum(0.0, (1.0 - min_ratio) * cosine)
+    rising = update / max(1, warmup_steps)
+    return base_lr * jnp.where(update < warmup_steps, rising, decayed)
+
+  return schedule
+
+
+def from_update_one(
+  learning_rate: optax.ScalarOrSchedule,
+) -> optax.ScalarOrSchedule:
+  """Lets a schedule over update numbers from 1 be used by optax, from 0."""
+  if not callable(learning_rate):
+    return learning_rate
+  return lambda count: learning_rate(count + 1)
