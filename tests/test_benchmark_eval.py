@@ -3,7 +3,6 @@
 import pytest
 
 from hrm_jax.benchmark import inference
-from hrm_jax.checkpoint import store
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
 from tests.toys import random_like
@@ -14,7 +13,7 @@ WAYS = {"full", "act", "refilled"}
 def test_evaluation_is_timed_in_every_way(tiny_run, monkeypatch):
   trained = load(tiny_run)
   trained = trained._replace(weights=random_like(trained.weights, seed=19))
-  monkeypatch.setattr(store, "load", lambda *_, **__: trained)
+  monkeypatch.setattr(inference, "load", lambda *_, **__: trained)
   result = inference.benchmark_eval(tiny_run, limit=10, rounds=1)
   assert result["puzzles"] == 10
   assert result["halt_max_steps"] == 3

@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Compiles one program, and says how often it was found on disk.
 PROGRAM = """
 import pathlib, sys, jax
-from hrm_jax import compilation_cache
+from hrm_jax.machines import compilation_cache
 hits = []
 jax.monitoring.register_event_listener(
   lambda event, **_: hits.append(event.endswith("/cache_hits")))

@@ -10,7 +10,7 @@ import types
 import pytest
 
 from hrm_jax import console
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, progress_bar
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def lines(monkeypatch):
 def clock(monkeypatch):
   clock = types.SimpleNamespace(now=0.0)
   clock.monotonic = lambda: clock.now
-  monkeypatch.setattr(console, "time", clock)
+  monkeypatch.setattr(progress_bar, "time", clock)
   return clock
 
 
@@ -178,7 +178,7 @@ def test_progress_draws_a_bar_on_a_terminal(monkeypatch, lines):
   with console.Progress("solve", 4, unit="puzzles") as bar:
     bar.note("2 right")
     bar.advance(4)
-  drawn = console.sys.stderr.getvalue()
+  drawn = sys.stderr.getvalue()
   assert "4/4" in drawn
   assert "2 right" in drawn
   assert lines == []
@@ -191,7 +191,7 @@ def test_a_name_beside_a_bar_cannot_command_the_terminal(
   with console.Progress("reading \x1b]0;a\x07", 4, unit="rows") as bar:
     bar.note("\x9b31m\n")
     bar.advance(4)
-  drawn = console.sys.stderr.getvalue()
+  drawn = sys.stderr.getvalue()
   assert r"reading \x1b]0;a\x07" in drawn
   assert r"\x9b31m\n" in drawn
   assert not set("\x1b\x07\x9b") & set(drawn)

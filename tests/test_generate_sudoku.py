@@ -211,7 +211,7 @@ def test_impossible_requests_get_one_line(flags, message, tmp_path, commands):
 
 
 def test_a_search_that_finds_nothing_ends(tmp_path, monkeypatch):
-  monkeypatch.setattr(generate_sudoku, "_BARREN_DRAWS", 300)
+  monkeypatch.setattr(sudoku_generator, "_BARREN_DRAWS", 300)
   with pytest.raises(InputError, match=r"got 0 and then none in \d+ tries"):
     sudoku_generator.generate(
       tmp_path / "out", box="2x3", blanks=(31, 31), num_train=5, num_test=5

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import resource
-from hrm_jax import host_memory
+from hrm_jax.machines import host_memory
 
 def faults():
   return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -243,7 +243,7 @@ def test_a_signal_before_training_ends_the_process(peers, exit_code):
   program = (
     "import signal, socket, sys\n"
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-    "from hrm_jax import cluster\n"
+    "from hrm_jax.machines import cluster\n"
     "with socket.create_server(('127.0.0.1', 0)) as free:\n"
     "  port = free.getsockname()[1]\n"
     "print('joining', flush=True)\n"
@@ -274,12 +274,14 @@ def test_a_timeout_that_is_none_gets_one_line():
 def test_what_process_0_could_not_save_is_saved_for_nobody(tmp_path):
   program = (
     "import functools\n"
-    "from hrm_jax import command_line, console, manifest, train\n"
+    "from hrm_jax import console\n"
+    "from hrm_jax.checkpoint import manifest\n"
+    "from hrm_jax.train import __main__ as train, config_flags\n"
     "def full_disk(*_):\n"
     "  raise OSError(28, 'No space left on device')\n"
     "manifest.write = full_disk\n"
     "console.run(functools.partial(\n"
-    "  command_line.run, train.main, train.__doc__, train.CONFIG))\n"
+    "  config_flags.run, train.main, train.__doc__, train.CONFIG))\n"
   )
   flags = ("--config=tests/tiny.py", "--config.num_steps=2")
   done = finished((2, 1), program, *flags, f"--workdir={tmp_path}", kind="-c")

@@ -10,7 +10,6 @@ import pytest
 
 from hrm_jax.checkpoint import saved_steps
 from hrm_jax.checkpoint.load import load
-from hrm_jax.evaluate import __main__ as evaluate
 from hrm_jax.evaluate import evaluator
 from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines.preemption import PreemptedError, Preemption
@@ -33,7 +32,7 @@ def test_the_first_signal_asks_for_a_stop(number):
 def test_the_second_signal_ends_the_process():
   program = (
     "import os, signal\n"
-    "from hrm_jax.preemption import Preemption\n"
+    "from hrm_jax.machines.preemption import Preemption\n"
     "with Preemption():\n"
     "  os.kill(os.getpid(), signal.SIGTERM)\n"
     "  print('still here', flush=True)\n"
@@ -51,7 +50,7 @@ def test_the_second_signal_ends_the_process():
 def test_a_signal_whose_message_nobody_reads_is_heard_all_the_same():
   program = (
     "import os, signal\n"
-    "from hrm_jax.preemption import Preemption\n"
+    "from hrm_jax.machines.preemption import Preemption\n"
     "read, write = os.pipe()\n"
     "os.close(read)\n"
     "os.dup2(write, 2)\n"
@@ -137,7 +136,7 @@ def test_an_evaluation_is_given_up_after_the_batch(tmp_path, monkeypatch):
     return call(*args, **kwargs)
 
   call = evaluator._add
-  monkeypatch.setattr(evaluate, "_add", count)
+  monkeypatch.setattr(evaluator, "_add", count)
   result = runs.train_tiny(tmp_path)
   assert (result["ended"], result["step"]) == ("preempted", 5)
   assert len(scored) == 1  # Of two batches.

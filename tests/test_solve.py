@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax.checkpoint import store
 from hrm_jax.checkpoint.load import load
 from hrm_jax.data import sudoku, sudoku_solver
 from hrm_jax.solve import __main__ as solve
@@ -78,7 +77,7 @@ def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
 ):
   trained = load(tiny_run)
   trained = trained._replace(weights=random_like(trained.weights, seed=19))
-  monkeypatch.setattr(store, "load", lambda *_: trained)
+  monkeypatch.setattr(solve, "load", lambda *_: trained)
   monkeypatch.setattr(continuous_batching, "PUZZLES_PER_ROW", 2)
   path = tmp_path / "puzzles.txt"
   puzzles = np.load(tiny_run / "data/test/all__inputs.npy")
@@ -110,7 +109,9 @@ def test_solutions_come_before_the_file_is_done(tiny_run, monkeypatch):
   monkeypatch.setattr(continuous_batching, "PUZZLES_PER_ROW", 1)
   trained, padded = load(tiny_run), []
   monkeypatch.setattr(
-    solve, "_pad", lambda *args, pad=solver._pad: padded.append(1) or pad(*args)
+    solver,
+    "_pad",
+    lambda *args, pad=solver._pad: padded.append(1) or pad(*args),
   )
   puzzles = np.stack([sudoku.parse(PUZZLE)] * 8)
   for i, _ in enumerate(

@@ -382,7 +382,7 @@ def test_a_bad_flag_gets_one_clear_line(monkeypatch, flags, message):
     config_flags.parse(argv, "", train.CONFIG)
 
 
-BASE = "from configs import common\nconfig = common.base()\n"
+BASE = "from hrm_jax.config import base\nconfig = base()\n"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_who_comes_second_gets_one_line(tmp_path):
 def test_a_killed_process_leaves_it_free(tmp_path):
   program = (
     "import pathlib, sys, time\n"
-    "from hrm_jax import workdir_lock\n"
+    "from hrm_jax.checkpoint import workdir_lock\n"
     "with workdir_lock.hold(pathlib.Path(sys.argv[1])):\n"
     "  print('held', flush=True)\n"
     "  time.sleep(60)\n"

@@ -20,14 +20,8 @@ from typing import Any
 
 # What hrm_jax.train imports; its own flags must be defined by the fork.
 _IMPORTED = (
-  "data_tools.generate_sudoku",
-  "hrm_jax.command_line",
-  "hrm_jax.divergence",
-  "hrm_jax.evaluate",
-  "hrm_jax.flops",
-  "hrm_jax.preemption",
-  "hrm_jax.recipe",
-  "hrm_jax.watchdog",
+  "hrm_jax.train.config_flags",
+  "hrm_jax.train.loop",
   "ml_collections.config_flags",
 )
 
