@@ -48,7 +48,7 @@ CHECKS = {
 }
 
 
-# Files of a set: those of hrm_jax/puzzle.py, which may be absent here.
+# Files of a set: those of hrm_jax/data/puzzle.py, which may be absent here.
 FIELDS = (
   "inputs",
   "labels",

@@ -9,10 +9,10 @@ usage: bash launch/test.sh [--help] [--dry-run] [pytest argument ...]
 Makes a fresh virtual environment in .venv-test, installs hrm_jax with its test
 tools, then runs ruff (lint and format) and every test that needs no GPU.
 
-  bash launch/test.sh                     everything
-  bash launch/test.sh tests/test_data.py  one file
-  bash launch/test.sh -m 'not slow'       only the quick tests
-  bash launch/test.sh --dry-run           prints the commands, runs nothing
+  bash launch/test.sh                       everything
+  bash launch/test.sh tests/test_sudoku.py  one file
+  bash launch/test.sh -m 'not slow'         only the quick tests
+  bash launch/test.sh --dry-run             prints the commands, runs nothing
 
 Environment:
   PYTHON         the Python to use, 3.11 or later (default: python3)
