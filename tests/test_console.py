@@ -2,6 +2,7 @@
 
 import io
 import json
+import pathlib
 import signal
 import subprocess
 import sys
@@ -239,3 +240,19 @@ def test_what_cannot_be_written_does_not_change_the_exit_code(code):
     check=True,
   )
   assert done.stdout == f"{code}\n"
+
+
+def test_a_path_begins_at_home_where_it_says_so(monkeypatch, tmp_path):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  parser = console.ArgumentParser()
+  parser.add_argument("--workdir", type=console.path)
+  for text, expected in (
+    ("~/runs/a b", tmp_path / "runs/a b"),
+    ("~", tmp_path),
+    ("runs/~", pathlib.Path("runs/~")),
+    ("/~x", pathlib.Path("/~x")),
+  ):
+    assert parser.parse_args([f"--workdir={text}"]).workdir == expected
+  for text, said in (("~nobody-here/x", "~nobody-here"), ("", "nothing")):
+    with pytest.raises(InputError, match=f"--workdir: .*{said}"):
+      parser.parse_args([f"--workdir={text}"])

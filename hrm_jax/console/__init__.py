@@ -14,6 +14,7 @@ from hrm_jax.console.errors import (
   printable,
 )
 from hrm_jax.console.logs import log, quiet_unless, set_up_logging
+from hrm_jax.console.paths import expand_home, path
 from hrm_jax.console.progress_bar import Progress, progress
 
 __all__ = [
@@ -24,8 +25,10 @@ __all__ = [
   "as_json",
   "check_least",
   "exit_code",
+  "expand_home",
   "log",
   "one_line",
+  "path",
   "print_json",
   "printable",
   "progress",
