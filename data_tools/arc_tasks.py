@@ -36,6 +36,11 @@ class Task(NamedTuple):
   train: list[Pair]
   test: list[Pair]
   evaluated: bool  # its test pairs belong to the test split
+  prefix: str = ""  # leads to it inside a file of many tasks: "bb02."
+
+  def place(self, part: str, index: int) -> str:
+    """Where pair `index` of `part` stands: `FILE: bb02.test[0]`."""
+    return f"{self.where}: {self.prefix}{part}[{index}]"
 
 
 def read_tasks(
@@ -71,9 +76,9 @@ def warn_of_answers_in_training(tasks: Sequence[Task]) -> None:
       if part == "test" and task.evaluated:
         continue
       for i, pair in enumerate(pairs):
-        seen.setdefault(_content(pair), f"{task.where}: {part}[{i}]")
+        seen.setdefault(_content(pair), task.place(part, i))
   asked = [
-    (_content(pair), f"{task.where}: test[{i}]")
+    (_content(pair), task.place("test", i))
     for task in tasks
     if task.evaluated
     for i, pair in enumerate(task.test)
@@ -229,7 +234,7 @@ def _task(
         for i, pair in enumerate(pairs)
       ]
     )
-  return Task(name, where, *parts, evaluated)
+  return Task(name, where, *parts, evaluated, prefix)
 
 
 def _pair(where: str, key: str, pair: Any, output: bool) -> Pair:

@@ -208,6 +208,28 @@ def test_answers_in_the_training_data_are_reported(
   assert "copy.json: test[0]" in lines[0]
 
 
+def test_a_reported_pair_is_named_with_its_task_in_a_file_of_many(
+  tmp_path, monkeypatch
+):
+  asked, known = make_task(1), make_task(2)
+  known["test"] = asked["test"]
+  for kind, tasks in (
+    ("evaluation", {"aa": make_task(0), "bb": asked}),
+    ("training", {"cc": make_task(3), "dd": known}),
+  ):
+    answers = {
+      name: [pair.pop("output") for pair in task["test"]]
+      for name, task in json.loads(json.dumps(tasks)).items()
+    }
+    write_json(tmp_path / f"{kind}_challenges.json", tasks)
+    write_json(tmp_path / f"{kind}_solutions.json", answers)
+  lines = []
+  monkeypatch.setattr(arc_tasks.log, "warning", lines.append)
+  arc_tasks.warn_of_answers_in_training(arc_tasks.read_tasks([tmp_path])[0])
+  assert "evaluation_challenges.json: bb.test[0], which is " in lines[0]
+  assert "training_challenges.json: dd.test[0]." in lines[0]
+
+
 def changed(path, value):
   """A task in which what stands at a path of keys has another value."""
   task = make_task(9)

@@ -20,7 +20,7 @@ def git(directory, *arguments):
 
 def commit_of(directory, monkeypatch):
   """What a copy of the code says that lies there."""
-  path = directory / "hrm_jax" / "provenance.py"
+  path = directory / "hrm_jax" / "data" / "provenance.py"
   path.parent.mkdir(parents=True)
   shutil.copy(pathlib.Path(provenance.__file__), path)
   monkeypatch.setattr(provenance, "__file__", str(path))

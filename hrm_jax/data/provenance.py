@@ -9,7 +9,7 @@ def source_commit() -> str | None:
 
   An installed copy can lie within a repository of something else.
   """
-  root = pathlib.Path(__file__).resolve().parents[1]
+  root = pathlib.Path(__file__).resolve().parents[2]
   if not (root / ".git").exists():
     return None
   command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
