@@ -217,7 +217,7 @@ def _task(
   if arc.parse_identifier(name).name != name:
     raise InputError(
       f"{where}: expected a name that does not end like an augmentation's "
-      f"(_t<k>_<permutation>), got {name!r}."
+      f"(_t<k>_<permutation> or |||t<k>|||<permutation>), got {name!r}."
     )
   parts = []
   for part in ("train", "test"):

@@ -101,6 +101,13 @@ def test_identifiers_say_what_was_done():
   )
 
 
+def test_the_identifiers_of_trm_say_the_same():
+  text = "a_t1_b|||t7|||0213456789"
+  assert arc.parse_identifier(text) == arc.Augmentation(
+    "a_t1_b", 7, (0, 2, 1, 3, 4, 5, 6, 7, 8, 9)
+  )
+
+
 @pytest.mark.parametrize(
   "name",
   [
@@ -109,6 +116,8 @@ def test_identifiers_say_what_was_done():
     "x_t8_0123456789",
     "x_t1_0113456789",
     "x_t1_1023456789",
+    "x|||t8|||0123456789",
+    "x|||t1_0123456789",
     "_",
   ],
 )

@@ -73,6 +73,69 @@ def test_a_perfect_oracle_scores_everything(data, tmp_path, commands):
   }
 
 
+def as_trm_writes_it(data):
+  """Rewrites names and test pairs into the form of TRM's builder."""
+  path = data / "identifiers.json"
+  texts = map(arc.parse_identifier, json.loads(path.read_text()))
+  plain = tuple(range(10))
+  write_json(
+    path,
+    [
+      name
+      if (k, colors) == (0, plain)
+      else f"{name}|||t{k}|||{''.join(map(str, colors))}"
+      for name, k, colors in texts
+    ],
+  )
+  path = data / "test_puzzles.json"
+  asked = json.loads(path.read_text())
+  write_json(path, {k: {"train": [], "test": v} for k, v in asked.items()})
+
+
+def test_a_set_that_trm_built_is_scored_alike(data, tmp_path, commands):
+  answer = planted([3, "right", 3, "right", 4, 3, "right"])
+  directory = write_predictions(data, tmp_path, answer)
+  flags = ["--workdir", tmp_path, "--data", data]
+  ours = commands(arc_vote, *flags)
+  submitted = (directory / "submission.json").read_text()
+  as_trm_writes_it(data)
+  assert commands(arc_vote, *flags) == ours
+  assert (directory / "submission.json").read_text() == submitted
+
+
+def test_answers_that_trm_did_not_know_are_not_scored(data, tmp_path, commands):
+  write_predictions(data, tmp_path, lambda row, text, label: label)
+  as_trm_writes_it(data)
+  path = data / "test_puzzles.json"
+  asked = json.loads(path.read_text())
+  for task in asked.values():
+    for pair in task["test"]:
+      pair["output"] = [[0]]
+  write_json(path, asked)
+  result = commands(arc_vote, "--workdir", tmp_path, "--data", data)
+  assert (result["tasks"], result["scored_tasks"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ("[]", "expected an object with tasks by name, got []"),
+    ('{"a": {"train": []}}', "task 'a': expected a list of pairs of grids, or"),
+    ('{"a": ["input"]}', "task 'a': expected a list of pairs of grids, or"),
+    ('{"a"', "expected JSON"),
+  ],
+)
+def test_other_test_puzzles_get_one_line(
+  content, message, data, tmp_path, commands
+):
+  write_predictions(data, tmp_path, lambda row, text, label: label)
+  path = data / "test_puzzles.json"
+  path.write_text(content)
+  error = commands.error(arc_vote, "--workdir", tmp_path, "--data", data)
+  assert error.startswith(f"{path}: {message}")
+  assert "Error(" not in error
+
+
 def planted(votes):
   """Answers 1x1 grids to task b: `votes` names a colour for each variant."""
   turn = iter(votes)

@@ -11,7 +11,7 @@ import json
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,20 +97,60 @@ def read_questions(data: pathlib.Path) -> Questions:
         "set of data_tools.build_arc (--data)."
       ) from None
   digest = hashlib.sha256(b"\0".join(contents)).hexdigest()
-  try:
-    identifiers, puzzles = map(json.loads, contents)
-    if not isinstance(identifiers, list):
-      raise TypeError("names that are not a list")
-    inputs, outputs = {}, {}
-    for task, pairs in puzzles.items():
-      inputs[task] = [_json_digest(pair["input"]) for pair in pairs]
-      outputs[task] = [_json_digest(pair["output"]) for pair in pairs]
-  except _FOREIGN as error:
+  names, puzzles = (data / "identifiers.json", data / "test_puzzles.json")
+  identifiers = _parse(names, contents[0])
+  if not isinstance(identifiers, list):
     raise InputError(
-      f"{data}: expected identifiers.json and test_puzzles.json as "
-      f"data_tools.build_arc writes them, got others ({error!r:.80})."
-    ) from None
+      f"{names}: expected a list of names, got {identifiers!r:.40}."
+    )
+  inputs, outputs = {}, {}
+  for task, pairs in _test_pairs(puzzles, _parse(puzzles, contents[1])).items():
+    inputs[task] = [digest for digest, _ in pairs]
+    outputs[task] = [digest for _, digest in pairs]
   return Questions(identifiers, inputs, outputs, digest)
+
+
+def _parse(path: pathlib.Path, content: bytes) -> Any:
+  try:
+    return json.loads(content)
+  except (ValueError, RecursionError) as error:
+    raise InputError(f"{path}: expected JSON ({error!s:.80}).") from None
+
+
+def _test_pairs(
+  path: pathlib.Path, tasks: Any
+) -> dict[str, list[tuple[str, str | None]]]:
+  """Returns the digests of each task's test pairs, from either form.
+
+  Our builder writes `{task: [pair, ...]}`. TRM's writes whole tasks, `{task:
+  {"train": [...], "test": [pair, ...]}}`, with [[0]] for every answer where
+  it knows none.
+  """
+  if not isinstance(tasks, dict):
+    raise InputError(
+      f"{path}: expected an object with tasks by name, got {tasks!r:.40}."
+    )
+  digests, answers = {}, []
+  for task, value in tasks.items():
+    whole = isinstance(value, dict)
+    try:
+      pairs = value["test"] if whole else value
+      digests[task] = [
+        (_json_digest(pair["input"]), _json_digest(pair["output"]))
+        for pair in pairs
+      ]
+    except _FOREIGN:
+      raise InputError(
+        f"{path}: task {task!r:.60}: expected a list of pairs of grids, or an "
+        f"object with such a list as 'test', got {value!r:.60}."
+      ) from None
+    answers += [pair["output"] if whole else None for pair in pairs]
+  if all(answer == [[0]] for answer in answers):
+    return {
+      task: [(asked, None) for asked, _ in pairs]
+      for task, pairs in digests.items()
+    }
+  return digests
 
 
 def tally_file(

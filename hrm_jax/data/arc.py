@@ -23,7 +23,13 @@ VOCAB_SIZE = FIRST_COLOR_ID + COLORS
 # The transform that undoes each of the 8.
 INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
 
-_SUFFIX = re.compile(r"(.*)_t([0-7])_(0[1-9]{9})", re.DOTALL)
+# HRM's builder and ours write `_t3_0123456789` behind a task's name, TRM's
+# (dataset/build_arc_dataset.py) writes `|||t3|||0123456789`.
+_SUFFIX = re.compile(
+  r"(?P<name>.*)(?P<mark>_|\|\|\|)t(?P<transform>[0-7])(?P=mark)"
+  r"(?P<permutation>0[1-9]{9})",
+  re.DOTALL,
+)
 
 
 class Augmentation(NamedTuple):
@@ -71,12 +77,15 @@ def identifier(name: str, transform: int, permutation: Sequence[int]) -> str:
 def parse_identifier(text: str) -> Augmentation:
   """Reads a puzzle identifier; one without the suffix is the task itself.
 
-  Only the last suffix counts, so a task's name may hold `_t` and more.
+  Both forms are read, that of `identifier` and TRM's,
+  `<name>|||t<k>|||<permutation>`. Only the last suffix counts, so a task's
+  name may hold `_t` and more.
   """
   match = _SUFFIX.fullmatch(text)
-  if match is None or len(set(match[3])) < COLORS:
+  if match is None or len(set(match["permutation"])) < COLORS:
     return Augmentation(text, 0, tuple(range(COLORS)))
-  return Augmentation(match[1], int(match[2]), tuple(map(int, match[3])))
+  permutation = tuple(map(int, match["permutation"]))
+  return Augmentation(match["name"], int(match["transform"]), permutation)
 
 
 def to_tokens(grid: np.ndarray, row: int = 0, column: int = 0) -> np.ndarray:
