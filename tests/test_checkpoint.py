@@ -299,7 +299,7 @@ def test_old_steps_stay_until_the_new_one_has_its_manifest(
   assert steps_of(tmp_path) == [2]
 
 
-def test_the_run_item_is_that_of_the_moment_of_saving(tmp_path):
+def test_the_run_record_is_that_of_the_moment_of_saving(tmp_path):
   run = toy_run(1, 0.25)
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, toy_state(1), run)

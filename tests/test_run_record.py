@@ -11,7 +11,7 @@ from tests.toys import METADATA
 
 
 def described(**changes):
-  """The `run` item of the mini configuration, with some keys changed."""
+  """The run record of the mini configuration, with some keys changed."""
   config = sudoku.get_config("mini")
   config.update_from_flattened_dict(changes)
   return run_record.describe(config, METADATA, {"train": "a1", "test": "b2"})
@@ -107,7 +107,7 @@ def test_a_run_that_ended_early_goes_on_with_another_bound():
 
 def test_a_data_set_must_fit_the_weights():
   run = described()
-  run_record.check_same_contract(run, METADATA, "here")
+  run_record.check_fits_data(run, METADATA, "here")
   run["dataset"]["vocab_size"] -= 1
   with pytest.raises(InputError, match=r"^here: vocab_size is \d+, but"):
-    run_record.check_same_contract(run, METADATA, "here")
+    run_record.check_fits_data(run, METADATA, "here")

@@ -105,7 +105,7 @@ def test_a_directory_that_cannot_be_read_is_not_an_empty_one(
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "3"])
-def test_a_run_item_of_something_else_is_named(tmp_path, directory, text):
+def test_a_run_record_of_something_else_is_named(tmp_path, directory, text):
   path = make_step(tmp_path, 3) / "run" / "metadata"
   path.write_text(text)
   with pytest.raises(InputError, match="3/run/metadata: expected the desc"):

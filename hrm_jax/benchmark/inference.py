@@ -66,7 +66,7 @@ def benchmark_eval(
   mesh = trained.mesh
   root = data_directory(trained.config, workdir)
   split = open_split(root, "test")
-  run_record.check_same_contract(trained.run, split.metadata, str(split.path))
+  run_record.check_fits_data(trained.run, split.metadata, str(split.path))
   size = batch_size or trained.config.global_batch_size
   sharding.check_batch_size(size, mesh, "batch size")
   data = EvaluationData(split, batch_size=size, limit=limit)

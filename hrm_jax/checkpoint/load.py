@@ -25,7 +25,7 @@ class Trained(NamedTuple):
 
   Attributes:
     step: updates done.
-    run: its `run` item.
+    run: its run record.
     config: of the run.
     metadata: of the data it was trained on.
     mesh: the devices that have the weights.

@@ -1,4 +1,4 @@
-"""The `run` item of a checkpoint: what a run is, besides its arrays.
+"""The run record of a checkpoint: what a run is, besides its arrays.
 
 A JSON object that makes a checkpoint self-contained, and tells whether a run
 may go on from it. Its keys are those of `describe`.
@@ -31,7 +31,7 @@ _PACKAGES = (
 
 # Beginnings of the keys that make a run what it is: the network, and which
 # examples come when. The directory of the data may move.
-_CONTRACT = (
+_MAY_NOT_CHANGE = (
   "config.model.",
   "config.data.box",
   "config.data.num_",
@@ -42,7 +42,7 @@ _CONTRACT = (
   "digests.",
 )
 # But for those that only say how it is computed.
-_NOT_OF_IT = ("config.model.remat", "config.model.unroll")
+_MAY_CHANGE = ("config.model.remat", "config.model.unroll")
 
 
 def describe(
@@ -50,7 +50,7 @@ def describe(
   metadata: DatasetMetadata,
   digests: Mapping[str, str],
 ) -> dict[str, Any]:
-  """The `run` item: all that a reader needs besides the arrays.
+  """The run record: all that a reader needs besides the arrays.
 
   Args:
     config: of the run.
@@ -100,13 +100,13 @@ def write_description(workdir: pathlib.Path, run: dict[str, Any]) -> None:
     )
 
 
-def check_same_contract(
+def check_fits_data(
   run: dict[str, Any], metadata: DatasetMetadata, where: str
 ) -> None:
   """Checks that the weights of a run fit a data set.
 
   Args:
-    run: the `run` item of its checkpoint.
+    run: the run record of its checkpoint.
     metadata: of the data set.
     where: the data set's name, for the message.
 
@@ -129,7 +129,7 @@ def check_same_contract(
 
 
 def take_over(run: dict[str, Any], earlier: dict[str, Any], step: int) -> None:
-  """Carries the history of a run into the `run` item of its continuation.
+  """Carries the history of a run into the run record of its continuation.
 
   Args:
     run: changed in place.
@@ -154,29 +154,29 @@ def check_same_run(
   """Refuses to resume with another network, other data or another order.
 
   Args:
-    run: the `run` item of what is starting.
+    run: the run record of what is starting.
     earlier: of the checkpoint to go on from.
     workdir: for the message.
 
   Raises:
     InputError: lists the keys that differ.
   """
-  contract = [
+  refused = [
     f"{key} ({values})"
     for key, values in _changed_keys(earlier, run).items()
-    if key.startswith(_CONTRACT) and key not in _NOT_OF_IT
+    if key.startswith(_MAY_NOT_CHANGE) and key not in _MAY_CHANGE
   ]
-  if contract:
+  if refused:
     raise InputError(
       f"{workdir}: cannot resume with another configuration: "
-      f"{', '.join(contract)}; choose another --workdir."
+      f"{', '.join(refused)}; choose another --workdir."
     )
 
 
 def _changed_keys(
   earlier: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, str]:
-  """What differs between two `run` items, of configuration and data set.
+  """What differs between two run records, of configuration and data set.
 
   Returns:
     From `config.<key>` or `dataset.<key>` to a text with both values.

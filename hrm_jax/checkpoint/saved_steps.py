@@ -192,7 +192,7 @@ def step_argument(text: str) -> int | str:
 
 
 def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:
-  """Reads the `run` item of a checkpoint, with an evaluation added since.
+  """Reads the run record of a checkpoint, with an evaluation added since.
 
   Raises:
     InputError: it cannot be read; names the file.
@@ -259,7 +259,7 @@ def score(run: Mapping[str, Any], step: int) -> float | None:
   """What "best" goes by: the mean of `exact_accuracy` over the sets.
 
   Args:
-    run: the `run` item of a checkpoint.
+    run: the run record of a checkpoint.
     step: of that checkpoint. An evaluation of an earlier one does not count.
 
   Returns:

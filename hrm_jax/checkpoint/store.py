@@ -5,7 +5,7 @@
   WORKDIR/checkpoints/<step>/manifest.json  a digest per file, written last
 
 Orbax writes each step to a temporary directory and renames it; the manifest
-follows. A step without one, or at odds with it, is never read. The `run` item
+follows. A step without one, or at odds with it, is never read. The run record
 makes a checkpoint self-contained: evaluation and solving need nothing else.
 `python -m hrm_jax.checkpoint --help` lists, verifies and prunes.
 """
@@ -17,7 +17,7 @@ import pathlib
 import shutil
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -26,7 +26,6 @@ from hrm_jax.checkpoint import manifest, saved_steps
 from hrm_jax.checkpoint.load import UnreadableError, explained
 from hrm_jax.console import InputError, log, one_line
 from hrm_jax.machines import cluster
-from hrm_jax.train.state import TrainState
 
 _MIB = 2**20
 
@@ -34,12 +33,16 @@ _MIB = 2**20
 _MOST_ERRORS = 100
 
 
-class Resumed(NamedTuple):
-  """What a run goes on from: a step, its `run` item and its state."""
+# Any pytree of arrays: what a run's state is made of is the trainer's affair.
+State = TypeVar("State")
+
+
+class Resumed(NamedTuple, Generic[State]):
+  """What a run goes on from: a step, its run record and its state."""
 
   step: int
   run: dict[str, Any]
-  state: TrainState
+  state: State
 
 
 class Checkpoints:
@@ -93,7 +96,7 @@ class Checkpoints:
       self._finishing.join()
       self._finishing = None
 
-  def save(self, step: int, state: TrainState, run: dict[str, Any]) -> None:
+  def save(self, step: int, state: State, run: dict[str, Any]) -> None:
     """Saves a step, unless it is there; returns before it is on disk.
 
     Of a step that is there, an evaluation made since is added.
@@ -101,7 +104,7 @@ class Checkpoints:
     Args:
       step: updates done.
       state: all of it; may be donated afterwards.
-      run: the `run` item.
+      run: the run record.
     """
     self.wait()
     if not cluster.decided_by_first(lambda: self._may_save(step, state, run)):
@@ -119,16 +122,16 @@ class Checkpoints:
 
   def resume(
     self,
-    shapes: TrainState,
+    shapes: State,
     *,
     fits: Callable[[dict[str, Any]], None] = lambda run: None,
     strict: bool = False,
-  ) -> Resumed | None:
+  ) -> Resumed[State] | None:
     """Restores the newest step that is whole, telling which ones are not.
 
     Args:
       shapes: the state's shapes, dtypes and shardings (`ShapeDtypeStruct`s).
-      fits: raises an InputError if a `run` item is another experiment's.
+      fits: raises an InputError if a run record is another experiment's.
       strict: refuse instead of passing over a bad step.
 
     Returns:
@@ -163,16 +166,14 @@ class Checkpoints:
       self.saved_step = step
       return Resumed(step, run, state)
 
-  def restore(self, step: int, shapes: TrainState) -> TrainState:
+  def restore(self, step: int, shapes: State) -> State:
     """Reads a step without looking at its digests; `shapes` as in `resume`."""
     items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
     return self._writer.restore(self._directory / str(step), args=items)[
       "state"
     ]
 
-  def _may_save(
-    self, step: int, state: TrainState, run: dict[str, Any]
-  ) -> bool:
+  def _may_save(self, step: int, state: State, run: dict[str, Any]) -> bool:
     if step == self.saved_step:
       self._add_evaluation(step, run)
       return False
@@ -182,7 +183,7 @@ class Checkpoints:
       self._failed(step, error)
       return False
 
-  def _prepare(self, step: int, state: TrainState) -> bool:
+  def _prepare(self, step: int, state: State) -> bool:
     """Whether to save a step now; clears the way for it."""
     self._remove_leftovers()
     path = self._directory / str(step)
@@ -277,15 +278,11 @@ class Checkpoints:
 
 
 def read_run(workdir: pathlib.Path, step: int) -> dict[str, Any]:
-  """The `run` item of a checkpoint."""
+  """The run record of a checkpoint."""
   return saved_steps.read_run(saved_steps.directory_of(workdir), step)
 
 
-def _directory(workdir: pathlib.Path) -> pathlib.Path:
-  return saved_steps.directory_of(workdir)
-
-
-def _num_bytes(state: TrainState) -> int:
+def _num_bytes(state: State) -> int:
   return sum(
     math.prod(leaf.shape) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(state)

@@ -41,7 +41,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
   config, mesh = trained.config, trained.mesh
   root = args.data or data_directory(config, args.workdir)
   split = open_split(root, args.split)
-  run_record.check_same_contract(trained.run, split.metadata, str(split.path))
+  run_record.check_fits_data(trained.run, split.metadata, str(split.path))
   batch_size = args.batch_size
   if batch_size is None:
     batch_size = config.global_batch_size

@@ -140,7 +140,7 @@ def _train(
   run["attention"] = model.attention
 
   def check_fits(earlier: dict[str, Any]) -> None:
-    run_record.check_same_contract(earlier, metadata, str(split.path))
+    run_record.check_fits_data(earlier, metadata, str(split.path))
     run_record.check_same_run(run, earlier, workdir)
 
   with Checkpoints(
