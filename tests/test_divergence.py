@@ -11,24 +11,22 @@ from hrm_jax.config import ON_NONFINITE
 from hrm_jax.console import InputError
 from hrm_jax.train import divergence, setup
 from hrm_jax.train.divergence import DivergedError, Guard, RollBackError
+from hrm_jax.train.update import Health
 from tests import runs
 
 
-def flags(is_good):
-  return {
-    "is_good": jnp.array([is_good]),
-    "nonfinite": jnp.array([-1 if is_good else 1]),
-    "loss": jnp.zeros([1]),
-  }
+def health_of(*goods):
+  """Of the updates of one dispatch."""
+  return Health(
+    jnp.array(goods), jnp.array([-1 if is_good else 1 for is_good in goods])
+  )
 
 
 def watch(policy, goods, forgiven=()):
   """Lets a guard see updates 1, 2, ... and reads all it has to say."""
   guard = Guard(policy, ["carry.z_H", "loss"].__getitem__, forgiven)
   for step, is_good in enumerate(goods, 1):
-    sums = flags(is_good)
-    guard.watch(step, sums)
-    assert sums.keys() == {"loss"}  # What is left is for the log.
+    guard.watch(step, health_of(is_good))
   guard.flush()
 
 
@@ -44,21 +42,17 @@ def test_stop_tells_the_update_and_the_tensor():
 
 def test_the_bad_one_of_several_updates_of_a_dispatch_is_told():
   guard = Guard("stop", ["", "loss"].__getitem__)
-  sums = {
-    "is_good": jnp.array([True, False, True]),
-    "nonfinite": jnp.array([-1, 1, -1]),
-  }
-  guard.watch(9, sums)
+  guard.watch(9, health_of(True, False, True))
   with pytest.raises(DivergedError, match="update 8: loss"):
     guard.flush()
 
 
 def test_a_bad_update_is_noticed_two_updates_later():
   guard = Guard("stop", ["", "loss"].__getitem__)
-  guard.watch(1, flags(False))
-  guard.watch(2, flags(True))
+  guard.watch(1, health_of(False))
+  guard.watch(2, health_of(True))
   with pytest.raises(DivergedError):
-    guard.watch(3, flags(True))
+    guard.watch(3, health_of(True))
 
 
 def test_rollback_asks_for_it_once():

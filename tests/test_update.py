@@ -40,7 +40,7 @@ def run(updates, mesh=None, seed=0):
   ours = trainer(mesh)
   state, all_sums = ours.state(seed), []
   for i in range(updates):
-    state, sums = ours.step(state, ours.put(toy_batch(i)))
+    state, sums, _ = ours.step(state, ours.put(toy_batch(i)))
     all_sums.append(sums)
   state = state._replace(key=jax.random.key_data(state.key))
   return jax.device_get((state, all_sums))
@@ -84,10 +84,8 @@ def test_update_is_a_pass_then_both_optimisers():
   apply = functools.partial(step.apply_gradients, optimizers=ours.optimizers)
   want, norms, _ = jax.jit(apply)(state, gradients)
   want = jax.device_get(want.weights)
-  got, sums = ours.step(state, ours.put(toy_batch()))
-  assert sums.keys() == (
-    segment.sums.keys() | norms.keys() | {"lr", "nonfinite", "is_good"}
-  )
+  got, sums, _ = ours.step(state, ours.put(toy_batch()))
+  assert sums.keys() == segment.sums.keys() | norms.keys() | {"lr"}
   assert int(got.step) == int(got.opt_state[0].count) == 1
   for one, other in zip(
     *map(jax.tree.leaves, (got.weights, want)), strict=True
@@ -103,10 +101,10 @@ def test_later_updates_do_not_recompile(axes, caplog):
   # JAX looks the same program up twice, without compiling it again.
   ours = trainer(mesh_of(*axes))
   batches = [ours.put(toy_batch(i)) for i in range(5)]
-  state, _ = ours.step(ours.state(), batches[0])
+  state, *_ = ours.step(ours.state(), batches[0])
   with jax.log_compiles():
     for batch in batches[1:]:
-      state, _ = ours.step(state, batch)
+      state, *_ = ours.step(state, batch)
     assert compiled(caplog) == []
     jax.jit(lambda x: x + 1)(np.ones(3))
     assert len(compiled(caplog)) == 1
@@ -127,10 +125,10 @@ def test_the_old_state_is_given_away():
 def test_updates_move_nothing_between_host_and_device():
   ours = trainer()
   batches = [ours.put(toy_batch(i)) for i in range(3)]
-  state, _ = ours.step(ours.state(), batches[0])
+  state, *_ = ours.step(ours.state(), batches[0])
   with jax.transfer_guard("disallow"):
     for batch in batches[1:]:
-      state, _ = ours.step(state, batch)
+      state, *_ = ours.step(state, batch)
   assert int(state.step) == 3
 
 
@@ -167,12 +165,14 @@ def test_several_updates_at_once_are_the_same_as_one_by_one():
     update=step.train_steps,
   )
   batches = tuple(ours.put(toy_batch(i)) for i in range(8))
-  state, all_sums = eight(ours.state(), batches)
+  state, all_sums, health = eight(ours.state(), batches)
   want, want_sums = run(8)
   state = state._replace(key=jax.random.key_data(state.key))
   assert_trees_equal(state, want)
   for i, sums in enumerate(want_sums):
     assert_trees_equal({k: v[i] for k, v in all_sums.items()}, sums)
+  assert health.is_good.tolist() == [True] * 8
+  assert health.nonfinite.tolist() == [-1] * 8
 
 
 def test_without_a_target_rows_halt_when_halting_is_likelier_than_not():
@@ -190,15 +190,15 @@ def test_without_a_target_rows_halt_when_halting_is_likelier_than_not():
   np.testing.assert_array_equal(carry.halted, likely)
   assert 0 < likely.sum() < BATCH_SIZE
   np.testing.assert_array_equal(gradients.params["q_head"]["kernel"][:, 1], 0)
-  _, sums = ours.step(ours.state(), ours.put(toy_batch()))
-  assert sums["is_good"]
+  *_, health = ours.step(ours.state(), ours.put(toy_batch()))
+  assert health.is_good
 
 
 def test_target_uses_the_weights_before_the_update():
   ours = trainer()
   model, weights = ours.model, toy_weights(ours.model)
   batch = toy_batch()
-  new, sums = ours.step(ours.state(), ours.put(batch))
+  new, sums, _ = ours.step(ours.state(), ours.put(batch))
   think = jax.jit(model.apply)
 
   def loss_of_going_on(weights):
@@ -275,7 +275,7 @@ def test_the_rows_in_use_are_those_of_the_current_puzzles():
   mine["puzzle_identifiers"][:] = [1, 1, 1, 2, 2, 2, 4, 4]
   offered["puzzle_identifiers"][:] = 3
   for batch in (mine, offered, offered):
-    state, _ = ours.step(state, ours.put(batch))
+    state, *_ = ours.step(state, ours.put(batch))
   same = np.all(np.array(state.weights.puzzle_table) == before, axis=1)
   np.testing.assert_array_equal(np.nonzero(~same)[0], [1, 2, 4])
   assert state.carry.steps.tolist() == [3] * BATCH_SIZE
@@ -286,7 +286,7 @@ def test_the_blank_row_of_the_table_is_updated_too():
   state = ours.state()
   before = np.array(state.weights.puzzle_table)
   batch = toy_batch(padding=3)
-  state, sums = ours.step(state, ours.put(batch))
+  state, sums, _ = ours.step(state, ours.put(batch))
   moves = np.array(state.weights.puzzle_table) - before * (1 - LR * DECAY)
   np.testing.assert_allclose(np.abs(moves[0]), np.full(16, LR), rtol=1e-3)
   assert sums["count"] <= BATCH_SIZE - 3
@@ -294,7 +294,7 @@ def test_the_blank_row_of_the_table_is_updated_too():
 
 def test_without_table_there_is_nothing_to_move_in_it():
   ours = Trainer(toy_model(puzzle_emb_ndim=0))
-  state, sums = jax.eval_shape(ours.step, ours.shapes, toy_batch())
+  state, sums, _ = jax.eval_shape(ours.step, ours.shapes, toy_batch())
   assert state.weights.puzzle_table is state.table_opt_state is None
   assert "grad_norm" in sums
   assert "puzzle_emb_grad_norm" not in sums
@@ -304,7 +304,7 @@ def test_logged_norms_are_those_of_the_weights_and_of_the_table_s_move():
   ours = trainer()
   state = ours.state()
   before = jax.device_get(state.weights)
-  state, sums = ours.step(state, ours.put(toy_batch()))
+  state, sums, _ = ours.step(state, ours.put(toy_batch()))
   after = jax.device_get(state.weights)
   np.testing.assert_allclose(
     sums["param_norm"], optax.tree.norm(after.params), rtol=1e-5
@@ -378,9 +378,9 @@ def test_an_update_that_is_not_finite_moves_nothing_and_says_why(what, named):
     optimizers=ours.optimizers,
     loss=Loss(),
   )
-  after, sums = ours.step(state, batch)
-  assert not sums["is_good"]
-  number = int(sums["nonfinite"])
+  after, _, health = ours.step(state, batch)
+  assert not health.is_good
+  number = int(health.nonfinite)
   assert (names[number] if number >= 0 else None) == named
   assert_trees_equal((after.weights, after.opt_state), before)
   assert int(after.step) == 1
@@ -403,24 +403,24 @@ def test_weights_and_moments_that_are_not_finite_are_named(what, named):
     "optimizers": ours.optimizers,
     "loss": Loss(),
   }
-  after, sums = ours.step(poisoned(ours.state(), what), ours.put(batch))
-  assert not sums["is_good"]
-  number = int(sums["nonfinite"])
+  after, _, health = ours.step(poisoned(ours.state(), what), ours.put(batch))
+  assert not health.is_good
+  number = int(health.nonfinite)
   assert number == -1
   assert divergence.name_nonfinite(after, batch, number, **settings) == named
 
 
 def test_rows_that_are_not_finite_take_a_new_puzzle_and_training_goes_on():
   ours = trainer()
-  state, sums = ours.step(
+  state, _, health = ours.step(
     poisoned(ours.state(), "carry"), ours.put(toy_batch())
   )
-  assert not sums["is_good"]
+  assert not health.is_good
   assert state.carry.halted[3]
   before = jax.device_get(state.weights)
-  state, sums = ours.step(state, ours.put(toy_batch(1)))
-  assert sums["is_good"]
-  assert int(sums["nonfinite"]) == -1
+  state, _, health = ours.step(state, ours.put(toy_batch(1)))
+  assert health.is_good
+  assert int(health.nonfinite) == -1
   assert int(state.carry.steps[3]) == 1
   moved = jax.tree.map(
     lambda a, b: np.any(a != b), state.weights.params, before.params

@@ -137,7 +137,7 @@ def train(
   began = time.perf_counter()
   state = program.parts.init()
   batches = generate_batches(program)
-  state, sums = program.step(state, next(batches))
+  state, sums, _ = program.step(state, next(batches))
   jax.block_until_ready(sums)
   first_update_s = time.perf_counter() - began
   log.info(f"the first update took {first_update_s:.1f} s; timing {steps} more")
@@ -147,7 +147,7 @@ def train(
     batch = jax.block_until_ready(next(batches))
     cpu_before = time.process_time()
     began = time.perf_counter()
-    state, sums = program.step(state, batch)
+    state, sums, _ = program.step(state, batch)
     dispatched = time.perf_counter()
     jax.block_until_ready((state, sums))
     if i >= WARM_UP_STEPS:
@@ -158,7 +158,7 @@ def train(
   if profile:
     with jax.profiler.trace(profile):
       for _ in range(3):
-        state, sums = program.step(state, next(batches))
+        state, sums, _ = program.step(state, next(batches))
       jax.block_until_ready(sums)
     log.info(f"trace of three updates in {profile}")
   B = program.config.global_batch_size

@@ -20,7 +20,7 @@ from hrm_jax.data.puzzle import Batch
 from hrm_jax.data.train_batches import TrainData
 from hrm_jax.train import finite
 from hrm_jax.train.state import TrainState
-from hrm_jax.train.update import compute_update
+from hrm_jax.train.update import Health, compute_update
 
 # Dispatches that may be in flight when one is read: reading never waits.
 _LAG = 2
@@ -110,15 +110,14 @@ class Guard:
     self._under_way: collections.deque = collections.deque()
     self._skipped = 0  # In a row.
 
-  def watch(self, last: int, sums: dict[str, jax.Array]) -> None:
-    """Takes the flags of some updates; judges those of two calls before.
+  def watch(self, last: int, health: Health) -> None:
+    """Takes the health of some updates; judges those of two calls before.
 
     Args:
       last: the last of the n updates.
-      sums: from `step.train_steps`, [n, ...]; loses its two flags.
+      health: from `update.train_steps`, [n].
     """
-    flags = sums.pop("is_good"), sums.pop("nonfinite")
-    self._under_way.append((last, flags))
+    self._under_way.append((last, health))
     if len(self._under_way) > _LAG:
       self._judge_all(*self._under_way.popleft())
 
@@ -127,8 +126,8 @@ class Guard:
     while self._under_way:
       self._judge_all(*self._under_way.popleft())
 
-  def _judge_all(self, last: int, flags: tuple[jax.Array, jax.Array]) -> None:
-    each = list(zip(*jax.device_get(flags), strict=True))
+  def _judge_all(self, last: int, health: Health) -> None:
+    each = list(zip(*jax.device_get(health), strict=True))
     for step, (is_good, number) in enumerate(each, last - len(each) + 1):
       self._judge(step, is_good, number)
 

@@ -264,9 +264,10 @@ def _train(
             evaluate_now()
             save()  # The step is there; the evaluation is added to it.
           for group in meter.waiting_for(groups):
-            state, sums = train_steps(state, group)  # Dispatched, not awaited.
+            # Dispatched, not awaited.
+            state, sums, health = train_steps(state, group)
             done += len(group)
-            guard.watch(done, sums)
+            guard.watch(done, health)
             meter.update(done, sums)
             is_last = ends_iteration(data, done) and not ended_early()
             if is_last:

@@ -173,5 +173,5 @@ def make_train_step(
   return jax.jit(
     functools.partial(update, model=model, optimizers=optimizers, loss=loss),
     donate_argnums=0,
-    out_shardings=(shardings, sharding.replicated(mesh)),
+    out_shardings=(shardings, *[sharding.replicated(mesh)] * 2),
   )

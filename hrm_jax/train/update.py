@@ -191,9 +191,22 @@ def apply_gradients(
   return state, norms, is_good & jnp.isfinite(norms["param_norm"])
 
 
+class Health(NamedTuple):
+  """Whether updates were finite: [] after one of them, [n] after several.
+
+  Attributes:
+    is_good: bool, whether everything was.
+    nonfinite: int32, which of `examined_names` is not, the first of them; -1
+      if they all are.
+  """
+
+  is_good: jax.Array
+  nonfinite: jax.Array
+
+
 def train_steps(
   state: TrainState, batches: Sequence[Batch], **settings: Any
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> tuple[TrainState, dict[str, jax.Array], Health]:
   """Several updates at once, the same as one after the other.
 
   Args:
@@ -202,14 +215,20 @@ def train_steps(
     **settings: of `train_step`.
 
   Returns:
-    The new state; what `train_step` returns of each update, [n, ...].
+    The new state; the metric sums and the health of each update, [n, ...].
   """
-  update = functools.partial(train_step, **settings)
+
+  def update(state, batch):
+    state, sums, health = train_step(state, batch, **settings)
+    return state, (sums, health)
+
   if len(batches) == 1:
-    state, sums = update(state, *batches)
-    return state, jax.tree.map(lambda leaf: leaf[None], sums)
-  stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
-  return lax.scan(update, state, stacked)
+    state, results = update(state, *batches)
+    results = jax.tree.map(lambda leaf: leaf[None], results)
+  else:
+    stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
+    state, results = lax.scan(update, state, stacked)
+  return state, *results
 
 
 class Examined(NamedTuple):
@@ -238,7 +257,7 @@ def train_step(
   model: HRM,
   optimizers: Optimizers,
   loss: Loss,
-) -> tuple[TrainState, dict[str, jax.Array]]:
+) -> tuple[TrainState, dict[str, jax.Array], Health]:
   """One update: a segment for every row, then both optimisers.
 
   An update whose loss or gradients are not finite leaves the weights as they
@@ -252,16 +271,15 @@ def train_step(
     loss: which loss.
 
   Returns:
-    The new state; this update's metric sums, norms and learning rate; also
-    `is_good`, [] bool: whether all was finite, and `nonfinite`, [] int32: which
-    of `examined_names` is not, first of all, or -1.
+    The new state; this update's metric sums, norms and learning rate; whether
+    everything in it was finite. That stands apart from what is logged, because
+    the two are read by different hands at different times.
   """
   state, sums, examined, is_good = compute_update(
     state, batch, model=model, optimizers=optimizers, loss=loss
   )
-  sums["is_good"] = is_good
-  sums["nonfinite"] = finite.first_nonfinite_unless(is_good, examined)
-  return state, sums
+  nonfinite = finite.first_nonfinite_unless(is_good, examined)
+  return state, sums, Health(is_good, nonfinite)
 
 
 def compute_update(
