@@ -7,7 +7,7 @@ from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
 from tests.toys import random_like
 
-WAYS = {"full", "act", "refilled"}
+WAYS = {"full", "act", "queued"}
 
 
 def test_evaluation_is_timed_in_every_way(tiny_run, monkeypatch):
@@ -24,13 +24,13 @@ def test_evaluation_is_timed_in_every_way(tiny_run, monkeypatch):
     rate = result[case]["puzzles_per_s"]
     assert set(rate) == set(result[case]["exact_accuracy"]) == WAYS
     for way in ("full", "act"):
-      ratio = rate["refilled"] / rate[way]
-      assert result[case][f"refilled_over_{way}"] == pytest.approx(ratio)
+      ratio = rate["queued"] / rate[way]
+      assert result[case][f"queued_over_{way}"] == pytest.approx(ratio)
 
 
 def test_solving_is_timed(tiny_run):
   result = inference.benchmark_solve(tiny_run, limit=10, rounds=1)
-  for name in ("full", "refilled"):
+  for name in ("full", "queued"):
     rate = 10 / result["seconds"][name]
     assert result["puzzles_per_s"][name] == pytest.approx(rate)
 

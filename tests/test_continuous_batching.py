@@ -107,8 +107,8 @@ def test_answers_are_those_of_the_plain_loop(n, rows):
   for one, other in zip(kept, want.output, strict=True):
     np.testing.assert_array_equal(one, other)
   np.testing.assert_array_equal(got.trace, want.trace.swapaxes(0, 1))
-  np.testing.assert_array_equal(got.steps, want.steps)
-  np.testing.assert_array_equal(steps, want.steps)
+  np.testing.assert_array_equal(got.segments, want.segments)
+  np.testing.assert_array_equal(steps, want.segments)
   np.testing.assert_array_equal(asked["name"], puzzles["name"])
 
 
@@ -116,8 +116,8 @@ def test_answers_are_those_of_the_plain_loop(n, rows):
 def test_every_puzzle_gets_its_segments_once_and_padding_none(n, rows):
   answers, looked_at = queue_with_padding(n, rows)
   segments = np.bincount(looked_at, minlength=n)  # Idle rows see padding.
-  np.testing.assert_array_equal(segments[:n], answers.steps[:n])
-  assert np.all(answers.steps[:n] > 0)
+  np.testing.assert_array_equal(segments[:n], answers.segments[:n])
+  assert np.all(answers.segments[:n] > 0)
   for leaf in jax.tree.leaves(answers):
     assert not np.any(leaf[n:])
 
@@ -171,7 +171,7 @@ def solve_batches(weights):
   answers = [solve(weights, batch) for batch in batches]
   return (
     jax.tree.map(lambda *x: np.concatenate(x), *[a.output for a in answers]),
-    np.concatenate([a.steps for a in answers]),
+    np.concatenate([a.segments for a in answers]),
     np.concatenate([a.trace for a in answers], axis=1).swapaxes(0, 1),
   )
 
@@ -202,15 +202,15 @@ def test_the_network_answers_bit_for_bit_as_in_batches():
   want = solve_batches(weights)
   assert len(np.unique(want[1])) >= 3  # They halt at different segments.
   got = solve_queue(weights, queue)
-  assert_same_bits((got.kept, got.steps, got.trace), want)
+  assert_same_bits((got.kept, got.segments, got.trace), want)
 
 
 def test_rows_that_never_halt_early_are_answered_alike():
   _, weights, _, queue = toy()
   weights = without_halting(weights)
   got = solve_queue(weights, queue)
-  assert np.all(got.steps == 6)
-  assert_same_bits((got.kept, got.steps, got.trace), solve_batches(weights))
+  assert np.all(got.segments == 6)
+  assert_same_bits((got.kept, got.segments, got.trace), solve_batches(weights))
 
 
 def test_answers_move_with_their_places_in_the_queue():

@@ -55,7 +55,7 @@ def test_the_result_has_the_documented_keys(tiny_run, command):
   assert result["exact_accuracy_by_segment"][-1] == means["exact_accuracy"]
 
 
-def evaluate_halting(tiny_run, directory, *, refills, devices, batch_size):
+def evaluate_halting(tiny_run, directory, *, queued, devices, batch_size):
   """Evaluates with --halt=act, saving; returns the result and the files."""
   trained = load(tiny_run)
   mesh = mesh_of(devices)
@@ -65,9 +65,7 @@ def evaluate_halting(tiny_run, directory, *, refills, devices, batch_size):
   data = EvaluationData(
     open_split(tiny_run / "data", "test"), batch_size=batch_size
   )
-  evaluator = Evaluator(
-    trained.model, Loss(), mesh, halt="act", refills=refills
-  )
+  evaluator = Evaluator(trained.model, Loss(), mesh, halt="act", queued=queued)
   with save_predictions(
     True, directory, 1, "test", evaluator.in_chunks(data), mesh
   ) as predictions:
@@ -77,7 +75,7 @@ def evaluate_halting(tiny_run, directory, *, refills, devices, batch_size):
 
 
 @pytest.mark.parametrize(("devices", "puzzles_per_row"), [(1, 2), (8, 32)])
-def test_refilling_rows_changes_no_result(
+def test_a_queue_changes_no_result(
   tiny_run, tmp_path, monkeypatch, devices, puzzles_per_row
 ):
   # Of 27 puzzles: two chunks with one device, one with eight.
@@ -85,12 +83,12 @@ def test_refilling_rows_changes_no_result(
   (got, saved), (want, files) = (
     evaluate_halting(
       tiny_run,
-      tmp_path / str(refills),
-      refills=refills,
+      tmp_path / str(queued),
+      queued=queued,
       devices=devices,
       batch_size=8,
     )
-    for refills in (True, False)
+    for queued in (True, False)
   )
   got_means, means = got["sets"]["all"], want["sets"]["all"]
   assert 1 < means["steps"] < 3
@@ -113,7 +111,7 @@ def test_padding_counts_nowhere_where_puzzles_halt(tiny_run, tmp_path):
     evaluate_halting(
       tiny_run,
       tmp_path / str(batch_size),
-      refills=True,
+      queued=True,
       devices=1,
       batch_size=batch_size,
     )[0]["sets"]["all"]

@@ -231,7 +231,7 @@ def test_target_comes_from_the_following_segment_without_gradient():
 
 def test_full_runs_every_row_to_the_end():
   answer = run_counting([0.5, 2.5, 9.0], "full")
-  assert answer.steps.tolist() == [4, 4, 4]
+  assert answer.segments.tolist() == [4, 4, 4]
   np.testing.assert_array_equal(answer.output.z_H[:, 0, 0], [4, 4, 4])
   np.testing.assert_array_equal(answer.output.z_L[:, 0, 0], [8, 8, 8])
   np.testing.assert_array_equal(answer.trace, [[i] * 3 for i in (1, 2, 3, 4)])
@@ -239,7 +239,7 @@ def test_full_runs_every_row_to_the_end():
 
 def test_act_freezes_each_row_where_it_halts():
   answer = run_counting([0.5, 2.5, 9.0], "act")
-  assert answer.steps.tolist() == [1, 3, 4]
+  assert answer.segments.tolist() == [1, 3, 4]
   output = answer.output
   np.testing.assert_array_equal(output.z_H[:, 0, 0], [1, 3, 4])
   np.testing.assert_array_equal(output.z_L[:, 0, 0], [2, 6, 8])
@@ -271,7 +271,7 @@ def test_loop_ends_with_its_last_row(halt, thresholds, segments):
 def test_one_segment_is_enough_where_no_more_are_allowed():
   for halt in HALT_MODES:
     answer = run_counting([9.0, 0.0], halt, halt_max_steps=1)
-    assert answer.steps.tolist() == [1, 1]
+    assert answer.segments.tolist() == [1, 1]
 
 
 def test_unknown_halting_is_refused():
@@ -295,7 +295,7 @@ def solver():
 
 
 def assert_same_rows(got, want, got_rows, want_rows):
-  for key in ("output", "steps"):
+  for key in ("output", "segments"):
     one, other = (jax.tree.leaves(getattr(a, key)) for a in (got, want))
     for x, y in zip(one, other, strict=True):
       np.testing.assert_array_equal(x[got_rows], y[want_rows])
@@ -305,7 +305,7 @@ def assert_same_rows(got, want, got_rows, want_rows):
 
 
 def test_toy_rows_halt_at_different_segments():
-  steps = solver()(toy_batch()).steps
+  steps = solver()(toy_batch()).segments
   assert len(np.unique(steps)) >= 3
   assert steps.min() < 6
 

@@ -144,7 +144,7 @@ class PlannedEvaluator(Evaluator):
 
   def __init__(self, answer):
     self._answer, self._halt, self._mesh = answer, "full", mesh_of(1)
-    self._refills = False
+    self._queued = False
 
   def _compile(self, *_):
     pass

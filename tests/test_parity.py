@@ -408,7 +408,7 @@ def check_eval_batch(ours, weights, golden):
     output.q_halt_logits,
     output.q_continue_logits,
     halted=all_rows,
-    steps=answer.steps,
+    steps=answer.segments,
   )
   for key, want in under(golden, "final_metrics_sum/").items():
     close(sums[key], want, f"final_metrics_sum/{key}", rtol=1e-5)

@@ -91,11 +91,11 @@ def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
     halt="act",
     observe=lambda output: output.logits.argmax(-1),
   )
-  assert len(np.unique(want.steps)) > 1
+  assert len(np.unique(want.segments)) > 1
   entries = found["puzzles"]
-  assert [entry["segments"] for entry in entries] == want.steps.tolist()
+  assert [entry["segments"] for entry in entries] == want.segments.tolist()
   for i, entry in enumerate(entries):
-    trace = want.trace[: want.steps[i], i]
+    trace = want.trace[: want.segments[i], i]
     assert entry["puzzle"] == sudoku.to_text(puzzles[i])
     assert entry["trace"] == [sudoku.to_text(grid) for grid in trace]
   np.testing.assert_allclose(

@@ -30,8 +30,8 @@ from hrm_jax.solve import solver
 # Halting, and whether a row that halts takes the next puzzle.
 WAYS = {
   "full": {"halt": "full"},
-  "act": {"halt": "act", "refills": False},
-  "refilled": {"halt": "act"},
+  "act": {"halt": "act", "queued": False},
+  "queued": {"halt": "act"},
 }
 
 
@@ -54,8 +54,8 @@ def benchmark_eval(
     `trained`, with the weights as they are, and `never_halting`, with a
     halting head that always wants to go on. Of each: `mean_segments` a puzzle
     took with halting, `exact_accuracy` by way, `puzzles_per_s` by way: "full",
-    "act" (rows wait for the slowest of their batch) and "refilled" (they take
-    the next puzzle), and the ratios `refilled_over_full`, `refilled_over_act`.
+    "act" (rows wait for the slowest of their batch) and "queued" (they take
+    the next puzzle), and the ratios `queued_over_full`, `queued_over_act`.
     Beside them `puzzles`, `batch_size`, `halt_max_steps`, `rounds`, `step`,
     `device`.
 
@@ -117,7 +117,7 @@ def benchmark_solve(
       compiles, or reads the compilation cache, as the command does.
 
   Returns:
-    `seconds` and `puzzles_per_s` by way, "full" and "refilled"; `puzzles`,
+    `seconds` and `puzzles_per_s` by way, "full" and "queued"; `puzzles`,
     `batch_size`, `rounds`, `step`, `device`.
 
   Raises:
@@ -136,7 +136,7 @@ def benchmark_solve(
       pass
     return time.perf_counter() - began
 
-  ways = {"full": "full", "refilled": "act"}
+  ways = {"full": "full", "queued": "act"}
   runs = _in_rounds(
     {name: lambda halt=halt: run(halt) for name, halt in ways.items()}, rounds
   )
@@ -167,19 +167,19 @@ def _summary(runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
     for name, results in runs.items()
   }
   summary = {
-    "mean_segments": _mean(runs["refilled"][0], "steps"),
+    "mean_segments": _mean(runs["queued"][0], "steps"),
     "exact_accuracy": {
       name: _mean(results[0], "exact_accuracy")
       for name, results in runs.items()
     },
     "puzzles_per_s": rate,
-    "refilled_over_full": _ratio(runs["refilled"], runs["full"]),
-    "refilled_over_act": _ratio(runs["refilled"], runs["act"]),
+    "queued_over_full": _ratio(runs["queued"], runs["full"]),
+    "queued_over_act": _ratio(runs["queued"], runs["act"]),
   }
   log.info(
     f"{summary['mean_segments']:.2f} segments a puzzle; puzzles/s: "
     + ", ".join(f"{name} {value:,.1f}" for name, value in rate.items())
-    + f"; refilled over full {summary['refilled_over_full']:.2f}"
+    + f"; queued over full {summary['queued_over_full']:.2f}"
   )
   return summary
 

@@ -38,8 +38,8 @@ class Evaluator:
     model: the network.
     loss: which loss.
     mesh: the devices.
-    halt: "full" or "act", see `act.run_segments`.
-    refills: with "act", whether a row that halts takes the next puzzle;
+    halt: "full" or "act", see `segments.run_segments`.
+    queued: with "act", whether a row that halts takes the next puzzle;
       otherwise it waits for the slowest row of its batch, for the same answer.
   """
 
@@ -50,7 +50,7 @@ class Evaluator:
     mesh: Mesh,
     *,
     halt: str,
-    refills: bool = True,
+    queued: bool = True,
   ):
     if halt not in HALT_MODES:
       raise InputError(
@@ -58,11 +58,11 @@ class Evaluator:
         f"'{halt}'."
       )
     self._mesh, self._halt = mesh, halt
-    self._refills = refills and halt == "act"
+    self._queued = queued and halt == "act"
     settings = {"model": model, "loss": loss}
     everywhere, by_row = sharding.replicated(mesh), sharding.by_row(mesh)
     out_shardings = (everywhere, everywhere, by_row)
-    if self._refills:
+    if self._queued:
       self._step = jax.jit(
         functools.partial(eval_chunk, **settings, mesh=mesh),
         static_argnames=("batches", "with_logits"),
@@ -78,7 +78,7 @@ class Evaluator:
     """The same examples in the batches in which they go to the devices."""
     return (
       data.chunked(continuous_batching.PUZZLES_PER_ROW)
-      if self._refills
+      if self._queued
       else data
     )
 
@@ -165,14 +165,14 @@ class Evaluator:
 
   def _settings(self, batches: int, with_logits: bool) -> dict[str, Any]:
     """What `_step` must know before it is compiled."""
-    if not self._refills:
+    if not self._queued:
       return {}
     return {"batches": batches, "with_logits": with_logits}
 
   def _put(self, asked: EvaluationBatch, chunks: EvaluationData):
     """A batch on the devices, as the arguments of `_step`."""
     arguments = (asked.batch,)
-    if self._refills:
+    if self._queued:
       waiting = np.arange(len(asked.batch["inputs"])) < len(asked.rows)
       arguments = (asked.batch, waiting)
     return sharding.put_rows(arguments, self._mesh, chunks.batch_size)

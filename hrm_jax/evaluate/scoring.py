@@ -37,7 +37,7 @@ def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
     halt=halt,
     observe=lambda output: losses.sequence_correct(output.logits, labels),
   )
-  sums = _score(answer.output, answer.steps, labels, loss)
+  sums = _score(answer.output, answer.segments, labels, loss)
   counted = _counted(labels)[None]
   by_segment = (answer.trace & counted).sum(-1, dtype=jnp.int32)
   return sums, by_segment, _to_save(answer.output, with_logits=True)
@@ -56,7 +56,8 @@ def eval_chunk(
 ):
   """Thinks about several batches, each row halting by itself, and scores them.
 
-  Each device works through its share of the chunk as a queue, see `refill`.
+  Each device works through its share of the chunk as a queue, see
+  `continuous_batching`.
 
   Args:
     weights: trained weights.
@@ -73,11 +74,11 @@ def eval_chunk(
     As `eval_step`, over the chunk.
   """
 
-  def keep(output, steps, now):
+  def keep(output, segments, now):
     def of_row(*row):
       return _score(*jax.tree.map(lambda leaf: leaf[None], row), loss)
 
-    sums = jax.vmap(of_row)(output, steps, now["labels"])
+    sums = jax.vmap(of_row)(output, segments, now["labels"])
     return sums, _to_save(output, with_logits=with_logits)
 
   def work_through(weights, puzzles, waiting):
@@ -107,7 +108,7 @@ def eval_chunk(
   return sums, by_segment, to_save
 
 
-def _score(output, steps, labels, loss: Loss) -> dict[str, jax.Array]:
+def _score(output, segments, labels, loss: Loss) -> dict[str, jax.Array]:
   """Metric sums over rows that have all come to their end."""
   _, sums = losses.loss_and_metrics(
     output.logits,
@@ -115,8 +116,8 @@ def _score(output, steps, labels, loss: Loss) -> dict[str, jax.Array]:
     output.q_continue_logits,
     None,
     labels=labels,
-    halted=jnp.ones_like(steps, bool),
-    steps=steps,
+    halted=jnp.ones_like(segments, bool),
+    steps=segments,
     loss_type=loss.loss_type,
     q_weight=loss.q_weight,
   )

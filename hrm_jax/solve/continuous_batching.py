@@ -3,10 +3,10 @@
 A batch that is thought about to its end waits for its slowest row. Here the
 rows work through a queue: a row that halts writes its answer to the place of
 its puzzle and takes the next one, all inside one `lax.while_loop` on one
-device. A puzzle gets the very segments that it gets in `act.run_segments`, so
-the answers are the same; they only come sooner.
+device. A puzzle gets the very segments that it gets in `segments.run_segments`,
+so the answers are the same; they only come sooner.
 
-Control logic only, as in `act`: the network comes in as a function.
+Control logic only, as in `segments`: the network comes in as a function.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from hrm_jax.model.halting import wants_to_halt, where_row, zeros_like_result
 from hrm_jax.model.hrm import SegmentOutput
 
 # A good length for a queue. Only at its end do rows idle, each for less than
-# the time of the longest puzzle. Of ARC (768 rows) it takes 0.3 GB on the
+# the time of the longest puzzle. A queue of ARC (768 rows) takes 0.3 GB on the
 # device, and 1 GB more where logits are kept.
 PUZZLES_PER_ROW = 32
 
@@ -33,14 +33,14 @@ class Answers(NamedTuple):
 
   Attributes:
     kept: what `keep` made of each puzzle's last segment, [N, ...] each.
-    steps: [N] int32, segments that the puzzle took.
+    segments: [N] int32, how many the puzzle took.
     trace: what `observe` saw of each puzzle after segment 1, 2, ...,
       halt_max_steps, [N, halt_max_steps, ...] each; from its last segment on
       a puzzle repeats the entry.
   """
 
   kept: Any
-  steps: jax.Array
+  segments: jax.Array
   trace: Any
 
 
@@ -68,8 +68,9 @@ def run_queue(
     z_H: [B, S, D] slow states that a puzzle starts from in each row.
     z_L: [B, S, D] fast states likewise. B may be more or less than N.
     halt_max_steps: segments a puzzle gets at most.
-    keep: from a segment's output, the steps of its rows [B] int32 and their
-      puzzles to what is stored where a row halts, [B, ...] each.
+    keep: from a segment's output, the segments that its rows have spent [B]
+      int32 and their puzzles to what is stored where a row halts, [B, ...]
+      each.
     observe: from a segment's output and its rows' puzzles to what is stored
       after every segment, [B, ...] each.
   """
@@ -79,33 +80,33 @@ def run_queue(
   def taken_by(slot):  # Idle rows look at some puzzle, and write nowhere.
     return jax.tree.map(lambda leaf: leaf.at[slot].get(mode="clip"), puzzles)
 
-  def examine(z_H, z_L, steps, slot):
+  def examine(z_H, z_L, segments, slot):
     now = taken_by(slot)
     output = segment(z_H, z_L, now)
-    return output, keep(output, steps, now), observe(output, now)
+    return output, keep(output, segments, now), observe(output, now)
 
   def keep_going(state):
     return jnp.any(state[3] < count)
 
   def think(state):
-    z_H_now, z_L_now, steps, slot, started, answers = state
-    steps = steps + 1
-    output, kept, seen = examine(z_H_now, z_L_now, steps, slot)
+    z_H_now, z_L_now, segments, slot, started, answers = state
+    segments = segments + 1
+    output, kept, seen = examine(z_H_now, z_L_now, segments, slot)
     working = slot < count
-    halted = working & (wants_to_halt(output) | (steps >= halt_max_steps))
+    halted = working & (wants_to_halt(output) | (segments >= halt_max_steps))
     # Beyond the end, each in a place of its own: those are dropped.
     at = jnp.where(halted, slot, N + row)
-    place = jnp.where(working, slot, N + row), steps - 1
+    place = jnp.where(working, slot, N + row), segments - 1
     answers = Answers(
       _write(answers.kept, at, kept),
-      _write(answers.steps, at, steps),
+      _write(answers.segments, at, segments),
       _write(answers.trace, place, seen),
     )
     following = started + jnp.cumsum(halted, dtype=jnp.int32) - 1
     return (
       where_row(halted, z_H, output.z_H),
       where_row(halted, z_L, output.z_L),
-      jnp.where(halted, 0, steps),
+      jnp.where(halted, 0, segments),
       jnp.where(halted, following, slot),
       started + halted.sum(dtype=jnp.int32),
       answers,
@@ -115,14 +116,14 @@ def run_queue(
   _, kept, seen = zeros_like_result(examine, z_H, z_L, none, slot)
   blank = Answers(
     kept=jax.tree.map(lambda x: jnp.zeros((N, *x.shape[1:]), x.dtype), kept),
-    steps=jnp.zeros([N], jnp.int32),
+    segments=jnp.zeros([N], jnp.int32),
     trace=jax.tree.map(
       lambda x: jnp.zeros((N, halt_max_steps, *x.shape[1:]), x.dtype), seen
     ),
   )
   state = (z_H, z_L, none, slot, jnp.int32(B), blank)
   *_, answers = lax.while_loop(keep_going, think, state)
-  return answers._replace(trace=_repeat_last(answers.trace, answers.steps))
+  return answers._replace(trace=_repeat_last(answers.trace, answers.segments))
 
 
 def _write(stored: Any, at: Any, rows: Any) -> Any:
@@ -133,11 +134,11 @@ def _write(stored: Any, at: Any, rows: Any) -> Any:
   )
 
 
-def _repeat_last(trace: Any, steps: jax.Array) -> Any:
-  """Fills the entries [N, steps:] of each leaf with entry steps - 1."""
+def _repeat_last(trace: Any, segments: jax.Array) -> Any:
+  """Fills the entries [N, segments:] of each leaf with entry segments - 1."""
 
   def fill(leaf):
-    last = jnp.maximum(steps - 1, 0)[:, None]
+    last = jnp.maximum(segments - 1, 0)[:, None]
     entry = jnp.minimum(jnp.arange(leaf.shape[1])[None], last)
     entry = jnp.expand_dims(entry, range(2, leaf.ndim))
     return jnp.take_along_axis(leaf, entry, axis=1)

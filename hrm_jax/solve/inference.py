@@ -27,7 +27,7 @@ def solve(
     model: the network.
     weights: trained weights.
     batch: B puzzles; the labels are not read.
-    halt: "full" or "act", see `act.run_segments`.
+    halt: "full" or "act", see `segments.run_segments`.
     observe: what to keep of the output after every segment.
   """
   ids = batch["puzzle_identifiers"]
@@ -66,7 +66,8 @@ def solve_queue(
       `gather_puzzle_rows`.
     count: [] int32, how many of them, from the first on, to answer.
     num_rows: B, puzzles that are thought about at a time.
-    keep: what to keep of each answer, see `refill.run_queue`.
+    keep: what to keep of each answer, see
+      `continuous_batching.run_queue`.
     observe: what to keep of the output after every segment.
   """
 

@@ -12,7 +12,6 @@ from hrm_jax.model.hrm import SegmentOutput
 
 Segment = Callable[[jax.Array, jax.Array], SegmentOutput]
 
-
 HALT_MODES = ("full", "act")
 
 
@@ -20,14 +19,14 @@ class Answer(NamedTuple):
   """The result of `run_segments`.
 
   Attributes:
-    output: of each row's own last segment.
-    steps: [B] int32, segments that the row took.
+    output: what each row's own last segment put out.
+    segments: [B] int32, how many the row took.
     trace: what `observe` saw after segment 1, 2, ..., halt_max_steps, stacked
       on a leading axis; a row that stopped repeats its last entry.
   """
 
   output: SegmentOutput
-  steps: jax.Array
+  segments: jax.Array
   trace: Any
 
 
@@ -71,27 +70,27 @@ def run_segments(
     return (done < halt_max_steps) & ~jnp.all(halted)
 
   def think(state):
-    output, steps, halted, done, seen = state
+    output, segments, halted, done, seen = state
     new = segment(output.z_H, output.z_L)
     if halt == "act":
       new = jax.tree.map(
         lambda old, new: where_row(halted, old, new), output, new
       )
-      steps = jnp.where(halted, steps, done + 1)
+      segments = jnp.where(halted, segments, done + 1)
       halted |= wants_to_halt(new)
     else:
-      steps = jnp.full_like(steps, done + 1)
+      segments = jnp.full_like(segments, done + 1)
     seen = jax.tree.map(
       lambda leaf, now: leaf.at[done].set(now), seen, observe(new)
     )
-    return new, steps, halted, done + 1, seen
+    return new, segments, halted, done + 1, seen
 
   none = jnp.zeros([batch_size], jnp.int32)
   state = (blank, none, none.astype(bool), jnp.zeros([], jnp.int32), seen)
-  output, steps, _, done, seen = lax.while_loop(keep_going, think, state)
+  output, segments, _, done, seen = lax.while_loop(keep_going, think, state)
   # The loop may have ended early: all rows repeat their answer from there.
   ran = jnp.arange(halt_max_steps) < done
   trace = jax.tree.map(
     lambda leaf, now: where_row(ran, leaf, now[None]), seen, observe(output)
   )
-  return Answer(output, steps, trace)
+  return Answer(output, segments, trace)

@@ -52,8 +52,8 @@ def solve(
   Args:
     trained: a checkpoint of a Sudoku run.
     puzzles: [n, G] token ids.
-    halt: "full" or "act", see `act.run_segments`. With "act" a row whose
-      puzzle is solved takes the next one, see `refill`.
+    halt: "full" or "act", see `segments.run_segments`. With "act" a row whose
+      puzzle is solved takes the next one, see `continuous_batching`.
     batch_size: rows that think at a time.
   """
   size, answer = batch_size, _answer_batch
@@ -78,7 +78,7 @@ def _answer_batch(model: HRM, weights: Weights, batch: Batch, _):
   """Segments [B], answers [B, segments, G] and q_halt [B], all rows alike."""
   answer = inference.solve(model, weights, batch, halt="full", observe=_tokens)
   trace = jnp.moveaxis(answer.trace, 0, 1)
-  return answer.steps, trace, answer.output.q_halt_logits
+  return answer.segments, trace, answer.output.q_halt_logits
 
 
 def _answer_queue(
@@ -93,10 +93,10 @@ def _answer_queue(
     {**queue, "puzzle_rows": rows},
     count,
     num_rows=num_rows,
-    keep=lambda output, steps, puzzles: output.q_halt_logits,
+    keep=lambda output, segments, puzzles: output.q_halt_logits,
     observe=lambda output, puzzles: _tokens(output),
   )
-  return answers.steps, answers.trace, answers.kept
+  return answers.segments, answers.trace, answers.kept
 
 
 def _tokens(output: SegmentOutput) -> jax.Array:
@@ -104,10 +104,10 @@ def _tokens(output: SegmentOutput) -> jax.Array:
 
 
 def _solutions(puzzles: np.ndarray, result) -> Iterator[Solution]:
-  steps, trace, q_halt = jax.device_get(result)
+  segments, trace, q_halt = jax.device_get(result)
   halting = jax.device_get(jax.nn.sigmoid(q_halt))
   for i, puzzle in enumerate(puzzles):
-    yield Solution(puzzle, trace[i, : steps[i]], float(halting[i]))
+    yield Solution(puzzle, trace[i, : segments[i]], float(halting[i]))
 
 
 def _pad(rows: np.ndarray, size: int, trained: Trained) -> Batch:
