@@ -77,7 +77,7 @@ def refilled(halted):
   carry = carry._replace(
     z_H=normal(BATCH_SIZE, *Z_SHAPE),
     z_L=normal(BATCH_SIZE, *Z_SHAPE, seed=1),
-    steps=1 + jnp.arange(BATCH_SIZE),
+    segments=1 + jnp.arange(BATCH_SIZE),
     halted=jnp.asarray(halted),
     current=jax.tree.map(jnp.asarray, toy_batch(0)),
   )
@@ -90,7 +90,7 @@ def test_halted_rows_take_the_next_puzzle():
   _, new, (z_H_init, z_L_init) = refilled(halted)
   for key, offered in toy_batch(1).items():
     np.testing.assert_array_equal(new.current[key][halted], offered[halted])
-  assert not np.any(new.steps[halted])
+  assert not np.any(new.segments[halted])
   for z, init in ((new.z_H, z_H_init), (new.z_L, z_L_init)):
     want = np.broadcast_to(init, z[halted].shape)
     np.testing.assert_array_equal(z[halted], want)
@@ -118,12 +118,12 @@ def test_at_the_first_update_every_row_takes_a_puzzle():
 # ----------------------------------------------------------------- halting
 
 
-def decide(q_halt, q_continue, steps, *, uniform=1.0, minimum=2, **settings):
+def decide(q_halt, q_continue, segments, *, uniform=1.0, minimum=2, **settings):
   ones = jnp.ones([len(q_halt)])
   draws = halting.Draws(uniform * ones, (minimum * ones).astype(int))
   settings = {"halt_max_steps": 4, "halt_exploration_prob": 0.5, **settings}
   return halting.decide_halting(
-    heads(q_halt, q_continue), jnp.array(steps), draws, **settings
+    heads(q_halt, q_continue), jnp.array(segments), draws, **settings
   ).tolist()
 
 
@@ -132,7 +132,7 @@ def test_row_halts_when_halting_is_worth_more():
   assert got == [True, False, True, False]  # A tie goes on.
 
 
-def test_row_halts_at_the_last_step():
+def test_row_halts_at_the_last_segment():
   assert decide([-9.0] * 3, [9.0] * 3, [3, 4, 5]) == [False, True, True]
 
 
@@ -141,7 +141,7 @@ def test_exploring_row_thinks_at_least_its_minimum():
   assert got == [False, False, True]
 
 
-def test_exploring_row_still_halts_at_the_last_step():
+def test_exploring_row_still_halts_at_the_last_segment():
   assert decide([9.0], [-9.0], [4], uniform=0.4, minimum=4) == [True]
 
 
@@ -162,11 +162,11 @@ def test_with_one_segment_every_row_halts():
 
 def test_draws_lie_in_their_ranges():
   draws = halting.exploration_draws(jax.random.key(0), 4000, 5)
-  assert draws.uniform.shape == draws.min_halt_steps.shape == (4000,)
+  assert draws.uniform.shape == draws.min_segments.shape == (4000,)
   assert draws.uniform.min() >= 0
   assert draws.uniform.max() < 1
   np.testing.assert_allclose(draws.uniform.mean(), 0.5, atol=0.03)
-  values, counts = np.unique(draws.min_halt_steps, return_counts=True)
+  values, counts = np.unique(draws.min_segments, return_counts=True)
   assert values.tolist() == [2, 3, 4, 5]
   np.testing.assert_allclose(counts, np.full(4, 1000), rtol=0.15)
 
@@ -185,22 +185,22 @@ def test_draws_do_not_depend_on_the_mesh():
 
 def test_draws_exist_for_one_segment_too():
   draws = halting.exploration_draws(jax.random.key(0), 3, 1)
-  assert draws.min_halt_steps.tolist() == [2, 2, 2]
+  assert draws.min_segments.tolist() == [2, 2, 2]
 
 
 # ------------------------------------------------------------------ target
 
 
-def target(output, steps, q_halt, q_continue):
+def target(output, segments, q_halt, q_continue):
   return halting.bootstrap_target(
     lambda z_H, z_L: (jnp.array(q_halt), jnp.array(q_continue)),
     output,
-    jnp.array(steps),
+    jnp.array(segments),
     halt_max_steps=4,
   )
 
 
-def test_target_is_the_better_value_until_the_last_step():
+def test_target_is_the_better_value_until_the_last_segment():
   q_halt, q_continue = [1.0, -2.0, -2.0], [-1.0, 3.0, 3.0]
   got = target(heads([0.0] * 3, [0.0] * 3), [1, 3, 4], q_halt, q_continue)
   np.testing.assert_allclose(got, jax.nn.sigmoid(jnp.array([1.0, 3.0, -2.0])))

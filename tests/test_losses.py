@@ -31,7 +31,7 @@ def toy_outputs():
     "target_q_continue": np.asarray(jax.nn.sigmoid(normal(B, seed=3))),
     "labels": labels,
     "halted": np.arange(B) % 4 != 1,
-    "steps": rng.integers(1, 5, B, np.int32),
+    "segments": rng.integers(1, 5, B, np.int32),
   }
 
 
@@ -115,7 +115,7 @@ def test_row_without_labels_enters_the_halting_losses_alone():
   _, sums = judge(outputs)
   other = {**outputs, "logits": outputs["logits"].copy()}
   other["logits"][6] += 1 + np.arange(V)
-  other["steps"] = outputs["steps"] + 10 * (np.arange(B) == 6)
+  other["segments"] = outputs["segments"] + 10 * (np.arange(B) == 6)
   _, same = judge(other)
   assert sums == same
   # It counts as right: sure of halting, it has no loss.
@@ -153,7 +153,7 @@ def test_metrics_are_those_of_the_rows_that_halted():
   assert sums["count"] == halted.sum()
   assert sums["exact_accuracy"] == correct[halted].sum()
   assert sums["q_halt_accuracy"] == knew[halted].sum()
-  assert sums["steps"] == outputs["steps"][halted].sum()
+  assert sums["steps"] == outputs["segments"][halted].sum()
   np.testing.assert_allclose(
     sums["accuracy"], right[halted, 1:].mean(-1).sum(), rtol=1e-6
   )

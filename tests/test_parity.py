@@ -232,7 +232,7 @@ def named_segment(carry, gradients, segment):
   """What one pass yields, under the golden keys."""
   output, sums = segment.output, segment.sums
   named = {
-    "carry/steps": carry.steps,
+    "carry/steps": carry.segments,
     "carry/halted": carry.halted,
     "carry/z_H": carry.z_H,
     "carry/z_L": carry.z_L,
@@ -374,7 +374,7 @@ def check_eval_batch(ours, weights, golden):
   def observe(output):
     heads = output._asdict()
     del heads["z_H"], heads["z_L"]
-    total, _ = judge(**heads, halted=all_rows, steps=all_rows.astype(int))
+    total, _ = judge(**heads, halted=all_rows, segments=all_rows.astype(int))
     return {
       "pred": jnp.argmax(output.logits, -1),
       "q_halt_logits": output.q_halt_logits,
@@ -408,7 +408,7 @@ def check_eval_batch(ours, weights, golden):
     output.q_halt_logits,
     output.q_continue_logits,
     halted=all_rows,
-    steps=answer.segments,
+    segments=answer.segments,
   )
   for key, want in under(golden, "final_metrics_sum/").items():
     close(sums[key], want, f"final_metrics_sum/{key}", rtol=1e-5)

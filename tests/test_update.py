@@ -144,9 +144,9 @@ def test_every_mesh_computes_what_one_device_does(axes):
   for got, want in zip(many_sums, one_sums, strict=True):
     for name in want:
       np.testing.assert_allclose(got[name], want[name], rtol=1e-4, err_msg=name)
-  np.testing.assert_array_equal(many.carry.steps, one.carry.steps)
+  np.testing.assert_array_equal(many.carry.segments, one.carry.segments)
   np.testing.assert_array_equal(many.carry.halted, one.carry.halted)
-  assert len(np.unique(one.carry.steps)) > 1
+  assert len(np.unique(one.carry.segments)) > 1
   for got, want in zip(
     *map(jax.tree.leaves, (many.weights, one.weights)), strict=True
   ):
@@ -278,7 +278,7 @@ def test_the_rows_in_use_are_those_of_the_current_puzzles():
     state, *_ = ours.step(state, ours.put(batch))
   same = np.all(np.array(state.weights.puzzle_table) == before, axis=1)
   np.testing.assert_array_equal(np.nonzero(~same)[0], [1, 2, 4])
-  assert state.carry.steps.tolist() == [3] * BATCH_SIZE
+  assert state.carry.segments.tolist() == [3] * BATCH_SIZE
 
 
 def test_the_blank_row_of_the_table_is_updated_too():
@@ -421,7 +421,7 @@ def test_rows_that_are_not_finite_take_a_new_puzzle_and_training_goes_on():
   state, _, health = ours.step(state, ours.put(toy_batch(1)))
   assert health.is_good
   assert int(health.nonfinite) == -1
-  assert int(state.carry.steps[3]) == 1
+  assert int(state.carry.segments[3]) == 1
   moved = jax.tree.map(
     lambda a, b: np.any(a != b), state.weights.params, before.params
   )

@@ -117,7 +117,7 @@ def _score(output, segments, labels, loss: Loss) -> dict[str, jax.Array]:
     None,
     labels=labels,
     halted=jnp.ones_like(segments, bool),
-    steps=segments,
+    segments=segments,
     loss_type=loss.loss_type,
     q_weight=loss.q_weight,
   )

@@ -28,14 +28,14 @@ class Carry(NamedTuple):
   Attributes:
     z_H: [B, S, D] slow state, compute dtype.
     z_L: [B, S, D] fast state, compute dtype.
-    steps: [B] int32, segments spent on the current puzzle.
+    segments: [B] int32, segments spent on the current puzzle.
     halted: [B] bool, whether the row takes a new puzzle next.
     current: the batch of puzzles that the rows are working on.
   """
 
   z_H: jax.Array
   z_L: jax.Array
-  steps: jax.Array
+  segments: jax.Array
   halted: jax.Array
   current: Batch
 
@@ -45,11 +45,11 @@ class Draws(NamedTuple):
 
   Attributes:
     uniform: [B] float32 in [0, 1).
-    min_halt_steps: [B] int32 in 2..halt_max_steps.
+    min_segments: [B] int32 in 2..halt_max_steps.
   """
 
   uniform: jax.Array
-  min_halt_steps: jax.Array
+  min_segments: jax.Array
 
 
 def init_carry(
@@ -67,7 +67,7 @@ def init_carry(
   return Carry(
     z_H=jnp.zeros((batch_size, *z_shape), dtype),
     z_L=jnp.zeros((batch_size, *z_shape), dtype),
-    steps=jnp.zeros([batch_size], jnp.int32),
+    segments=jnp.zeros([batch_size], jnp.int32),
     halted=jnp.ones([batch_size], bool),
     current=Batch(
       inputs=jnp.zeros((batch_size, seq_len), jnp.int32),
@@ -93,7 +93,7 @@ def refill(
   return Carry(
     z_H=where_row(carry.halted, z_H_init, carry.z_H),
     z_L=where_row(carry.halted, z_L_init, carry.z_L),
-    steps=jnp.where(carry.halted, 0, carry.steps),
+    segments=jnp.where(carry.halted, 0, carry.segments),
     halted=jnp.zeros_like(carry.halted),
     current=jax.tree.map(
       lambda new, old: where_row(carry.halted, new, old), batch, carry.current
@@ -116,7 +116,7 @@ def exploration_draws(
     uniform=jax.random.uniform(uniform_key, [batch_size]),
     # With one segment there is nothing to explore; the range must not be
     # empty all the same.
-    min_halt_steps=jax.random.randint(
+    min_segments=jax.random.randint(
       integer_key, [batch_size], 2, max(2, halt_max_steps) + 1
     ),
   )
@@ -124,7 +124,7 @@ def exploration_draws(
 
 def decide_halting(
   output: SegmentOutput,
-  steps: jax.Array,
+  segments: jax.Array,
   draws: Draws,
   *,
   halt_max_steps: int,
@@ -138,24 +138,24 @@ def decide_halting(
 
   Args:
     output: of this segment.
-    steps: [B] int32, this segment included.
+    segments: [B] int32, this segment included.
     draws: this update's random numbers.
     halt_max_steps: segments a puzzle gets at most.
     halt_exploration_prob: how often a row explores.
   """
-  last = steps >= halt_max_steps
+  last = segments >= halt_max_steps
   if halt_max_steps == 1:
     return last
   halted = last | wants_to_halt(output)
   explores = draws.uniform < halt_exploration_prob
-  min_steps = jnp.where(explores, draws.min_halt_steps, 0)
-  return halted & (steps >= min_steps)
+  at_least = jnp.where(explores, draws.min_segments, 0)
+  return halted & (segments >= at_least)
 
 
 def bootstrap_target(
   look_ahead: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
   output: SegmentOutput,
-  steps: jax.Array,
+  segments: jax.Array,
   *,
   halt_max_steps: int,
 ) -> jax.Array:
@@ -167,12 +167,12 @@ def bootstrap_target(
   Args:
     look_ahead: from the states, q_halt and q_continue after one more segment.
     output: of this segment; its states are where the next one starts.
-    steps: [B] int32, this segment included.
+    segments: [B] int32, this segment included.
     halt_max_steps: at this many segments, halting is the only choice left.
   """
   q_halt, q_continue = look_ahead(*lax.stop_gradient((output.z_H, output.z_L)))
   best = jnp.maximum(q_halt, q_continue)
-  last = steps >= halt_max_steps
+  last = segments >= halt_max_steps
   value = jnp.where(last, q_halt, best)
   return lax.stop_gradient(jax.nn.sigmoid(value))
 

@@ -93,7 +93,7 @@ def loss_and_metrics(
   *,
   labels: jax.Array,
   halted: jax.Array,
-  steps: jax.Array,
+  segments: jax.Array,
   loss_type: str,
   q_weight: float,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -107,7 +107,7 @@ def loss_and_metrics(
       there is no such loss (evaluation, one segment only).
     labels: [B, G] int32 or IGNORE_LABEL_ID.
     halted: [B] bool, rows that end with this segment.
-    steps: [B] int32, segments the row has spent on its puzzle.
+    segments: [B] int32, segments the row has spent on its puzzle.
     loss_type: one of LOSS_TYPES.
     q_weight: weight of the two halting losses.
 
@@ -142,7 +142,7 @@ def loss_and_metrics(
     "accuracy": jnp.where(counted, right.sum(-1) / divisor, 0.0).sum(),
     "exact_accuracy": (counted & correct).sum(dtype=jnp.int32),
     "q_halt_accuracy": (counted & knew).sum(dtype=jnp.int32),
-    "steps": jnp.where(counted, steps, 0).sum(dtype=jnp.int32),
+    "steps": jnp.where(counted, segments, 0).sum(dtype=jnp.int32),
   }
   return lm_loss + q_weight * q_loss, metrics | losses
 

@@ -80,7 +80,7 @@ def forward_backward(
   """
   carry = halting.refill(carry, batch, *initial_latents(model, weights))
   current = carry.current
-  steps = carry.steps + 1
+  segments = carry.segments + 1
   ids = current["puzzle_identifiers"]
   rows = gather_puzzle_rows(model, weights, ids)
 
@@ -93,7 +93,7 @@ def forward_backward(
     output = think(params, rows, carry.z_H, carry.z_L)
     halted = halting.decide_halting(
       output,
-      steps,
+      segments,
       draws,
       halt_max_steps=model.halt_max_steps,
       halt_exploration_prob=model.halt_exploration_prob,
@@ -103,7 +103,7 @@ def forward_backward(
       frozen = lax.stop_gradient((params, rows))
       look_ahead = functools.partial(think, *frozen, method=HRM.q_logits)
       target = halting.bootstrap_target(
-        look_ahead, output, steps, halt_max_steps=model.halt_max_steps
+        look_ahead, output, segments, halt_max_steps=model.halt_max_steps
       )
     total, sums = losses.loss_and_metrics(
       output.logits,
@@ -112,7 +112,7 @@ def forward_backward(
       target,
       labels=current["labels"],
       halted=halted,
-      steps=steps,
+      segments=segments,
       loss_type=loss.loss_type,
       q_weight=loss.q_weight,
     )
@@ -124,7 +124,7 @@ def forward_backward(
   new_carry = Carry(
     z_H=segment.output.z_H,
     z_L=segment.output.z_L,
-    steps=steps,
+    segments=segments,
     halted=halted,
     current=current,
   )
