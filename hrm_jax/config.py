@@ -1,10 +1,15 @@
-"""Every configuration key with its default; experiments say what differs.
+"""Every configuration key: its default, what it means, which values it takes.
 
 The keys keep the reference's spelling, so that a published command can be
-transcribed. Defaults are those of its ARC training.
+transcribed. Defaults are those of its ARC training; experiments (`configs/`)
+say what differs. Values that must fit each other or the devices, such as heads
+and hidden size, are checked where they meet: in `model.build` and
+`machines.sharding`, when a run is set up.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import ml_collections
 from flax import traverse_util
@@ -13,120 +18,302 @@ from ml_collections import config_dict
 from hrm_jax.console import InputError
 
 
-def base() -> ml_collections.ConfigDict:
-  """All keys. `None` below means "see the comment", and can be overridden."""
-  config = ml_collections.ConfigDict()
+class Allowed(NamedTuple):
+  """The values that a key takes.
 
-  config.seed = 0
+  Attributes:
+    kind: their type: int, float, bool or str.
+    expected: what a message calls them.
+    holds: of a value of that type, whether it is one of them.
+    or_none: whether None is one, too.
+  """
 
+  kind: type
+  expected: str
+  holds: Callable[[Any], bool]
+  or_none: bool = False
+
+
+class Key(NamedTuple):
+  """One key of the configuration."""
+
+  default: Any
+  meaning: str
+  allowed: Allowed
+
+
+def _whole(least: int) -> Allowed:
+  return Allowed(
+    int, f"a whole number, at least {least}", lambda value: value >= least
+  )
+
+
+def _number() -> Allowed:
+  return Allowed(
+    float, "a number, at least 0", lambda value: 0 <= value < math.inf
+  )
+
+
+def _number_above_0() -> Allowed:
+  return Allowed(float, "a number above 0", lambda value: 0 < value < math.inf)
+
+
+def _number_below_1() -> Allowed:
+  return Allowed(
+    float, "a number, 0 or more, below 1", lambda value: 0 <= value < 1
+  )
+
+
+def _share() -> Allowed:
+  return Allowed(float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def _one_of(*words: str) -> Allowed:
+  return Allowed(str, f"one of {', '.join(words)}", lambda word: word in words)
+
+
+def _text() -> Allowed:
+  return Allowed(str, "text", lambda value: True)
+
+
+def _flag() -> Allowed:
+  return Allowed(bool, "True or False", lambda value: True)
+
+
+def _or_none(allowed: Allowed) -> Allowed:
+  expected = f"{allowed.expected}, or None"
+  return allowed._replace(expected=expected, or_none=True)
+
+
+ON_NONFINITE = ("stop", "rollback", "skip")
+
+KEYS = {
+  "seed": Key(
+    0,
+    "Seed of the weights, the order of the examples and exploration.",
+    # JAX looks at 32 bits of it.
+    Allowed(int, "a whole number from 0 to 2**32 - 1", lambda n: n >> 32 == 0),
+  ),
   # --- data
-  config.data = ml_collections.ConfigDict()
-  # Directory of the data set. Empty: WORKDIR/data.
-  config.data.path = ""
-  # The command that builds it at {path}, for the message when it is missing.
-  config.data.build_command = ""
-  # Whether to generate a small Sudoku set into WORKDIR/data on first use,
-  # with the arguments of data_tools.generate_sudoku.generate.
-  config.data.generate = False
-  config.data.box = "2x2"  # rows x columns of a box
-  config.data.num_train = 1000  # training puzzles before augmentation
-  config.data.num_test = 1024
-  config.data.num_aug = 0  # symmetry images per training puzzle
-
+  "data.path": Key(
+    "", "Directory of the data set. Empty: WORKDIR/data.", _text()
+  ),
+  "data.build_command": Key(
+    "",
+    "The command that builds it at {path}, for the message when it is missing.",
+    _text(),
+  ),
+  "data.generate": Key(
+    False,
+    "Whether to generate a small Sudoku set into WORKDIR/data on first use, "
+    "with the arguments of data_tools.generate_sudoku.",
+    _flag(),
+  ),
+  "data.box": Key(
+    "2x2",
+    "Rows x columns of a box of the generated puzzles.",
+    _one_of("2x2", "2x3", "3x3"),
+  ),
+  "data.num_train": Key(
+    1000, "Training puzzles to generate, before augmentation.", _whole(1)
+  ),
+  "data.num_test": Key(1024, "Test puzzles to generate.", _whole(1)),
+  "data.num_aug": Key(
+    0, "Symmetry images per generated training puzzle.", _whole(0)
+  ),
   # --- the network; keys of the reference's arch file
-  config.model = ml_collections.ConfigDict()
-  config.model.H_cycles = 2  # updates of z_H per segment
-  config.model.L_cycles = 2  # updates of z_L per update of z_H
-  config.model.H_layers = 4
-  config.model.L_layers = 4
-  config.model.hidden_size = 512
-  config.model.num_heads = 8
-  config.model.expansion = 4.0  # MLP width over hidden size, before 2/3
-  # Width of a puzzle's embedding. None: hidden_size; 0: no embedding.
-  config.model.puzzle_emb_ndim = config_dict.placeholder(int)
-  config.model.pos_encodings = "rope"  # "rope", "learned" or "none"
-  config.model.rms_norm_eps = 1e-5
-  config.model.rope_theta = 10000.0
-  config.model.forward_dtype = "bfloat16"  # or "float32"
-  config.model.halt_max_steps = 16  # segments a puzzle gets at most
-  config.model.halt_exploration_prob = 0.1
-  # "bootstrap": q_continue learns the value of the next segment, as published;
-  # "none": a row halts when sigmoid(q_halt) > 1/2, at 10/16 of the work.
-  config.model.q_target = "bootstrap"
-  # Whether the backward pass computes the intermediates of each block again
-  # instead of keeping them. Saves memory, costs time; same results.
-  config.model.remat = False
-  # Whether the blocks of a level are written out instead of run in a loop. Not
-  # with remat. None: on CPUs, where it is faster.
-  config.model.unroll = config_dict.placeholder(bool)
-
-  config.loss = ml_collections.ConfigDict()
-  # "stablemax_cross_entropy" or "softmax_cross_entropy"
-  config.loss.loss_type = "stablemax_cross_entropy"
-  config.loss.q_weight = 0.5  # of both halting losses
-
+  "model.H_cycles": Key(2, "Updates of z_H per segment.", _whole(1)),
+  "model.L_cycles": Key(2, "Updates of z_L per update of z_H.", _whole(1)),
+  "model.H_layers": Key(4, "Blocks of the slow module.", _whole(1)),
+  "model.L_layers": Key(4, "Blocks of the fast module.", _whole(1)),
+  "model.hidden_size": Key(512, "Width of both states.", _whole(1)),
+  "model.num_heads": Key(
+    8, "Heads of attention; divides hidden_size.", _whole(1)
+  ),
+  "model.expansion": Key(
+    4.0, "Width of the MLP over hidden_size, before 2/3.", _number_above_0()
+  ),
+  "model.puzzle_emb_ndim": Key(
+    None,
+    "Width of a puzzle's embedding. None: hidden_size; 0: no embedding.",
+    _or_none(_whole(0)),
+  ),
+  "model.pos_encodings": Key(
+    "rope",
+    "How cells know their place: rotary, learned or not at all.",
+    _one_of("rope", "learned", "none"),
+  ),
+  "model.rms_norm_eps": Key(
+    1e-5, "Added to the mean square under the root.", _number()
+  ),
+  "model.rope_theta": Key(
+    10000.0, "Base of the rotary wavelengths.", _number_above_0()
+  ),
+  "model.forward_dtype": Key(
+    "bfloat16",
+    "Dtype of activations; weights are float32.",
+    _one_of("bfloat16", "float32"),
+  ),
+  "model.halt_max_steps": Key(
+    16, "Segments that a puzzle gets at most.", _whole(1)
+  ),
+  "model.halt_exploration_prob": Key(
+    0.1, "Share of rows that must think for longer, in training.", _share()
+  ),
+  "model.q_target": Key(
+    "bootstrap",
+    '"bootstrap": q_continue learns the value of the next segment, as '
+    'published; "none": a row halts when sigmoid(q_halt) > 1/2, at 10/16 of '
+    "the work.",
+    _one_of("bootstrap", "none"),
+  ),
+  "model.remat": Key(
+    False,
+    "Whether the backward pass computes the intermediates of each block again "
+    "instead of keeping them. Saves memory, costs time; same results.",
+    _flag(),
+  ),
+  "model.unroll": Key(
+    None,
+    "Whether the blocks of a level are written out instead of run in a loop. "
+    "Not with remat. None: on CPUs, where it is faster.",
+    _or_none(_flag()),
+  ),
+  # --- the loss
+  "loss.loss_type": Key(
+    "stablemax_cross_entropy",
+    "The loss of a cell.",
+    _one_of("stablemax_cross_entropy", "softmax_cross_entropy"),
+  ),
+  "loss.q_weight": Key(0.5, "Weight of both halting losses.", _number()),
   # --- optimisation
-  config.global_batch_size = 768  # rows over all devices
-  config.epochs = 100_000  # visits of each group of puzzles
-  # Epochs between evaluations; divides epochs. None: epochs.
-  config.eval_interval = config_dict.placeholder(int)
-  config.lr = 1e-4
-  config.lr_min_ratio = 1.0  # end of the cosine over its top; 1: constant
-  config.lr_warmup_steps = 2000  # updates
-  config.beta1 = 0.9
-  config.beta2 = 0.95
-  config.weight_decay = 0.1
-  config.puzzle_emb_lr = 1e-2
-  config.puzzle_emb_weight_decay = 0.1
-
+  "global_batch_size": Key(768, "Rows over all devices.", _whole(1)),
+  "epochs": Key(100_000, "Visits of each group of puzzles.", _whole(1)),
+  "eval_interval": Key(
+    None,
+    "Epochs between evaluations; divides epochs. None or 0: epochs.",
+    _or_none(_whole(0)),
+  ),
+  "lr": Key(1e-4, "Learning rate of the weights at its top.", _number()),
+  "lr_min_ratio": Key(
+    1.0, "End of the cosine over its top; 1: constant.", _number()
+  ),
+  "lr_warmup_steps": Key(2000, "Updates until the top.", _whole(0)),
+  "beta1": Key(0.9, "Decay of Adam's first moment.", _number_below_1()),
+  "beta2": Key(0.95, "Decay of Adam's second moment.", _number_below_1()),
+  "weight_decay": Key(0.1, "Decoupled; times the learning rate.", _number()),
+  "puzzle_emb_lr": Key(
+    1e-2, "Learning rate of the puzzle embeddings at its top.", _number()
+  ),
+  "puzzle_emb_weight_decay": Key(
+    0.1, "The same for the puzzle embeddings of the batch.", _number()
+  ),
   # --- devices: a mesh of data x table of them, all with rows of the batch
-  config.mesh = ml_collections.ConfigDict()
-  config.mesh.data = -1  # -1: as many as there are
-  # Parts that the puzzle table is split into; 1: every device has all of it.
-  config.mesh.table = 1
-  # Whether Adam's moments are split over `data` too. Saves memory, costs
-  # communication.
-  config.mesh.split_moments = False
-
-  # Implementation of attention: "xla", "cudnn" (NVIDIA GPUs, bfloat16), or
-  # "auto": the one that is faster, timed at the start. A run that resumes
-  # keeps the one it had, where that runs.
-  config.attention = "auto"
-
+  "mesh.data": Key(
+    -1,
+    "Devices along the batch. -1: as many as there are.",
+    Allowed(
+      int, "-1, or a whole number, at least 1", lambda n: n == -1 or n >= 1
+    ),
+  ),
+  "mesh.table": Key(
+    1,
+    "Parts that the puzzle table is split into; 1: every device has all of it.",
+    _whole(1),
+  ),
+  "mesh.split_moments": Key(
+    False,
+    "Whether Adam's moments are split over mesh.data too. Saves memory, costs "
+    "communication.",
+    _flag(),
+  ),
+  "attention": Key(
+    "auto",
+    'Implementation: "xla", "cudnn" (NVIDIA GPUs, bfloat16), or "auto": the '
+    "one that is faster, timed at the start. A run that resumes keeps the one "
+    "it had, where that runs.",
+    _one_of("auto", "xla", "cudnn"),
+  ),
   # --- evaluation
-  config.eval = ml_collections.ConfigDict()
-  # "full": always halt_max_steps segments, as the reference reports;
-  # "act": each puzzle stops when the network says so.
-  config.eval.halt = "full"
-  # Write each evaluation's inputs and answers into WORKDIR/predictions.
-  config.save_predictions = False
-
+  "eval.halt": Key(
+    "full",
+    '"full": always halt_max_steps segments, as the reference reports; "act": '
+    "each puzzle stops when the network says so.",
+    _one_of("full", "act"),
+  ),
+  "save_predictions": Key(
+    False,
+    "Whether each evaluation's inputs and answers are written into "
+    "WORKDIR/predictions.",
+    _flag(),
+  ),
   # --- the run
-  # Ends the run after this many updates without changing the schedule; a
-  # later run with a larger number goes on. 0: all updates of all epochs.
-  config.num_steps = 0
-  config.log_every = 10  # updates
-  # Updates that the device does at one command of the host; the results are
-  # the same. More than 1 pays where an update takes a few milliseconds.
-  config.updates_per_dispatch = 1
-  config.checkpoint_every_eval = True
-  config.checkpoint_interval = 0  # also every so many updates; 0: do not
-  # Newest checkpoints that are kept, besides the one with the best
-  # exact_accuracy (the mean over the sets); None: all.
-  config.max_to_keep = config_dict.placeholder(int)
-  config.keep_period = 0  # multiples of it are kept too; 0: none are
-  # What to do when a loss, gradient or weight is not finite. An update of such
-  # a loss or gradient is left out in any case. "stop": say what it was, and end
-  # with an error; "rollback": go on from the newest checkpoint, and leave the
-  # update out if it fails again; "skip": go on.
-  config.on_nonfinite = "stop"
-  # Ends the run after an evaluation if the last update before it had this
-  # share of right answers among the rows that halted (late training on 1,000
-  # Sudokus can turn unstable, says the reference). 0: never.
-  config.early_stop_train_accuracy = 0.0
-  # Without a finished update for so long, the stacks of all threads are
-  # shown. 0: never.
-  config.watchdog_seconds = 600
+  "num_steps": Key(
+    0,
+    "Ends the run after this many updates without changing the schedule; a "
+    "later run with a larger number goes on. 0: all updates of all epochs.",
+    _whole(0),
+  ),
+  "log_every": Key(10, "Updates between two log lines.", _whole(1)),
+  "updates_per_dispatch": Key(
+    1,
+    "Updates that the device does at one command of the host; the results are "
+    "the same. More than 1 pays where an update takes a few milliseconds.",
+    _whole(1),
+  ),
+  "checkpoint_every_eval": Key(
+    True, "Whether a checkpoint is saved after each evaluation.", _flag()
+  ),
+  "checkpoint_interval": Key(
+    0, "Updates between further checkpoints. 0: no further ones.", _whole(0)
+  ),
+  "max_to_keep": Key(
+    None,
+    "Newest checkpoints that are kept, besides the one with the best "
+    "exact_accuracy (the mean over the sets). None: all.",
+    _or_none(_whole(1)),
+  ),
+  "keep_period": Key(
+    0, "Checkpoints at multiples of it are kept too. 0: none are.", _whole(0)
+  ),
+  "on_nonfinite": Key(
+    "stop",
+    "What to do when a loss, gradient or weight is not finite. An update of "
+    'such a loss or gradient is left out in any case. "stop": say what it was, '
+    'and end with an error; "rollback": go on from the newest checkpoint, and '
+    'leave the update out if it fails again; "skip": go on.',
+    _one_of(*ON_NONFINITE),
+  ),
+  "early_stop_train_accuracy": Key(
+    0.0,
+    "Ends the run after an evaluation if the last update before it had this "
+    "share of right answers among the rows that halted (late training on 1,000 "
+    "Sudokus can turn unstable, says the reference). 0: never.",
+    _share(),
+  ),
+  "watchdog_seconds": Key(
+    600,
+    "Without a finished update for so long, the stacks of all threads are "
+    "shown. 0: never.",
+    _whole(0),
+  ),
+}
+
+
+def base() -> ml_collections.ConfigDict:
+  """All keys with their defaults."""
+  config = ml_collections.ConfigDict()
+  for name, key in KEYS.items():
+    *path, last = name.split(".")
+    section = config
+    for part in path:
+      if part not in section:
+        section[part] = ml_collections.ConfigDict()
+      section = section[part]
+    if key.default is None:
+      section[last] = config_dict.placeholder(key.allowed.kind)
+    else:
+      section[last] = key.default
   return config
 
 
@@ -146,7 +333,19 @@ def choose(
   return variants[variant]
 
 
-ON_NONFINITE = ("stop", "rollback", "skip")
+def check_keys(config: ml_collections.ConfigDict) -> None:
+  """Checks that each key is there, and no other.
+
+  Raises:
+    InputError: names the key.
+  """
+  given = traverse_util.flatten_dict(config.to_dict(), sep=".")
+  for name in sorted(given.keys() - KEYS.keys()):
+    raise InputError(f"config.{name}: unknown key.")
+  for name in sorted(KEYS.keys() - given.keys()):
+    raise InputError(
+      f"config.{name}: missing; begin with hrm_jax.config.base()."
+    )
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -155,38 +354,33 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   Raises:
     InputError: names the key.
   """
-  check_schedule(config.global_batch_size, config.epochs, config.eval_interval)
-  at_least = {"log_every": 1, "num_steps": 0, "checkpoint_interval": 0}
-  at_least |= {"lr_warmup_steps": 0, "lr": 0, "puzzle_emb_lr": 0}
-  at_least |= {"weight_decay": 0, "puzzle_emb_weight_decay": 0}
-  at_least |= {"keep_period": 0, "watchdog_seconds": 0}
-  at_least |= {"updates_per_dispatch": 1}
-  at_least |= {"lr_min_ratio": 0, "loss.q_weight": 0}
+  check_keys(config)
   values = traverse_util.flatten_dict(config.to_dict(), sep=".")
-  for key, least in at_least.items():
-    if not values[key] >= least:  # Nor is NaN.
-      raise InputError(
-        f"config.{key}: expected at least {least}, got {values[key]}."
-      )
-  if config.max_to_keep is not None and config.max_to_keep < 1:
+  for name, value in values.items():
+    check_value(name, value)
+  check_schedule(config.global_batch_size, config.epochs, config.eval_interval)
+
+
+def check_value(name: str, value: Any) -> None:
+  """Checks the value of one key, whatever the others are.
+
+  Raises:
+    InputError: names the key, what was expected and what came.
+  """
+  allowed = KEYS[name].allowed
+  if value is None and allowed.or_none:
+    return
+  if not (_has_kind(value, allowed.kind) and allowed.holds(value)):
+    shown = f"'{value}'" if isinstance(value, str) else value
     raise InputError(
-      f"config.max_to_keep: expected at least 1, got {config.max_to_keep}."
+      f"config.{name}: expected {allowed.expected}, got {shown}."
     )
-  if config.on_nonfinite not in ON_NONFINITE:
-    raise InputError(
-      f"config.on_nonfinite: expected one of {', '.join(ON_NONFINITE)}, got "
-      f"'{config.on_nonfinite}'."
-    )
-  for key in ("beta1", "beta2"):
-    if not 0 <= config[key] < 1:
-      raise InputError(
-        f"config.{key}: expected 0 or more, below 1, got {config[key]}."
-      )
-  if not 0 <= config.early_stop_train_accuracy <= 1:
-    raise InputError(
-      "config.early_stop_train_accuracy: expected a share from 0 (never) to "
-      f"1, got {config.early_stop_train_accuracy}."
-    )
+
+
+def _has_kind(value: Any, kind: type) -> bool:
+  if isinstance(value, bool):
+    return kind is bool
+  return isinstance(value, int | float if kind is float else kind)
 
 
 def check_schedule(

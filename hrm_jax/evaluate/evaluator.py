@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hrm_jax import console
-from hrm_jax.console import InputError, log
+from hrm_jax.console import log
 from hrm_jax.data.evaluation_batches import EvaluationBatch, EvaluationData
 from hrm_jax.evaluate import metrics, scoring
 from hrm_jax.evaluate.predictions import PredictionFiles
@@ -28,7 +28,6 @@ from hrm_jax.model.hrm import HRM
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import Weights
 from hrm_jax.solve import continuous_batching
-from hrm_jax.solve.segments import HALT_MODES
 
 
 class Evaluator:
@@ -52,11 +51,6 @@ class Evaluator:
     halt: str,
     queued: bool = True,
   ):
-    if halt not in HALT_MODES:
-      raise InputError(
-        f"config.eval.halt: expected one of {', '.join(HALT_MODES)}, got "
-        f"'{halt}'."
-      )
     self._mesh, self._halt = mesh, halt
     self._queued = queued and halt == "act"
     settings = {"model": model, "loss": loss}

@@ -45,13 +45,8 @@ def choose(
     earlier: what the run has used so far; "auto" keeps it if it runs here.
 
   Raises:
-    InputError: no such setting, or cuDNN was asked for and does not run.
+    InputError: cuDNN was asked for and does not run.
   """
-  if setting not in SETTINGS:
-    raise InputError(
-      f"config.attention: expected one of {', '.join(SETTINGS)}, got "
-      f"'{setting}'."
-    )
   timing = timing or measured_seconds
   if setting == "cudnn":
     try:
