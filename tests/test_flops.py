@@ -10,7 +10,7 @@ import pytest
 from hrm_jax.model import flops, halting
 from hrm_jax.model.hrm import HRM
 from hrm_jax.model.losses import Loss
-from hrm_jax.train import update as step
+from hrm_jax.train import update
 from tests.toys import weight_shapes
 
 B = 2
@@ -71,8 +71,8 @@ def test_update_is_what_xla_counts(changed):
     ),
     jax.random.key(0),
   )
-  update = functools.partial(step.forward_backward, model, loss=Loss())
-  counted = xla_flops(update, weight_shapes(model), carry, batch, draws)
+  one_update = functools.partial(update.forward_backward, model, loss=Loss())
+  counted = xla_flops(one_update, weight_shapes(model), carry, batch, draws)
   assert flops.per_update(model) == pytest.approx(counted, rel=0.05)
 
 

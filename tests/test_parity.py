@@ -21,7 +21,7 @@ from hrm_jax.model.losses import Loss
 from hrm_jax.optim import adam_atan2, sparse_sign_sgd
 from hrm_jax.optim.schedule import warmup_cosine
 from hrm_jax.solve import inference
-from hrm_jax.train import update as step
+from hrm_jax.train import update
 from hrm_jax.train.state import Optimizers, init_state
 from tests import golden_cases
 from tests.golden_cases import FLAT
@@ -129,10 +129,10 @@ class Reference:
       self.lr,
     )
     self.forward_backward = jax.jit(
-      functools.partial(step.forward_backward, self.model, loss=self.loss)
+      functools.partial(update.forward_backward, self.model, loss=self.loss)
     )
     self.apply_gradients = jax.jit(
-      functools.partial(step.apply_gradients, optimizers=self.optimizers)
+      functools.partial(update.apply_gradients, optimizers=self.optimizers)
     )
 
   def weights(self):
@@ -483,12 +483,12 @@ def check_adam_variant(case, name, transform, params):
   state = transform.init(params)
 
   @jax.jit
-  def update(params, state, grads):
+  def move(params, state, grads):
     updates, state = transform.update(grads, state, params)
     return jax.tree.map(jnp.add, params, updates), state
 
   for T in range(1, case.manifest["n_steps"] + 1):
-    params, state = update(params, state, case.under(f"step{T}/grad/"))
+    params, state = move(params, state, case.under(f"step{T}/grad/"))
     moments = state[0]
     golden = case.under(f"{name}/step{T}/")
     for i in params:

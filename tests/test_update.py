@@ -12,8 +12,7 @@ from hrm_jax.machines import sharding
 from hrm_jax.model import halting, losses
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import gather_puzzle_rows
-from hrm_jax.train import divergence, setup
-from hrm_jax.train import update as step
+from hrm_jax.train import divergence, setup, update
 from hrm_jax.train.divergence import examined_names
 from tests.toys import (
   BATCH_SIZE,
@@ -63,7 +62,7 @@ def no_exploration():
 def forward_backward():
   """Shared, for its compiled program: of the model of `trainer`."""
   return jax.jit(
-    functools.partial(step.forward_backward, trainer().model, loss=Loss())
+    functools.partial(update.forward_backward, trainer().model, loss=Loss())
   )
 
 
@@ -81,7 +80,7 @@ def test_update_is_a_pass_then_both_optimisers():
   carry, gradients, segment = forward_backward()(
     state.weights, state.carry, toy_batch(), draws
   )
-  apply = functools.partial(step.apply_gradients, optimizers=ours.optimizers)
+  apply = functools.partial(update.apply_gradients, optimizers=ours.optimizers)
   want, norms, _ = jax.jit(apply)(state, gradients)
   want = jax.device_get(want.weights)
   got, sums, _ = ours.step(state, ours.put(toy_batch()))
@@ -162,7 +161,7 @@ def test_several_updates_at_once_are_the_same_as_one_by_one():
     Loss(),
     ours.mesh,
     sharding.of_state(ours.mesh, ours.shapes),
-    update=step.train_steps,
+    update=update.train_steps,
   )
   batches = tuple(ours.put(toy_batch(i)) for i in range(8))
   state, all_sums, health = eight(ours.state(), batches)
@@ -182,7 +181,7 @@ def test_without_a_target_rows_halt_when_halting_is_likelier_than_not():
   # So that some rows like to halt, and some do not.
   weights.params["q_head"]["bias"] = jnp.zeros([2])
   carry, gradients, segment = jax.jit(
-    functools.partial(step.forward_backward, model, loss=Loss())
+    functools.partial(update.forward_backward, model, loss=Loss())
   )(weights, fresh_carry(model), toy_batch(), no_exploration())
   assert segment.target_q_continue is None
   assert "q_continue_loss" not in segment.sums
@@ -221,7 +220,7 @@ def test_target_uses_the_weights_before_the_update():
 def test_with_one_segment_there_is_no_target():
   model = toy_model(halt_max_steps=1)
   _, _, segment = jax.eval_shape(
-    functools.partial(step.forward_backward, model, loss=Loss()),
+    functools.partial(update.forward_backward, model, loss=Loss()),
     toy_weights(model),
     fresh_carry(model),
     toy_batch(),
@@ -237,7 +236,7 @@ def test_no_gradient_crosses_updates():
   carry = carry._replace(halted=jnp.zeros([BATCH_SIZE], bool))
 
   def loss(z_H, z_L):
-    _, _, segment = step.forward_backward(
+    _, _, segment = update.forward_backward(
       model,
       toy_weights(model),
       carry._replace(z_H=z_H, z_L=z_L),

@@ -118,7 +118,7 @@ def mesh_of(data: int, table: int = 1) -> Mesh:
 
 
 class Trainer:
-  """`step.train_step`, jitted for some devices, and a state to start from.
+  """`update.train_step`, jitted for some devices, and a state to start from.
 
   Args:
     model: the network.

@@ -23,9 +23,9 @@ from hrm_jax.machines import sharding
 from hrm_jax.model import flops
 from hrm_jax.model.build import check_arch
 from hrm_jax.model.hrm import count_parameters
-from hrm_jax.train import setup
-from hrm_jax.train import update as step
+from hrm_jax.train.setup import Setup, make_setup
 from hrm_jax.train.state import TrainState
+from hrm_jax.train.update import train_step
 
 WARM_UP_STEPS = 2
 # The schedule does not matter for speed, but needs an end.
@@ -38,18 +38,18 @@ class Program(NamedTuple):
   Attributes:
     config: it was built from.
     metadata: of the generated puzzles.
-    parts: what `config` says.
+    setup: what `config` says.
     step: the update, jitted; it donates the state.
   """
 
   config: ml_collections.ConfigDict
   metadata: DatasetMetadata
-  parts: setup.Parts
+  setup: Setup
   step: Callable[[TrainState, Batch], Any]
 
   def batch_shapes(self) -> Batch:
     """Of a batch, with shardings."""
-    by_row = sharding.by_row(self.parts.mesh)
+    by_row = sharding.by_row(self.setup.mesh)
     return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_row),
       generate_batch(np.random.default_rng(0), self.config, self.metadata),
@@ -57,7 +57,7 @@ class Program(NamedTuple):
 
   def lower(self) -> jax.stages.Lowered:
     """The update, traced anew."""
-    return self.step.lower(self.parts.shapes, self.batch_shapes())
+    return self.step.lower(self.setup.shapes, self.batch_shapes())
 
   def compile(self) -> jax.stages.Compiled:
     """The update, compiled anew."""
@@ -70,9 +70,9 @@ def make_program(
   """Builds the update that `hrm_jax.train` would run."""
   check_config(config)
   check_arch(config.model)
-  parts = setup.make_parts(config, metadata, total_steps=TOTAL_STEPS)
-  update = parts.train_step(step.train_step)
-  return Program(config, metadata, parts, update)
+  setup = make_setup(config, metadata, total_steps=TOTAL_STEPS)
+  step = setup.make_train_step(train_step)
+  return Program(config, metadata, setup, step)
 
 
 def generated_puzzles(
@@ -114,7 +114,7 @@ def generate_batches(program: Program) -> Iterator[Batch]:
   while True:
     batch = generate_batch(rng, program.config, program.metadata)
     yield sharding.put_rows(
-      batch, program.parts.mesh, program.config.global_batch_size
+      batch, program.setup.mesh, program.config.global_batch_size
     )
 
 
@@ -128,14 +128,14 @@ def train(
     steps: how many are timed, after a warm-up.
     profile: directory for a device trace of three more updates.
   """
-  model, config = program.parts.model, program.config
+  model, config = program.setup.model, program.config
   log.info(
     f"compiling the update: {config.global_batch_size} puzzles of "
     f"{model.seq_len} cells, hidden size {model.hidden_size}, {model.dtype}, "
     f"on {jax.device_count()} x {jax.devices()[0].device_kind}"
   )
   began = time.perf_counter()
-  state = program.parts.init()
+  state = program.setup.init()
   batches = generate_batches(program)
   state, sums, _ = program.step(state, next(batches))
   jax.block_until_ready(sums)
@@ -163,8 +163,8 @@ def train(
     log.info(f"trace of three updates in {profile}")
   B = program.config.global_batch_size
   step_s = statistics.median(times)
-  flops_per_step = flops.per_update(program.parts.model) * B
-  peak_flops = flops.measured_peak(program.parts.model.dtype)
+  flops_per_step = flops.per_update(program.setup.model) * B
+  peak_flops = flops.measured_peak(program.setup.model.dtype)
   return {
     **_circumstances(program),
     "step_s": step_s,
@@ -208,7 +208,7 @@ def compilation(program: Program) -> dict[str, Any]:
     "temporary_bytes": memory.temp_size_in_bytes,
     # XLA counts the body of a loop once.
     "xla_flops_loops_once": cost.get("flops"),
-    "flops_per_step": flops.per_update(program.parts.model)
+    "flops_per_step": flops.per_update(program.setup.model)
     * program.config.global_batch_size,
   }
 
@@ -255,8 +255,8 @@ def communication(program: Program) -> dict[str, Any]:
   """
   config = program.config
   found = collectives.collectives(program.compile().as_text())
-  dense = count_parameters(program.parts.shapes.weights.params)
-  B, width = config.global_batch_size, program.parts.model.puzzle_width
+  dense = count_parameters(program.setup.shapes.weights.params)
+  B, width = config.global_batch_size, program.setup.model.puzzle_width
   minimum = 4 * dense + B * (4 * width + 4)
   total = sum(c.bytes * c.times for c in found)
   return {
@@ -279,10 +279,10 @@ def _circumstances(program: Program) -> dict[str, Any]:
     "data": "generated",
     "device": device.device_kind,
     "devices": jax.device_count(),
-    "mesh": dict(program.parts.mesh.shape),
+    "mesh": dict(program.setup.mesh.shape),
     "jax": jax.__version__,
-    "attention": program.parts.model.attention,
-    "dtype": jax.numpy.dtype(program.parts.model.dtype).name,
+    "attention": program.setup.model.attention,
+    "dtype": jax.numpy.dtype(program.setup.model.dtype).name,
     "global_batch_size": program.config.global_batch_size,
     "seq_len": program.metadata.seq_len,
   }

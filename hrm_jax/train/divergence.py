@@ -1,7 +1,7 @@
 """What happens when an update is not finite: stop, roll back, or skip it.
 
 The update itself leaves the weights alone if its loss or gradients are not
-finite (see `step.train_step`), so nothing is lost while the news travels to
+finite (see `update.train_step`), so nothing is lost while the news travels to
 the host, two dispatches late.
 """
 

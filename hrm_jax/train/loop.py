@@ -122,14 +122,14 @@ def _train(
   test = EvaluationData(test_split, batch_size=config.global_batch_size)
 
   # --- the pure functions, for all devices
-  parts = setup.make_parts(
+  parts = setup.make_setup(
     config,
     metadata,
     total_steps=data.total_steps,
     earlier_attention=load.attention_of(workdir),
   )
   mesh, model = parts.mesh, parts.model
-  train_steps = parts.train_step(step.train_steps)
+  train_steps = parts.make_train_step(step.train_steps)
   evaluator = Evaluator(model, parts.loss, mesh, halt=config.eval.halt)
 
   run = run_record.describe(

@@ -18,11 +18,11 @@ from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import num_table_rows
 from hrm_jax.optim import adam_atan2, sparse_sign_sgd
 from hrm_jax.optim.schedule import warmup_cosine
-from hrm_jax.train import update as step
 from hrm_jax.train.state import Optimizers, TrainState, init_state
+from hrm_jax.train.update import train_step
 
 
-class Parts(NamedTuple):
+class Setup(NamedTuple):
   """What a run is made of.
 
   Attributes:
@@ -41,7 +41,7 @@ class Parts(NamedTuple):
   init: Callable[[], TrainState]
   shapes: TrainState
 
-  def train_step(self, update: Callable[..., Any]) -> Callable[..., Any]:
+  def make_train_step(self, update: Callable[..., Any]) -> Callable[..., Any]:
     """See `make_train_step`."""
     return make_train_step(
       self.model,
@@ -53,13 +53,13 @@ class Parts(NamedTuple):
     )
 
 
-def make_parts(
+def make_setup(
   config: ml_collections.ConfigDict,
   metadata: DatasetMetadata,
   *,
   total_steps: int,
   earlier_attention: str | None = None,
-) -> Parts:
+) -> Setup:
   """Builds what the configuration says; nothing of it compiles yet.
 
   Args:
@@ -99,7 +99,7 @@ def make_parts(
   shardings = sharding.of_state(
     mesh, shapes, split_moments=config.mesh.split_moments
   )
-  return Parts(
+  return Setup(
     mesh,
     model,
     make_loss(config),
@@ -146,9 +146,9 @@ def make_train_step(
   loss: Loss,
   mesh: Mesh,
   shardings: TrainState,
-  update: Callable[..., Any] = step.train_step,
+  update: Callable[..., Any] = train_step,
 ) -> Callable[[TrainState, Any], Any]:
-  """`step.train_step`, jitted for a mesh; it donates the state.
+  """`update.train_step`, jitted for a mesh; it donates the state.
 
   The state leaves as it came in, so the second update finds the program of
   the first.
@@ -159,7 +159,7 @@ def make_train_step(
     loss: which loss.
     mesh: the devices.
     shardings: laid out like the state.
-    update: `step.train_step` or `step.train_steps`.
+    update: `update.train_step` or `update.train_steps`.
   """
   return jax.jit(
     functools.partial(update, model=model, optimizers=optimizers, loss=loss),

@@ -141,7 +141,7 @@ def _shapes(run: dict[str, Any]) -> TrainState:
   """Of the state of a run, as the trainer has them."""
   metadata = metadata_from_json(run["dataset"], "")
   config = ml_collections.ConfigDict(run["config"])
-  return setup.make_parts(config, metadata, total_steps=1).shapes
+  return setup.make_setup(config, metadata, total_steps=1).shapes
 
 
 def _plain(path: str) -> str:

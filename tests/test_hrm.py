@@ -12,7 +12,7 @@ from hrm_jax.model.hrm import HRM, Level, SegmentOutput, count_parameters
 from hrm_jax.model.layers import Block
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import init_weights
-from hrm_jax.train import update as step
+from hrm_jax.train import update
 from tests.toys import (
   BATCH_SIZE,
   METADATA,
@@ -120,10 +120,10 @@ def test_gradient_passes_the_last_updates_alone(H_cycles, L_cycles):
     )
   )(variables, rows, z_H, z_L)
   final = functools.partial(last_updates, inputs=inputs, model=model)
-  update = jax.jit(final)
+  run = jax.jit(final)
   for i in range(H_cycles):
     for _ in range(L_cycles - (i == H_cycles - 1)):
-      z_L = update(variables, rows, z_H, z_L).z_L
+      z_L = run(variables, rows, z_H, z_L).z_L
     if i < H_cycles - 1:
       # The last z_L of the round stands; only z_H moves on.
       z_H = jax.jit(lambda z_H, z_L: model.bind(variables).H_level(z_H, z_L))(
@@ -286,7 +286,7 @@ def training_program(**arch):
     jax.random.key(0), BATCH_SIZE, model.halt_max_steps
   )
   forward_backward = functools.partial(
-    step.forward_backward, model, loss=Loss()
+    update.forward_backward, model, loss=Loss()
   )
   lowered = jax.jit(forward_backward).lower(
     weight_shapes(model), carry, toy_batch(), draws
