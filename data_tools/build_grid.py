@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from data_tools import overlap
 from data_tools.grid_file import (
   Example,
   check_charset,
@@ -73,6 +74,8 @@ def build(
   symbols = charset and len(charset)
   symbols = symbols or 1 + max(int(grid.max()) for grid in grids)
   names, numbers = _number(source, examples, identifiers)
+  found = _count_overlap(splits, numbers)
+  found.warn(output_dir)
   with writer.DatasetWriter(
     output_dir,
     seq_len=shape[0] * shape[1],
@@ -97,6 +100,7 @@ def build(
           "identifiers": identifiers,
           "test_fraction": test_fraction,
         },
+        "test_in_train": found.to_json(),
       },
     )
 
@@ -178,6 +182,25 @@ def _number(
           )
         numbers[example.puzzle] = names[example.name] = len(names)
   return list(names), numbers
+
+
+def _count_overlap(
+  splits: dict[str, list[Example]], numbers: dict[tuple, int]
+) -> overlap.Overlap:
+  """Counts the test examples whose input stands in the training data.
+
+  The same input under another identifier is an example of another task.
+  """
+  train, test = (
+    [
+      (numbers[e.puzzle], e.input.shape, e.input.tobytes())
+      for e in splits[name]
+    ]
+    for name in writer.SPLITS
+  )
+  known = set(train)
+  equal = sum(example in known for example in test)
+  return overlap.Overlap(equal, images=None, asked=len(test))
 
 
 def _write_split(

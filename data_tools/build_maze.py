@@ -3,7 +3,9 @@
   python -m data_tools.build_maze --output-dir data/maze-30x30-hard-1k
 
 The source is `sapientinc/maze-30x30-hard-1k` on the Hugging Face Hub, or the
-files train.csv and test.csv of a directory, with mazes of any one size. Every
+files train.csv and test.csv of a directory, or one CSV file with
+--test-fraction, with mazes of any one size. Test mazes that stand in the
+training data too, turned or mirrored or not, are counted and warned of. Every
 answer must be a shortest path of its question. Differs from the reference (HRM
 dataset/build_maze_dataset.py) in being seeded and checked.
 """
@@ -14,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import maze_augment, puzzle_csv, source
+from data_tools import maze_augment, overlap, puzzle_csv, source
 from hrm_jax import console
 from hrm_jax.console import InputError, check_least
-from hrm_jax.data import maze, writer
+from hrm_jax.data import maze, puzzle_kind, writer
 
 DEFAULT_REPO = "sapientinc/maze-30x30-hard-1k"
 
@@ -27,6 +29,7 @@ def build(
   *,
   source_csv: str | os.PathLike | None = None,
   source_repo: str = DEFAULT_REPO,
+  test_fraction: float | None = None,
   subsample_size: int | None = None,
   aug: bool = False,
   seed: int = 0,
@@ -47,21 +50,29 @@ def build(
   rng = np.random.default_rng(seed)
   # Before the download, which may be long; the size is known only after it.
   writer.DatasetWriter(output_dir, seq_len=1, vocab_size=1, overwrite=overwrite)
-  paths, origin = source.find(source_csv, source_repo)
-  form = _form_of(paths["train"])
+  paths, origin = source.find(
+    source_csv, source_repo, test_fraction=test_fraction
+  )
+  form = _form_of(next(iter(paths.values())))
   with writer.DatasetWriter(
     output_dir,
     seq_len=form.cells,
     vocab_size=maze.VOCAB_SIZE,
     overwrite=overwrite,
   ) as dataset:
-    train, test = (
-      puzzle_csv.read_table(paths[split], form) for split in writer.SPLITS
+    train, test = source.read_splits(
+      puzzle_kind.MAZE,
+      paths,
+      lambda path: puzzle_csv.read_table(path, form),
+      test_fraction=test_fraction,
+      rng=rng,
     )
     train = source.subsample(rng, train, subsample_size)
     if check_unique:
       for table in (train, test):
         puzzle_csv.check_unique(table, _are_unique, "shortest path")
+    found = overlap.count(puzzle_kind.MAZE, train.questions, test.questions)
+    found.warn(output_dir)
     for split, table, images in (("train", train, aug), ("test", test, False)):
       maze_augment.write_split(
         dataset, split, table.questions, table.answers, aug=images
@@ -73,7 +84,12 @@ def build(
         "puzzle": "maze",
         "seed": seed,
         "source": origin,
-        "arguments": {"subsample_size": subsample_size, "aug": aug},
+        "arguments": {
+          "subsample_size": subsample_size,
+          "aug": aug,
+          "test_fraction": test_fraction,
+        },
+        "test_in_train": found.to_json(),
       },
     )
 

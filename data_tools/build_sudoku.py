@@ -4,7 +4,11 @@
     --subsample-size 1000 --num-aug 1000
 
 The source is `sapientinc/sudoku-extreme` on the Hugging Face Hub, or the files
-train.csv and test.csv of a directory. Differs from the reference (HRM
+train.csv and test.csv of a directory, or one CSV file with --test-fraction. The
+columns may be called as in the public tables (question and answer, quizzes and
+solutions, puzzle and solution), a rating (or difficulty) may be missing, and
+boards may be 4x4, 6x6, 8x8 or 9x9. Test puzzles that stand in the training data
+too are counted and warned of. Differs from the reference (HRM
 dataset/build_sudoku_dataset.py): seeded, checked, and able to give every
 training puzzle an identifier of its own.
 """
@@ -15,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import puzzle_csv, source, sudoku_csv
+from data_tools import overlap, puzzle_csv, source, sudoku_csv
 from hrm_jax import console
 from hrm_jax.console import InputError, check_least
-from hrm_jax.data import sudoku, sudoku_augment, writer
+from hrm_jax.data import puzzle_kind, sudoku, sudoku_augment, writer
 
 DEFAULT_REPO = "sapientinc/sudoku-extreme"
 
@@ -28,9 +32,10 @@ def build(
   *,
   source_csv: str | os.PathLike | None = None,
   source_repo: str = DEFAULT_REPO,
+  test_fraction: float | None = None,
   subsample_size: int | None = None,
   num_aug: int = 0,
-  min_difficulty: int | None = None,
+  min_difficulty: float | None = None,
   identifiers: str = "shared",
   seed: int = 0,
   overwrite: bool = False,
@@ -49,21 +54,32 @@ def build(
   check_least("--num-aug", num_aug, 0)
   check_least("--seed", seed, 0)
   rng = np.random.default_rng(seed)
+  # Before the download, which may be long; the side is known only after it.
+  writer.DatasetWriter(output_dir, seq_len=1, vocab_size=1, overwrite=overwrite)
+  paths, origin = source.find(
+    source_csv, source_repo, test_fraction=test_fraction
+  )
+  form = sudoku_csv.form_of(next(iter(paths.values())))
   with writer.DatasetWriter(
     output_dir,
-    seq_len=sudoku_csv.CELLS,
-    vocab_size=sudoku.vocab_size(sudoku_csv.SIDE),
+    seq_len=form.cells,
+    vocab_size=sudoku.vocab_size(sudoku.side_of(form.cells)),
     overwrite=overwrite,
   ) as dataset:
-    paths, origin = source.find(source_csv, source_repo)
     # Both are checked before the long part of the work begins.
-    train, test = (
-      _read_split(paths[split], min_difficulty) for split in writer.SPLITS
+    train, test = source.read_splits(
+      puzzle_kind.SUDOKU,
+      paths,
+      lambda path: _read(path, form, min_difficulty),
+      test_fraction=test_fraction,
+      rng=rng,
     )
     train = source.subsample(rng, train, subsample_size)
     if check_unique:
       sudoku_csv.check_unique(train)
       sudoku_csv.check_unique(test)
+    found = overlap.count(puzzle_kind.SUDOKU, train.questions, test.questions)
+    found.warn(output_dir)
     names = ["<blank>"]
     train_identifiers = None
     if identifiers == "per-puzzle":
@@ -93,22 +109,46 @@ def build(
           "num_aug": num_aug,
           "min_difficulty": min_difficulty,
           "identifiers": identifiers,
+          "test_fraction": test_fraction,
         },
+        "test_in_train": found.to_json(),
       },
     )
 
 
-def _read_split(path: str, min_difficulty: int | None) -> puzzle_csv.Table:
-  table = sudoku_csv.read_table(path)
+def _read(
+  path: str, form: puzzle_csv.Form, min_difficulty: float | None
+) -> puzzle_csv.Table:
+  table = puzzle_csv.read_table(path, form)
   if min_difficulty is None:
     return table
+  if table.ratings is None:
+    names = " or ".join(puzzle_csv.NAMES["rating"])
+    raise InputError(
+      f"{path}: line 1: expected a column {names} for --min-difficulty, got "
+      "none."
+    )
   hard = table.ratings >= min_difficulty
   if not hard.any():
     raise InputError(
       f"{path}: expected puzzles with a rating of at least {min_difficulty} "
-      f"(--min-difficulty), got {table.ratings.max()} at most."
+      f"(--min-difficulty), got {table.ratings.max():g} at most."
     )
   return table.take(np.flatnonzero(hard))
+
+
+def _parse_rating(text: str) -> int | float:
+  """Reads a number as it is written: build.json records 2 as 2."""
+  try:
+    return int(text)
+  except ValueError:
+    pass
+  try:
+    return float(text)
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"expected a number, got {text!r}"
+    ) from None
 
 
 def main() -> None:
@@ -126,7 +166,9 @@ def main() -> None:
     default=0,
     help="symmetry images to add to each training puzzle (default: 0)",
   )
-  add("--min-difficulty", type=int, help="least rating, in both splits")
+  add(
+    "--min-difficulty", type=_parse_rating, help="least rating, in both splits"
+  )
   add(
     "--identifiers",
     choices=("shared", "per-puzzle"),

@@ -5,18 +5,26 @@
 The answers of Sudoku and mazes must solve their puzzles; --check-unique also
 asks that nothing else does. Exits with 0 where all is good, and with 2 and
 one line about the first thing that is not.
+
+"good" speaks of the format. Test puzzles that stand in the training data too
+are counted beside it, as "test_in_train": those that are equal to a training
+puzzle, and others that are symmetry images of one (Sudoku and mazes; null for
+other kinds). If there are any, a warning says so. For ARC, whose examples are
+moved about, build_arc counts them.
 """
 
 import argparse
 import collections
+import itertools
 import json
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from data_tools import overlap
 from hrm_jax import console
 from hrm_jax.console import InputError
 from hrm_jax.data import arc, maze, puzzle_kind, sudoku, sudoku_solver
@@ -41,7 +49,7 @@ def check(
     check_unique: also look for second solutions of Sudoku and mazes.
 
   Returns:
-    `puzzle`, the kind, and counts for each split.
+    `puzzle`, the kind, counts for each split, and `test_in_train`.
 
   Raises:
     InputError: names the first file, and row or key, that is not as it
@@ -62,7 +70,50 @@ def check(
       _check_examples(split, examples, content)
       console.log.info(_summary(split, examples))
     result[split.path.name] = _counts(split)
+  if kind != puzzle_kind.ARC:
+    found = _count_overlap(kind, *splits)
+    found.warn(root)
+    result["test_in_train"] = found.to_json()
   return result
+
+
+def _count_overlap(kind: str, train: Split, test: Split) -> overlap.Overlap:
+  """Counts the test puzzles that stand in the training data too."""
+  if kind != puzzle_kind.GRID:
+    # The first of a group is the puzzle, the others are images of it.
+    return overlap.count(
+      kind,
+      *(
+        _concatenate(
+          _some(s.inputs, s.puzzle_indices[s.group_indices[:-1]])
+          for s in split.sets
+        )
+        for split in (train, test)
+      ),
+    )
+  # A group can hold many examples of a task, which its identifier names.
+  return overlap.count(
+    kind,
+    *(_concatenate(s.inputs for s in split.sets) for split in (train, test)),
+    identifiers=tuple(
+      _concatenate(
+        s.puzzle_identifiers.repeat(np.diff(s.puzzle_indices))
+        for s in split.sets
+      )
+      for split in (train, test)
+    ),
+  )
+
+
+def _some(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+  """Rows of an array on disk; not copied into memory if they are all."""
+  return rows if len(chosen) == len(rows) else rows[chosen]
+
+
+def _concatenate(arrays: Iterable[np.ndarray]) -> np.ndarray:
+  """As np.concatenate, but a single array stays where it is, on disk."""
+  arrays = list(arrays)
+  return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _counts(split: Split) -> dict[str, int]:
@@ -138,7 +189,9 @@ def _check_identifiers(root: pathlib.Path, split: Split) -> list[str]:
       f"{path}: expected {rows} names, the num_puzzle_identifiers of "
       f"{split.path / 'dataset.json'}, got {len(names)}."
     )
-  name, times = collections.Counter(names).most_common(1)[0]
+  # TRM's builder can leave the first numbers unused: they are blank too.
+  blank = list(itertools.takewhile(lambda name: name == names[0], names))
+  name, times = collections.Counter(names[len(blank) - 1 :]).most_common(1)[0]
   if times > 1:
     raise InputError(
       f"{path}: expected different names, got {name!r:.60} {times} times."

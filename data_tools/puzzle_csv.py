@@ -1,8 +1,9 @@
 """Reads tables of puzzles: CSV with columns by name, in any order.
 
-`question`, `answer` (one character a cell) and `rating` (an integer); other
-columns, such as `source`, are not read. A `Form` says what the cells of one
-kind of puzzle look like, and which answers are right.
+A question and an answer (one character a cell), and a rating (a number) where
+there is one; NAMES lists what public tables call them. Other columns, such as
+`source`, are not read. A `Form` says what the cells of one kind of puzzle look
+like, and which answers are right.
 """
 
 import contextlib
@@ -18,10 +19,16 @@ import numpy as np
 from hrm_jax import console
 from hrm_jax.console import InputError
 
-COLUMNS = ("question", "answer", "rating")
+# What public tables call each column; capitals do not matter. The first name
+# is ours: where a table has that one, it may have the others too.
+NAMES = {
+  "question": ("question", "quizzes", "quiz", "puzzle", "puzzles", "unsolved"),
+  "answer": ("answer", "solutions", "solution", "answers", "solved"),
+  "rating": ("rating", "difficulty"),
+}
 
 ROWS_AT_ONCE = 8192
-_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", re.ASCII)
 
 
 class Form(NamedTuple):
@@ -46,13 +53,23 @@ class Table(NamedTuple):
   path: str
   questions: np.ndarray  # [N, G] uint8 token ids
   answers: np.ndarray  # [N, G] uint8 token ids
-  ratings: np.ndarray  # [N] int64
+  ratings: np.ndarray | None  # [N] float64; None: the file has none
   rows: np.ndarray  # [N] int64, number of the row in the file, from 1
 
   def take(self, indices: np.ndarray) -> "Table":
     """Returns a table of these rows only."""
-    arrays = (array[indices] for array in self[1:])
+    arrays = (None if array is None else array[indices] for array in self[1:])
     return Table(self.path, *arrays)
+
+
+class _Columns(NamedTuple):
+  """Where in a row the fields of a puzzle stand."""
+
+  question: int
+  answer: int
+  rating: int | None
+  width: int  # fields of a row
+  names: tuple[str, ...]  # of question, answer and rating, for messages
 
 
 def character_ids(characters: dict[str, int]) -> np.ndarray:
@@ -83,16 +100,16 @@ def first_question(path: str | os.PathLike) -> tuple[str, int]:
   """
   path = str(path)
   with _reader(path) as reader:
-    columns, width = _find_columns(path, next(reader, []))
+    columns = _find_columns(path, next(reader, []))
     line = reader.line_num + 1
     row = next(reader, None)
     if row is None:
       raise _no_rows(path)
-    if len(row) != width:
+    if len(row) != columns.width:
       raise InputError(
-        f"{path}: line {line}: expected {width} fields, got {len(row)}."
+        f"{path}: line {line}: expected {columns.width} fields, got {len(row)}."
       )
-    return row[columns[0]], line
+    return row[columns.question], line
 
 
 def line_of(path: str, row: int) -> int:
@@ -157,16 +174,17 @@ def _reader(path: str) -> Iterator[Any]:
 
 
 def _read(path: str, reader: Any, form: Form) -> Table:
+  columns = _find_columns(path, next(reader, []))
+  console.log.info(f"{path}: {_say_columns(columns)}")
   # Room for as many rows as can be; memory that stays empty costs nothing.
-  # Two grids, a rating of one digit, two commas and the end of the line.
-  most = os.path.getsize(path) // (2 * form.cells + 1 + 2 + 1) + 1
+  # Two grids, a comma and the end of the line, which the last may lack.
+  most = os.path.getsize(path) // (2 * form.cells + 2) + 1
   questions = np.empty((most, form.cells), np.uint8)
   answers = np.empty((most, form.cells), np.uint8)
-  ratings = np.empty(most, np.int64)
+  ratings = None if columns.rating is None else np.empty(most)
   done = 0
   blank = []  # blank lines are fine where nothing follows them
   bar = console.Progress(f"reading {os.path.basename(path)}", None, unit="rows")
-  columns, width = _find_columns(path, next(reader, []))
   with bar:
     while rows := list(itertools.islice(reader, ROWS_AT_ONCE)):
       rows = blank + rows
@@ -175,11 +193,13 @@ def _read(path: str, reader: Any, form: Form) -> Table:
         blank.append(rows.pop())
       if not rows:
         continue
-      checked = _convert(rows, columns, width, form)
+      checked = _convert(rows, columns, form)
       if checked is None:
-        raise _first_error(path, rows, done, columns, width, form)
+        raise _first_error(path, rows, done, columns, form)
       new = slice(done, done + len(rows))
-      questions[new], answers[new], ratings[new] = checked
+      questions[new], answers[new] = checked[:2]
+      if ratings is not None:
+        ratings[new] = checked[2]
       done += len(rows)
       bar.advance(len(rows))
   if not done:
@@ -188,7 +208,7 @@ def _read(path: str, reader: Any, form: Form) -> Table:
     path,
     questions[:done],
     answers[:done],
-    ratings[:done],
+    None if ratings is None else ratings[:done],
     np.arange(1, done + 1),
   )
 
@@ -197,40 +217,56 @@ def _no_rows(path: str) -> InputError:
   return InputError(f"{path}: line 2: expected a puzzle, got no more lines.")
 
 
-def _find_columns(path: str, header: list[str]) -> tuple[list[int], int]:
-  """Returns where COLUMNS stand, and the number of columns."""
-  for name in COLUMNS:
-    if header.count(name) != 1:
-      got = (
-        f"twice in {','.join(header)}"
-        if name in header
-        else (",".join(header) or "an empty line")
-      )
+def _find_columns(path: str, header: list[str]) -> _Columns:
+  """Finds the columns of a table by the names in its first line."""
+  found, names = {}, [name.strip().casefold() for name in header]
+  got = ",".join(header) or "an empty line"
+  for role, known in NAMES.items():
+    places = [i for i, name in enumerate(names) if name == known[0]]
+    places = places or [i for i, name in enumerate(names) if name in known]
+    if len(places) > 1 or (not places and role != "rating"):
+      more = "several" if places else "none"
       raise InputError(
-        f"{path}: line 1: expected a header with one column '{name}', "
-        f"got {got:.200}."
+        f"{path}: line 1: expected a header with one column for the {role}, "
+        f"named {' or '.join(known)}, got {more} in {got:.200}."
       )
-  return [header.index(name) for name in COLUMNS], len(header)
+    found[role] = places[0] if places else None
+  taken = tuple(header[i] for i in found.values() if i is not None)
+  return _Columns(**found, width=len(header), names=taken)
+
+
+def _say_columns(columns: _Columns) -> str:
+  said = [
+    f"{role} from column '{name}'"
+    for role, name in zip(NAMES, columns.names, strict=False)
+  ]
+  return ", ".join(said) + (", no rating" if columns.rating is None else "")
 
 
 def _convert(
-  rows: list[list[str]], columns: list[int], width: int, form: Form
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+  rows: list[list[str]], columns: _Columns, form: Form
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
   """Checks and converts many rows at once; None if any of them is bad."""
-  if set(map(len, rows)) != {width}:
+  if set(map(len, rows)) != {columns.width}:
     return None
-  question_texts, answer_texts, rating_texts = (
-    [row[column] for row in rows] for column in columns
+  ratings = None
+  if columns.rating is not None:
+    texts = [row[columns.rating] for row in rows]
+    if not all(map(_NUMBER.fullmatch, texts)):
+      return None
+    ratings = np.array(list(map(float, texts)))
+  questions, answers = (
+    _to_ids([row[column] for row in rows], table, form.cells)
+    for column, table in (
+      (columns.question, form.question_ids),
+      (columns.answer, form.answer_ids),
+    )
   )
-  if not all(map(_INTEGER.fullmatch, rating_texts)):
-    return None
-  questions = _to_ids(question_texts, form.question_ids, form.cells)
-  answers = _to_ids(answer_texts, form.answer_ids, form.cells)
   if questions is None or answers is None:
     return None
   if not form.are_right(questions, answers).all():
     return None
-  return questions, answers, np.array(list(map(int, rating_texts)))
+  return questions, answers, ratings
 
 
 def _to_ids(
@@ -249,24 +285,22 @@ def _first_error(
   path: str,
   rows: list[list[str]],
   rows_before: int,
-  columns: list[int],
-  width: int,
+  columns: _Columns,
   form: Form,
 ) -> InputError:
   """Says what is wrong with the first bad row of some."""
   for i, row in enumerate(rows):
-    if _convert([row], columns, width, form) is None:
+    if _convert([row], columns, form) is None:
       line = line_of(path, rows_before + i + 1)
-      what = _error(row, columns, width, form)
-      return InputError(f"{path}: line {line}: {what}.")
+      return InputError(f"{path}: line {line}: {_error(row, columns, form)}.")
   raise AssertionError("every row is good alone, but not all of them together")
 
 
-def _error(row: list[str], columns: list[int], width: int, form: Form) -> str:
+def _error(row: list[str], columns: _Columns, form: Form) -> str:
   """Says what is wrong with a bad row."""
-  if len(row) != width:
-    return f"expected {width} fields, got {len(row)}"
-  question, answer, rating = (row[column] for column in columns)
+  if len(row) != columns.width:
+    return f"expected {columns.width} fields, got {len(row)}"
+  question, answer = row[columns.question], row[columns.answer]
   for name, text, table, allowed in (
     ("question", question, form.question_ids, form.question_characters),
     ("answer", answer, form.answer_ids, form.answer_characters),
@@ -279,8 +313,10 @@ def _error(row: list[str], columns: list[int], width: int, form: Form) -> str:
     for i, character in enumerate(text):
       if _to_ids([character], table, 1) is None:
         return f"{name}: cell {i + 1}: expected {allowed}, got {character!r}"
-  if not _INTEGER.fullmatch(rating):
-    return f"rating: expected an integer, got {rating!r:.40}"
+  if columns.rating is not None:
+    rating = row[columns.rating]
+    if not _NUMBER.fullmatch(rating):
+      return f"rating: expected a number, got {rating!r:.40}"
   return form.error(
     _to_ids([question], form.question_ids, form.cells)[0],
     _to_ids([answer], form.answer_ids, form.cells)[0],

@@ -1,4 +1,4 @@
-"""Where the builders' tables come from: the Hub, or a directory of CSV files.
+"""Where the builders' tables come from: the Hub, or CSV files.
 
 Also the flags and checks that go with it, which all such builders share.
 """
@@ -6,43 +6,65 @@ Also the flags and checks that go with it, which all such builders share.
 import argparse
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from data_tools import puzzle_csv
+from data_tools import overlap, puzzle_csv
 from hrm_jax import console
 from hrm_jax.console import InputError
 from hrm_jax.data import writer
 
+# In place of a split's name: one table, of which a part becomes the test.
+BOTH = "both"
+
 
 def find(
-  source_csv: str | os.PathLike | None, source_repo: str
+  source_csv: str | os.PathLike | None,
+  source_repo: str,
+  *,
+  test_fraction: float | None = None,
 ) -> tuple[dict[str, str], dict[str, Any]]:
   """Finds the table of each split, downloading it if need be.
 
   Args:
-    source_csv: directory with train.csv and test.csv; None: from the Hub.
+    source_csv: a directory with train.csv and test.csv, or one table that is
+      to be split: the file, or a directory that holds nothing else; None:
+      from the Hub.
     source_repo: data set on the Hub.
+    test_fraction: share of the one table to hold out for the test.
 
   Returns:
-    The file of each split, and what build.json says of them.
+    The file of each split, or of BOTH; and what build.json says of them.
 
   Raises:
-    InputError: a file is not there, or cannot be fetched.
+    InputError: a file is not there, or cannot be fetched; or there are two
+      tables and a fraction, or one table and none.
   """
+  if test_fraction is not None and not 0 < test_fraction < 1:
+    raise InputError(
+      "--test-fraction: expected a number between 0 and 1, got "
+      f"{test_fraction:g}."
+    )
   source = {}
   if source_csv is not None:
-    paths = {
-      split: str(pathlib.Path(source_csv) / f"{split}.csv")
-      for split in writer.SPLITS
-    }
-    for path in paths.values():
-      if not os.path.isfile(path):
-        raise InputError(
-          f"{path}: no such file; --source-csv expects a directory that holds "
-          "train.csv and test.csv."
-        )
+    paths = _find_csv(pathlib.Path(source_csv).expanduser())
+    if BOTH in paths and test_fraction is None:
+      raise InputError(
+        f"{paths[BOTH]}: expected train.csv and test.csv in one directory, got "
+        "one table; pass --test-fraction to hold out a part of it for the test."
+      )
+    if BOTH not in paths and test_fraction is not None:
+      raise InputError(
+        f"{source_csv}: expected one table to split by --test-fraction, got "
+        "train.csv and test.csv."
+      )
+  elif test_fraction is not None:
+    raise InputError(
+      "--test-fraction: expected --source-csv with one table to split, got a "
+      "data set of the Hub, which has both splits."
+    )
   else:
     paths = {
       split: _download(source_repo, f"{split}.csv") for split in writer.SPLITS
@@ -51,9 +73,78 @@ def find(
     revision = os.path.basename(os.path.dirname(paths["train"]))
     source = {"repo": source_repo, "revision": revision}
   source["sha256"] = {
-    f"{split}.csv": writer.file_digest(path) for split, path in paths.items()
+    f"{split}.csv" if split != BOTH else os.path.basename(path): (
+      writer.file_digest(path)
+    )
+    for split, path in paths.items()
   }
   return paths, source
+
+
+def read_splits(
+  kind: str,
+  paths: dict[str, str],
+  read: Callable[[str], puzzle_csv.Table],
+  *,
+  test_fraction: float | None,
+  rng: np.random.Generator,
+) -> tuple[puzzle_csv.Table, puzzle_csv.Table]:
+  """Reads the tables that `find` found, and splits the one of both.
+
+  Args:
+    kind: one of puzzle_kind.KINDS.
+    paths: from `find`.
+    read: reads one file.
+    test_fraction: share of the one table to hold out for the test.
+    rng: chooses the test puzzles.
+
+  Returns:
+    The training table and the test table.
+
+  Raises:
+    InputError: as `read`; or all puzzles are images of each other.
+  """
+  if BOTH not in paths:
+    return read(paths["train"]), read(paths["test"])
+  table = read(paths[BOTH])
+  # Whole symmetry classes: what is trained on says nothing of the test.
+  classes = np.unique(
+    overlap.class_keys(kind, table.questions), return_inverse=True
+  )[1]
+  sizes = np.bincount(classes)
+  if len(sizes) < 2:
+    raise InputError(
+      f"{table.path}: expected at least 2 puzzles to split (--test-fraction) "
+      f"that are no symmetry images of each other, got {len(sizes)}."
+    )
+  order = rng.permutation(len(sizes))
+  filled = sizes[order].cumsum()
+  drawn = np.searchsorted(filled, test_fraction * len(classes), side="right")
+  drawn = np.clip(drawn, 1, len(sizes) - 1)
+  is_test = np.isin(classes, order[:drawn])
+  console.log.info(
+    f"{table.path}: {is_test.sum():,} of {len(is_test):,} puzzles are held out "
+    "for the test; none of them is equal to a training puzzle or a symmetry "
+    "image of one"
+  )
+  return tuple(table.take(np.flatnonzero(some)) for some in (~is_test, is_test))
+
+
+def _find_csv(source: pathlib.Path) -> dict[str, str]:
+  """The table of each split, or the one of BOTH."""
+  if source.is_file():
+    return {BOTH: str(source)}
+  paths = {split: source / f"{split}.csv" for split in writer.SPLITS}
+  missing = [path for path in paths.values() if not path.is_file()]
+  if not missing:
+    return {split: str(path) for split, path in paths.items()}
+  tables = [path for path in source.glob("*") if path.suffix.lower() == ".csv"]
+  if len(tables) == 1:
+    return {BOTH: str(tables[0])}
+  raise InputError(
+    f"{missing[0]}: no such file; --source-csv expects a directory that holds "
+    "train.csv and test.csv, or one CSV file, to be split by --test-fraction."
+  )
 
 
 def subsample(
@@ -85,10 +176,22 @@ def add_flags(parser: argparse.ArgumentParser, default_repo: str) -> None:
     help="data set on the Hub (default: %(default)s)",
   )
   source.add_argument(
-    "--source-csv", metavar="DIR", help="directory with train.csv and test.csv"
+    "--source-csv",
+    metavar="PATH",
+    help="directory with train.csv and test.csv, or one CSV file",
+  )
+  add(
+    "--test-fraction",
+    type=float,
+    help="share of one CSV file to hold out for the test, at random",
   )
   add("--subsample-size", type=int, help="training puzzles to keep, at random")
-  add("--seed", type=int, default=0, help="of all random choices (default: 0)")
+  add(
+    "--seed",
+    type=int,
+    default=0,
+    help="seed of all random choices (default: 0)",
+  )
   add("--overwrite", action="store_true", help="replace an existing data set")
   add(
     "--check-unique",

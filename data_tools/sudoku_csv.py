@@ -1,22 +1,39 @@
-"""What Sudoku look like in a table: `.` or `0` for a blank, 81 characters."""
-
-import os
+"""What Sudoku look like in a table: `.` or `0` for a blank, row by row."""
 
 import numpy as np
 
 from data_tools import puzzle_csv
+from hrm_jax.console import InputError
 from hrm_jax.data import sudoku, sudoku_solver
 
-SIDE = 9
-CELLS = SIDE * SIDE
 
-_DIGITS = {str(d): sudoku.BLANK_ID + d for d in range(1, SIDE + 1)}
-_BLANKS = {".": sudoku.BLANK_ID, "0": sudoku.BLANK_ID}
+def form_of(path: str) -> puzzle_csv.Form:
+  """What Sudoku look like in tables of the side of this file's first one.
 
-
-def read_table(path: str | os.PathLike) -> puzzle_csv.Table:
-  """Reads a file of Sudoku; see `puzzle_csv.read_table`."""
-  return puzzle_csv.read_table(path, _FORM)
+  Raises:
+    InputError: it has no row, or no Sudoku has cells in that number.
+  """
+  question, line = puzzle_csv.first_question(path)
+  try:
+    side = sudoku.side_of(len(question))
+  except InputError:
+    known = ", ".join(str(side * side) for side in sudoku.SIDES)
+    raise InputError(
+      f"{path}: line {line}: question: expected as many characters as a Sudoku "
+      f"has cells ({known}), got {len(question)}."
+    ) from None
+  digits = {str(d): sudoku.BLANK_ID + d for d in range(1, side + 1)}
+  blanks = {".": sudoku.BLANK_ID, "0": sudoku.BLANK_ID}
+  return puzzle_csv.Form(
+    cells=side * side,
+    question_ids=puzzle_csv.character_ids(blanks | digits),
+    answer_ids=puzzle_csv.character_ids(digits),
+    question_characters=f"1-{side}, '.' or '0'",
+    answer_characters=f"1-{side}",
+    are_right=_are_right,
+    error=_error,
+    length_from=f" (as on line {line} of {path})",
+  )
 
 
 def check_unique(table: puzzle_csv.Table) -> None:
@@ -38,19 +55,9 @@ def _error(clues: np.ndarray, digits: np.ndarray) -> str:
   if found := sudoku.contradiction(digits):
     return f"answer: breaks the rules: {found}"
   cell = int(np.argmax((clues > sudoku.BLANK_ID) & (clues != digits)))
+  side = sudoku.side_of(len(clues))
   return (
-    f"answer: row {cell // SIDE + 1}, column {cell % SIDE + 1}: expected "
+    f"answer: row {cell // side + 1}, column {cell % side + 1}: expected "
     f"{clues[cell] - sudoku.BLANK_ID} as in the question, got "
     f"{digits[cell] - sudoku.BLANK_ID}"
   )
-
-
-_FORM = puzzle_csv.Form(
-  cells=CELLS,
-  question_ids=puzzle_csv.character_ids(_BLANKS | _DIGITS),
-  answer_ids=puzzle_csv.character_ids(_DIGITS),
-  question_characters="1-9, '.' or '0'",
-  answer_characters="1-9",
-  are_right=_are_right,
-  error=_error,
-)

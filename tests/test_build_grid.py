@@ -59,7 +59,8 @@ def load(root, split):
 
 
 def example(split="train", **more):
-  return {"input": [[0, 1]], "output": [[1, 0]], "split": split, **more}
+  grids = {"input": [[0, 1]], "output": [[1, 0]]}
+  return {**grids, "split": split, **more}
 
 
 GOOD = [
@@ -131,6 +132,26 @@ def test_a_group_is_one_puzzle_with_an_identifier_of_its_own(tmp_path):
   assert names == ["<blank>", "x", "y", "alone"]
   assert puzzle.read_metadata(out, "train").mean_puzzle_examples == 1.5
   check.check(out)
+
+
+def test_test_inputs_that_stand_in_training_are_counted(tmp_path, monkeypatch):
+  lines = []
+  monkeypatch.setattr(build_grid.overlap.log, "warning", lines.append)
+  source = write_jsonl(
+    tmp_path / "task.jsonl",
+    [
+      example(group="x"),
+      example("test", group="x"),
+      example("test", group="y"),
+      example("test", group="x", input=[[0], [1]]),
+    ],
+  )
+  for identifiers, equal in (("shared", 2), ("per-group", 1)):
+    out = tmp_path / identifiers
+    built = build_grid.build(out, source=source, identifiers=identifiers)
+    assert built["test_in_train"] == {"equal": equal, "images": None}
+    assert check.check(out)["test_in_train"] == built["test_in_train"]
+  assert f"{equal} of 3 test puzzles" in lines[-1]
 
 
 def test_the_seed_draws_whole_groups_for_the_test(tmp_path):

@@ -72,6 +72,26 @@ def test_every_file_is_as_the_format_says(source, tmp_path, commands):
   assert keys == [k for k in keys[::8] for _ in range(8)]
 
 
+def test_test_mazes_of_the_training_data_are_counted(source, tmp_path):
+  def turned(text):
+    rows = [text[i : i + 6] for i in range(0, 36, 6)]
+    return "".join(map("".join, zip(*rows[::-1], strict=True)))
+
+  source_of, question, answer, rating = ROWS[1]
+  rows = [ROWS[0], [source_of, turned(question), turned(answer), rating]]
+  (source / "test.csv").write_text(to_csv([*rows, *make_rows(3, seed=1)]))
+  built = build_maze.build(tmp_path / "out", source_csv=source, aug=True)
+  assert built["test_in_train"] == {"equal": 1, "images": 1}
+
+
+def test_one_table_of_mazes_is_split(source, tmp_path):
+  built = build_maze.build(
+    tmp_path / "out", source_csv=source / "train.csv", test_fraction=0.4
+  )
+  assert built["counts"]["train"]["groups"] == 3
+  assert built["counts"]["test"]["groups"] == 2
+
+
 def test_the_eight_images_are_those_of_the_format():
   images = maze_augment.images(np.arange(4)[None])[0].tolist()
   assert images == [
@@ -119,12 +139,12 @@ def with_row(**fields):
 
 OFF_PATH = next(i for i in range(36) if ANSWER[i] == " ")
 BAD = {
-  "empty_file": (b"", 1, "one column 'question', got an empty line"),
+  "empty_file": (b"", 1, "got none in an empty line"),
   "header_only": (to_csv([]).encode(), 2, "expected a puzzle"),
   "no_answer": (
     to_csv([[r[0], r[1], r[3]] for r in ROWS], ["s", "question", "rating"]),
     1,
-    "one column 'answer'",
+    "one column for the answer",
   ),
   "short": (with_row(question=QUESTION[:-1]), 4, "36 characters (as on line 2"),
   "stripped": (with_row(answer=ANSWER[1:]), 4, "answer: expected 36 char"),
@@ -153,7 +173,7 @@ BAD = {
     4,
     "got a broken path",
   ),
-  "rating": (with_row(rating="1.5"), 4, "rating: expected an integer"),
+  "rating": (with_row(rating="x"), 4, "rating: expected a number"),
   "not_utf8": (PLAIN.encode() + b"\xff,,,\n", 7, "expected UTF-8 text"),
   "truncated": (PLAIN[:-30].encode(), 6, "expected"),
 }

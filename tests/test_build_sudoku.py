@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from data_tools import build_sudoku, puzzle_csv, sudoku_csv
+from data_tools import build_sudoku, overlap, puzzle_csv, sudoku_csv
 from hrm_jax.console import InputError
 from hrm_jax.data import puzzle, sudoku, sudoku_augment, sudoku_solver
 from tests.commands import Commands, files_of
@@ -208,6 +208,10 @@ def test_every_training_puzzle_may_have_its_identifier(source, tmp_path):
   assert names == ["<blank>", "train:3", "train:4", "train:5", "train:6"]
 
 
+def read(path):
+  return puzzle_csv.read_table(path, sudoku_csv.form_of(path))
+
+
 ROWS = make_rows(3)
 PLAIN = to_csv(ROWS)
 
@@ -244,7 +248,7 @@ PLAIN = to_csv(ROWS)
 def test_tables_may_be_written_in_many_ways(content, tmp_path):
   path = tmp_path / "train.csv"
   path.write_text(content, encoding="utf-8", newline="")
-  table = sudoku_csv.read_table(path)
+  table = read(path)
   got = texts({"inputs": table.questions, "labels": table.answers})
   assert got == [(q, a) for _, q, a, _ in ROWS]
   assert table.ratings.tolist() == [0, 1, 2]
@@ -281,17 +285,31 @@ def exchanged(answer):
 
 
 BAD = {
-  "empty_file": ("", 1, "one column 'question', got an empty line"),
-  "header_only": (to_csv([]), 2, "expected a puzzle"),
-  "no_rating": (
-    to_csv([row[:3] for row in ROWS], HEADER[:3]),
+  "empty_file": (
+    "",
     1,
-    "one column 'rating', got source,question,answer",
+    "or unsolved, got none in an empty line",
+  ),
+  "header_only": (to_csv([]), 2, "expected a puzzle"),
+  "no_header": (
+    to_csv(ROWS[1:], ROWS[0]),
+    1,
+    "one column for the question, named question or quizzes or",
+  ),
+  "no_answer": (
+    to_csv([row[:2] for row in ROWS], HEADER[:2]),
+    1,
+    "or answers or solved, got none in source,question",
+  ),
+  "two_of_public_names": (
+    to_csv(ROWS, ["quiz", "puzzle", "solution", "rating"]),
+    1,
+    "for the question, named question or quizzes or",
   ),
   "column_twice": (
     to_csv([[*row, ""] for row in ROWS], [*HEADER, "answer"]),
     1,
-    "one column 'answer', got twice",
+    "got several in source,question,answer,rating,answer",
   ),
   "field_missing": (
     to_csv([*ROWS[:2], ROWS[2][:3]]),
@@ -311,12 +329,12 @@ BAD = {
   "question_short": (
     with_row(2, question=QUESTION[:-1]),
     4,
-    "question: expected 81 characters, got 80",
+    "question: expected 81 characters (as on line 2 of",
   ),
   "answer_long": (
     with_row(2, answer=SOLUTION + "1"),
     4,
-    "answer: expected 81 characters, got 82",
+    "answer: expected 81 characters (as on line 2 of",
   ),
   "question_character": (
     with_row(2, question=replaced(QUESTION, 7, "x")),
@@ -336,10 +354,10 @@ BAD = {
   "rating_word": (
     with_row(2, rating="hard"),
     4,
-    "rating: expected an integer, got 'hard'",
+    "rating: expected a number, got 'hard'",
   ),
-  "rating_fraction": (with_row(2, rating="1.5"), 4, "integer, got '1.5'"),
-  "rating_empty": (with_row(2, rating=""), 4, "integer, got ''"),
+  "rating_fraction": (with_row(2, rating="1/2"), 4, "a number, got '1/2'"),
+  "rating_empty": (with_row(2, rating=""), 4, "a number, got ''"),
   "clues_contradict": (
     with_row(2, question=doubled(QUESTION)),
     4,
@@ -363,7 +381,7 @@ BAD = {
   "line_after_quoted_line_ends": (
     to_csv([["a\nb", *ROWS[0][1:]], ["list", "x", *ROWS[1][2:]]]),
     4,
-    "question: expected 81 characters, got 1",
+    "question: expected 81 characters (as on line 2 of",
   ),
 }
 
@@ -381,6 +399,147 @@ def test_bad_tables_get_one_line(case, split, source, tmp_path, commands):
   assert error.startswith(f"{path}: line {line}: ")
   assert message in error
   assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+
+
+@pytest.mark.parametrize(
+  ("header", "taken", "ratings"),
+  [
+    (["x", "quizzes", "solutions", "more"], "quizzes", None),
+    (["id", "puzzle", "solution", "difficulty"], "puzzle", [0, 0.5, 1]),
+    (["id", " Puzzle", "SOLUTION ", "clues"], " Puzzle", None),
+    (["puzzle", "Question", "answer", "rating"], "Question", [0, 0.5, 1]),
+  ],
+)
+def test_public_tables_name_their_columns_as_they_like(
+  header, taken, ratings, tmp_path, monkeypatch
+):
+  lines = []
+  monkeypatch.setattr(puzzle_csv.console.log, "info", lines.append)
+  rows = [[*row[:3], str(i / 2)] for i, row in enumerate(ROWS)]
+  path = tmp_path / "train.csv"
+  path.write_text(to_csv(rows, header))
+  table = read(path)
+  got = texts({"inputs": table.questions, "labels": table.answers})
+  assert got == [(q, a) for _, q, a, _ in ROWS]
+  if ratings is None:
+    assert table.ratings is None
+    assert lines[0].endswith(", no rating")
+  else:
+    assert table.ratings.tolist() == ratings
+  assert f"{path}: question from column '{taken}', answer from " in lines[0]
+
+
+def test_a_table_without_ratings_has_no_difficulty(source, tmp_path, commands):
+  for split in ("train", "test"):
+    path = source / f"{split}.csv"
+    path.write_text(to_csv([row[1:3] for row in ROWS], HEADER[1:3]))
+  flags = ["--source-csv", source, "--output-dir", tmp_path / "out"]
+  error = commands.error(build_sudoku, *flags, "--min-difficulty", 1)
+  assert error == (
+    f"{source}/train.csv: line 1: expected a column rating or difficulty for "
+    "--min-difficulty, got none."
+  )
+  assert commands(build_sudoku, *flags)["train"]["groups"] == 3
+
+
+def test_difficulties_may_be_decimal(source, tmp_path, commands):
+  rows = [[*row[:3], str(i / 2)] for i, row in enumerate(make_rows(6))]
+  (source / "train.csv").write_text(to_csv(rows))
+  flags = ["--source-csv", source, "--output-dir", tmp_path / "out"]
+  result = commands(build_sudoku, *flags, "--min-difficulty", 1.5)
+  assert (result["train"]["groups"], result["test"]["groups"]) == (3, 2)
+  error = commands.error(build_sudoku, *flags, "--min-difficulty", "hard")
+  assert "expected a number, got 'hard'" in error
+
+
+@pytest.mark.parametrize("side", [4, 6, 8])
+def test_smaller_boards_are_read(side, tmp_path):
+  rng = np.random.default_rng(0)
+  empty = np.ones((8, side * side), np.uint8)
+  answers, _ = sudoku_solver.solve(empty, limit=1, rng=rng)
+  questions = np.where(rng.random(answers.shape) < 0.6, answers, 1)
+  rows = [
+    list(map(sudoku.to_text, pair))
+    for pair in zip(questions, answers, strict=True)
+  ]
+  for name in ("train", "test"):
+    (tmp_path / f"{name}.csv").write_text(to_csv(rows, ["puzzle", "solution"]))
+  out = tmp_path / "out"
+  build_sudoku.build(out, source_csv=tmp_path, num_aug=2)
+  metadata = puzzle.read_metadata(out, "train")
+  assert (metadata.seq_len, metadata.vocab_size) == (side * side, side + 2)
+  np.testing.assert_array_equal(load(out, "test")["labels"], answers)
+  rows[5][1] = "9" + rows[5][1][1:]
+  (tmp_path / "test.csv").write_text(to_csv(rows, ["puzzle", "solution"]))
+  message = f"test.csv: line 7: answer: cell 1: expected 1-{side}, got '9'"
+  with pytest.raises(InputError, match=message):
+    build_sudoku.build(tmp_path / "other", source_csv=tmp_path)
+
+
+def different_rows(count):
+  """Rows of puzzles that are no images of each other."""
+  given = [i for i, cell in enumerate(PUZZLE) if cell in "123456789"]
+  return [
+    ["", replaced(PUZZLE, given[i], "."), ANSWER, str(i)] for i in range(count)
+  ]
+
+
+def moved(row, seed):
+  """The row of a symmetry image."""
+  symmetry = sudoku_augment.draw_symmetries(np.random.default_rng(seed), 1, 9)
+  boards = (sudoku.parse(text)[None] for text in row[1:3])
+  images = [sudoku_augment.transform(symmetry, board)[0] for board in boards]
+  return [row[0], *map(sudoku.to_text, images), row[3]]
+
+
+def test_one_table_is_split_by_whole_classes(tmp_path, commands):
+  rows = [
+    r
+    for i, row in enumerate(different_rows(20))
+    for r in (row, moved(row, seed=i))
+  ]
+  path = tmp_path / "only" / "sudoku.csv"
+  path.parent.mkdir()
+  path.write_text(to_csv(rows))
+  for name, source, seed in (
+    ("a", path, 0),
+    ("b", path.parent, 0),
+    ("c", path, 1),
+  ):
+    result = commands(
+      build_sudoku,
+      *("--source-csv", source, "--output-dir", tmp_path / name),
+      *("--test-fraction", 0.25, "--seed", seed),
+    )
+    assert (result["train"]["groups"], result["test"]["groups"]) == (30, 10)
+    build = json.loads((tmp_path / name / "build.json").read_text())
+    assert build["test_in_train"] == {"equal": 0, "images": 0}
+    assert list(build["source"]["sha256"]) == ["sudoku.csv"]
+  a, b, c = (files_of(tmp_path / name) for name in "abc")
+  assert a == b
+  assert a["test/all__inputs.npy"] != c["test/all__inputs.npy"]
+  error = commands.error(
+    build_sudoku, "--source-csv", path, "--output-dir", tmp_path / "d"
+  )
+  assert "pass --test-fraction to hold out a part of it for the test" in error
+
+
+def test_test_puzzles_that_stand_in_training_are_counted_and_warned_of(
+  source, tmp_path, monkeypatch
+):
+  lines = []
+  monkeypatch.setattr(overlap.log, "warning", lines.append)
+  rows = different_rows(6)
+  (source / "train.csv").write_text(to_csv(rows[:4]))
+  (source / "test.csv").write_text(to_csv([*rows[2:5], moved(rows[0], seed=0)]))
+  built = build_sudoku.build(tmp_path / "a", source_csv=source, num_aug=3)
+  assert built["test_in_train"] == {"equal": 2, "images": 1}
+  assert f"{tmp_path / 'a'}: 3 of 4 test puzzles stand in the tr" in lines[0]
+  assert "(2 as they are, 1 as images)" in lines[0]
+  (source / "test.csv").write_text(to_csv(rows[4:]))
+  built = build_sudoku.build(tmp_path / "b", source_csv=source, num_aug=3)
+  assert built["test_in_train"] == {"equal": 0, "images": 0}
+  assert len(lines) == 1
 
 
 def test_text_that_is_not_utf8_is_located(source, tmp_path, commands):
@@ -401,13 +560,13 @@ def test_the_first_bad_row_is_reported_wherever_it_stands(
   path = tmp_path / "many.csv"
   path.write_text(to_csv(rows))
   with pytest.raises(InputError, match=r"line 6: rating"):
-    sudoku_csv.read_table(path)
+    read(path)
   # A blank line is only fine while nothing follows, in this piece or later.
   path.write_text(to_csv(rows[:2]) + "\n\n" + to_csv([], rows[2]))
   with pytest.raises(InputError, match=r"line 4: expected 4 fields, got 0"):
-    sudoku_csv.read_table(path)
+    read(path)
   path.write_text(to_csv(rows[:3]) + "\n\n\n")
-  assert len(sudoku_csv.read_table(path).rows) == 3
+  assert len(read(path).rows) == 3
 
 
 def test_several_solutions_are_found_on_request(source, tmp_path, commands):
@@ -429,6 +588,8 @@ def test_several_solutions_are_found_on_request(source, tmp_path, commands):
     (["--seed", -1], "--seed: expected at least 0, got -1"),
     (["--min-difficulty", 5], "test.csv: expected puzzles with a rating of at"),
     (["--source-csv", "nowhere"], "nowhere/train.csv: no such file"),
+    (["--test-fraction", 0.5], "to split by --test-fraction, got train.csv"),
+    (["--test-fraction", 1], "expected a number between 0 and 1, got 1"),
   ],
 )
 def test_impossible_requests_get_one_line(

@@ -13,7 +13,7 @@ from hrm_jax.data import maze, sudoku_generator
 from hrm_jax.train import loop
 from tests import runs
 from tests.commands import Commands
-from tests.datasets import write_split
+from tests.datasets import rewrite_field, write_split
 
 
 @pytest.fixture
@@ -62,7 +62,23 @@ def test_our_set_is_good(built, commands):
     "identifiers": 1,
     "train": {"groups": 6, "puzzles": 18, "examples": 18},
     "test": {"groups": 4, "puzzles": 4, "examples": 4},
+    "test_in_train": {"equal": 0, "images": 0},
   }
+
+
+def test_test_puzzles_of_the_training_data_are_counted(
+  root, commands, monkeypatch
+):
+  lines = []
+  monkeypatch.setattr(check.overlap.log, "warning", lines.append)
+  # Groups of a puzzle and two images: the first, and an image of the second.
+  for field in ("inputs", "labels"):
+    rows = np.load(root / "train" / f"all__{field}.npy")
+    rewrite_field(root / "test", field, lambda a, r=rows: [r[0], r[4], *a[2:]])
+  result = commands(check, root)
+  assert result["good"] is True
+  assert result["test_in_train"] == {"equal": 1, "images": 1}
+  assert f"{root}: 2 of 4 test puzzles stand in the training" in lines[0]
 
 
 def test_a_set_of_the_reference_is_good_and_recognised(root, commands):
@@ -342,6 +358,13 @@ def test_a_training_answer_must_be_known(arc_root, commands):
   assert f"{path}: row 1: expected one rectangle" in commands.error(
     check, arc_root
   )
+
+
+def test_the_first_identifiers_may_be_unused(arc_root):
+  path = arc_root / "identifiers.json"
+  names = json.loads(path.read_text())
+  path.write_text(json.dumps([names[0], names[0], *names[2:]]))
+  assert check.check(arc_root)["identifiers"] == len(names)
 
 
 def test_a_name_that_stands_twice_is_found(arc_root, commands):
