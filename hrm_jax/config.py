@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
-from flax import traverse_util
 from ml_collections import config_dict
 
 from hrm_jax.console import InputError
@@ -317,6 +316,18 @@ def base() -> ml_collections.ConfigDict:
   return config
 
 
+def by_dotted_key(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """The leaves of nested mappings, under their keys joined by dots."""
+  # Flax has such a function, and loads JAX with it: reading data needs none.
+  leaves = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      leaves |= by_dotted_key(value, f"{prefix}{key}.")
+    else:
+      leaves[prefix + key] = value
+  return leaves
+
+
 def choose(
   variant: str, variants: Mapping[str, ml_collections.ConfigDict], file: str
 ) -> ml_collections.ConfigDict:
@@ -339,7 +350,7 @@ def check_keys(config: ml_collections.ConfigDict) -> None:
   Raises:
     InputError: names the key.
   """
-  given = traverse_util.flatten_dict(config.to_dict(), sep=".")
+  given = by_dotted_key(config.to_dict())
   for name in sorted(given.keys() - KEYS.keys()):
     raise InputError(f"config.{name}: unknown key.")
   for name in sorted(KEYS.keys() - given.keys()):
@@ -355,7 +366,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     InputError: names the key.
   """
   check_keys(config)
-  values = traverse_util.flatten_dict(config.to_dict(), sep=".")
+  values = by_dotted_key(config.to_dict())
   for name, value in values.items():
     check_value(name, value)
   check_schedule(config.global_batch_size, config.epochs, config.eval_interval)

@@ -1,8 +1,10 @@
-"""A file imports only from rows below it; this reads the imports."""
+"""The rooms of hrm_jax, read from its imports: none reaches up."""
 
 import ast
 import functools
+import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,60 +12,49 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# Top to bottom.
+# Top to bottom. A room imports from rows below its own, and from itself.
 ROWS = (
-  ("train", "benchmark"),
-  ("benchmark_eval", "run_data"),
-  ("evaluate", "solve", "measure", "benchmark_data"),
-  (
-    "checkpoint",
-    "predictions",
-    "reference_params",
-    "arc_vote",
-    "recipe",
-    "preemption",
-    "divergence",
-    "compilation_cache",
-  ),
-  ("step", "inference", "checkpoint_cli", "run_item"),
-  ("refill", "weights"),
-  ("act", "flops", "attention", "arc_tally", "path_score", "meter", "arch"),
-  ("model", "losses", "data", "puzzle_kind", "sparse_embedding"),
-  (
-    "layers",
-    "dataset",
-    "optim",
-    "metrics",
-    "curves",
-    "sharding",
-    "cluster",
-    "collectives",
-    "command_line",
-    "finite",
-    "host_memory",
-    "watchdog",
-    "workdir_lock",
-    "saved_steps",
-    "sudoku",
-    "maze",
-    "arc",
-  ),
-  ("puzzle", "manifest", "roll_call"),
-  ("console", "atomic_file", "provenance"),
+  ("benchmark",),
+  ("train",),
+  ("evaluate", "arc_vote"),
+  ("solve",),
+  ("checkpoint",),
+  ("optim", "model"),
+  ("data",),
+  ("config", "machines"),
+  ("console",),
 )
-HEIGHT = {name: -row for row, names in enumerate(ROWS) for name in names}
+HEIGHT = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}
 
-# What `data_tools` shares with the network's side.
-CONTRACT = {
-  "puzzle",
-  "puzzle_kind",
-  "dataset",
-  "sudoku",
-  "maze",
-  "arc",
-  "console",
-  "provenance",
-}
+# Longer than a file should be, for one idea that would not come apart.
+LONG = {"launch/healthcheck.py": "one file that can be copied to a machine"}
+
+FRAMEWORKS = {"jax", "flax", "optax", "orbax"}
+# Files and rooms; what they import of ours counts as well.
+WITHOUT_JAX = (
+  "hrm_jax.arc_vote",
+  "hrm_jax.config",
+  "hrm_jax.console",
+  "hrm_jax.data",
+  "hrm_jax.checkpoint.manifest",
+  "hrm_jax.checkpoint.run_record",
+  "hrm_jax.checkpoint.saved_steps",
+  "hrm_jax.benchmark.data",
+  "hrm_jax.evaluate.predictions",
+  "data_tools",
+  "configs",
+)
+WITHOUT_DEVICES = (
+  "hrm_jax.model.build",
+  "hrm_jax.model.halting",
+  "hrm_jax.model.hrm",
+  "hrm_jax.model.layers",
+  "hrm_jax.model.losses",
+  "hrm_jax.model.weights",
+  "hrm_jax.solve.segments",
+  "hrm_jax.solve.continuous_batching",
+  "hrm_jax.train.update",
+)
 
 
 def imports(source: str) -> set[str]:
@@ -78,28 +69,58 @@ def imports(source: str) -> set[str]:
   return names
 
 
+def module_name(path: pathlib.Path) -> str:
+  parts = path.relative_to(ROOT).with_suffix("").parts
+  return ".".join(parts).removesuffix(".__init__")
+
+
 @functools.cache
-def imports_of(path: pathlib.Path) -> frozenset[str]:
-  return frozenset(imports(path.read_text(encoding="utf-8")))
+def sources() -> dict[str, str]:
+  """The text of every module of ours, by its dotted name."""
+  return {
+    module_name(path): path.read_text(encoding="utf-8")
+    for package in ("hrm_jax", "data_tools", "configs")
+    for path in sorted((ROOT / package).rglob("*.py"))
+  }
 
 
-def files_in(package: str) -> list[pathlib.Path]:
-  paths = (ROOT / package).rglob("*.py")
-  return sorted(path for path in paths if path.name != "__init__.py")
+@functools.cache
+def imports_of(module: str) -> frozenset[str]:
+  return frozenset(imports(sources()[module]))
 
 
-def ours(path: pathlib.Path) -> set[str]:
-  """The files of hrm_jax that a file imports."""
-  names = (name.split(".") for name in imports_of(path))
-  return {parts[1] for parts in names if parts[0] == "hrm_jax"}
+def as_module(name: str) -> str:
+  """The module of ours that an imported name is, or lies in."""
+  return name if name in sources() else name.rpartition(".")[0]
 
 
-def packages(path: pathlib.Path) -> set[str]:
-  return {name.split(".")[0] for name in imports_of(path)}
+def ours(module: str) -> set[str]:
+  return {as_module(name) for name in imports_of(module)} & set(sources())
 
 
-def from_file(name: str) -> pathlib.Path:
-  return ROOT / "hrm_jax" / f"{name}.py"
+def packages(module: str) -> set[str]:
+  return {name.partition(".")[0] for name in imports_of(module)}
+
+
+def room(module: str) -> str:
+  return module.split(".")[1] if "." in module else ""
+
+
+def modules(prefix: str) -> list[str]:
+  inside = [m for m in sources() if f"{m}.".startswith(f"{prefix}.")]
+  assert inside, prefix
+  return inside
+
+
+def with_all_below(module: str) -> set[str]:
+  """A module and every one of ours that it loads."""
+  loaded, to_do = set(), [module]
+  while to_do:
+    name = to_do.pop()
+    if name not in loaded:
+      loaded.add(name)
+      to_do += ours(name)
+  return loaded
 
 
 def test_imports_are_read_wherever_they_stand():
@@ -107,66 +128,71 @@ def test_imports_are_read_wherever_they_stand():
   assert imports(source) == {"a.b", "c.d"}
 
 
-def test_every_file_has_one_row():
-  assert [path.stem for path in files_in("hrm_jax")] == sorted(HEIGHT)
+def test_every_room_has_one_row():
+  rooms = {room(module) for module in modules("hrm_jax")} - {""}
+  assert sorted(rooms) == sorted(HEIGHT)
   assert sum(map(len, ROWS)) == len(HEIGHT)
 
 
 @pytest.mark.parametrize("name", HEIGHT)
-def test_file_imports_only_from_rows_below(name):
-  not_below = {
-    other for other in ours(from_file(name)) if HEIGHT[other] >= HEIGHT[name]
+def test_room_imports_only_from_rows_below(name):
+  upwards = {
+    f"{module} imports {other}"
+    for module in modules(f"hrm_jax.{name}")
+    for other in ours(module)
+    if other.startswith("hrm_jax.")
+    and room(other) != name
+    and HEIGHT[room(other)] >= HEIGHT[name]
   }
-  assert not_below == set()
+  assert upwards == set()
 
 
-@pytest.mark.parametrize("path", files_in("data_tools"), ids=lambda p: p.stem)
-def test_data_tools_share_only_the_contract(path):
-  assert ours(path) <= CONTRACT
-  assert not packages(path) & {"jax", "flax", "optax", "orbax", "configs"}
+@pytest.mark.parametrize("package", ["hrm_jax", "data_tools", "configs"])
+def test_no_two_files_need_each_other(package):
+  graph = {module: ours(module) - {module} for module in modules(package)}
+  graphlib.TopologicalSorter(graph).prepare()  # Raises CycleError.
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    "data",
-    "dataset",
-    "predictions",
-    "arc_tally",
-    "arc_vote",
-    "manifest",
-    "saved_steps",
-    "checkpoint_cli",
-    "benchmark_data",
-    *sorted(CONTRACT),
-  ],
-)
-def test_what_reads_data_needs_no_jax(name):
-  assert not packages(from_file(name)) & {"jax", "flax", "optax"}
-
-
-@pytest.mark.parametrize(
-  "name", ["model", "layers", "losses", "act", "refill", "step"]
-)
-def test_the_mathematics_knows_no_devices(name):
-  path = from_file(name)
-  words = {
-    node.attr if isinstance(node, ast.Attribute) else node.id
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    if isinstance(node, ast.Attribute | ast.Name)
+def test_packages_import_each_other_one_way_only():
+  allowed = {
+    "hrm_jax": (),
+    "data_tools": ("hrm_jax.data", "hrm_jax.console"),
+    "configs": ("hrm_jax.config",),
   }
-  assert not any("shard" in word or "device" in word for word in words)
-  assert not any("sharding" in name for name in imports_of(path))
+  for package, below in allowed.items():
+    for module in modules(package):
+      for other in ours(module):
+        inside = f"{other}.".startswith(tuple(f"{p}." for p in below))
+        assert inside or other.startswith(package), (module, other)
+
+
+@pytest.mark.parametrize("prefix", WITHOUT_JAX)
+def test_what_reads_data_needs_no_jax(prefix):
+  for module in modules(prefix):
+    for loaded in with_all_below(module):
+      assert not packages(loaded) & FRAMEWORKS, (module, loaded)
+
+
+@pytest.mark.parametrize("prefix", WITHOUT_DEVICES)
+def test_the_mathematics_knows_no_devices(prefix):
+  for module in modules(prefix):
+    words = {
+      node.attr if isinstance(node, ast.Attribute) else node.id
+      for node in ast.walk(ast.parse(sources()[module]))
+      if isinstance(node, ast.Attribute | ast.Name)
+    }
+    known = {w for w in words | ours(module) if re.search("shard|device", w)}
+    assert known == set(), module
 
 
 @pytest.mark.parametrize("name", ["evaluate", "solve", "checkpoint"])
-def test_files_of_inference_ask_for_no_optimiser(name):
-  assert not ours(from_file(name)) & {"train", "optim", "sparse_embedding"}
-  assert "optax" not in packages(from_file(name))
+def test_inference_asks_for_no_optimiser(name):
+  for module in modules(f"hrm_jax.{name}"):
+    assert "optax" not in packages(module), module
 
 
 def test_the_network_is_imported_without_what_a_run_needs():
-  show = "import sys, hrm_jax.model; print(*sys.modules)"
+  show = "import sys, hrm_jax.model.build; print(*sys.modules)"
   done = subprocess.run(
     [sys.executable, "-c", show],
     cwd=ROOT,
@@ -179,13 +205,31 @@ def test_the_network_is_imported_without_what_a_run_needs():
   assert not loaded & {"orbax.checkpoint", "grain", "optax", "tensorboardX"}
 
 
-@pytest.mark.parametrize("package", ["hrm_jax", "data_tools", "configs"])
-def test_nothing_imports_torch_or_the_tests(package):
-  for path in files_in(package):
-    assert not packages(path) & {"torch", "tests"}, path
+def test_nothing_imports_torch_or_the_tests():
+  for module in sources():
+    assert not packages(module) & {"torch", "tests"}, module
 
 
-def test_configs_need_only_configs():
-  for path in files_in("configs"):
-    assert ours(path) <= {"console"}, path
-    assert not packages(path) & {"jax", "flax", "optax", "data_tools"}, path
+def test_the_package_is_understood_at_a_glance():
+  names = [p.name for p in (ROOT / "hrm_jax").iterdir()]
+  assert len([n for n in names if not n.startswith("__pycache__")]) <= 16
+
+
+def test_no_file_is_too_long():
+  for package in ("hrm_jax", "data_tools", "configs", "launch"):
+    for path in (ROOT / package).rglob("*.py"):
+      source = path.read_text(encoding="utf-8")
+      where = str(path.relative_to(ROOT))
+      assert where in LONG or source.count("\n") <= 450, where
+
+
+def test_readme_has_one_line_for_each_room_from_top_to_bottom():
+  text = (ROOT / "README.md").read_text(encoding="utf-8")
+  section = text.partition("## The files\n")[2].partition("\n## ")[0]
+  named = re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
+  for name in named:
+    assert (ROOT / name).exists(), name
+  inside = [pathlib.Path(n).stem for n in named if n.startswith("hrm_jax/")]
+  assert sorted(inside) == sorted(HEIGHT)
+  assert inside == sorted(inside, key=HEIGHT.get, reverse=True)
+  assert {"configs/", "data_tools/", "launch/", "docs/"} <= set(named)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
-from flax import traverse_util
 
 from hrm_jax.checkpoint import atomic_file
+from hrm_jax.config import by_dotted_key
 from hrm_jax.console import InputError, log
 from hrm_jax.data.provenance import source_commit
 from hrm_jax.data.puzzle import DatasetMetadata
@@ -198,7 +198,7 @@ def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
     "dataset": run["dataset"],
     "digests": run["digests"],
   }
-  return traverse_util.flatten_dict(parts, sep=".")
+  return by_dotted_key(parts)
 
 
 def data_directory(

@@ -6,7 +6,7 @@ example: python -m hrm_jax.train --config=configs/sudoku.py:mini \\
 A run resumes from its workdir by default: from the newest checkpoint whose
 digests are right, and it names the bad file of each newer one. Any key of the
 configuration can be overridden: --config.lr=1e-4
---config.model.hidden_size=256; configs/common.py explains them all.
+--config.model.hidden_size=256; hrm_jax/config.py explains them all.
 TensorBoard reads WORKDIR/tensorboard. The last line of stdout is one JSON
 object.
 """

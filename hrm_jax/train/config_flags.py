@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import ml_collections
 from absl import app, flags
-from flax import traverse_util
 
 from hrm_jax import config as common
 from hrm_jax import console
@@ -85,8 +84,7 @@ def _check_keys(config: ml_collections.ConfigDict) -> None:
       f"{type(config).__name__}."
     )
   known, given = (
-    set(traverse_util.flatten_dict(c.to_dict(), sep="."))
-    for c in (common.base(), config)
+    set(common.by_dotted_key(c.to_dict())) for c in (common.base(), config)
   )
   for key in sorted(given - known):
     raise InputError(f"--config: config.{key}: unknown key.")

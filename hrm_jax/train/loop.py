@@ -53,7 +53,7 @@ def train(
   A SIGTERM or SIGINT ends it at the next update, saved.
 
   Args:
-    config: all keys of configs/common.py.
+    config: all keys of hrm_jax/config.py.
     workdir: of the run.
     strict_restore: refuse to go on from an older checkpoint when the newest
       is damaged.
