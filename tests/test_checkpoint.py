@@ -3,12 +3,15 @@
 import collections
 import errno
 import json
+import os
 import pathlib
 import pickle
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +21,7 @@ import pytest
 
 from hrm_jax import console
 from hrm_jax.checkpoint import __main__ as checkpoint_cli
+from hrm_jax.checkpoint import load as load_module
 from hrm_jax.checkpoint import manifest, saved_steps, store
 from hrm_jax.checkpoint.load import load
 from hrm_jax.checkpoint.store import Checkpoints
@@ -268,7 +272,7 @@ def test_an_evaluation_made_after_its_step_was_saved_counts(tmp_path, lines):
   changed = path.read_text().replace("0.75", "0.95")
   for text in ("", "[]", '{"evaluation": {"step": 2}}', changed):
     path.write_text(text)  # It can be made again.
-    assert saved_steps.read_run(directory, 2) == {"evaluation": None}
+    assert saved_steps.read_run(directory, 2)["evaluation"] is None
   saved_steps.remove(directory, "2")
   assert not path.exists()
   assert lines == []
@@ -549,3 +553,256 @@ def test_a_directory_without_checkpoints_gets_one_line(tmp_path, command):
   for name in ("list", "verify", "prune"):
     message = command.error(checkpoint_cli, name, tmp_path)
     assert message.startswith(f"{tmp_path}: expected a workdir")
+
+
+# --- other formats
+
+
+def set_format(path, number):
+  """Makes a step one of another version; `path` is its directory."""
+  record = path / "run" / "metadata"
+  run = json.loads(record.read_text())
+  assert run.pop("format") == 1
+  run |= {} if number is None else {"format": number}
+  record.write_text(json.dumps(run))
+  manifest.write(path, int(path.name))
+
+
+FORMATS = [
+  (None, "its format has no number, .* reads format 1; use it with the commit"),
+  (2, "it has format 2, .* reads format 1; update hrm_jax"),
+]
+
+
+@pytest.mark.parametrize(("number", "said"), FORMATS)
+def test_another_format_ends_in_one_line_wherever_it_is_read(
+  trained, lines, number, said
+):
+  set_format(trained / "checkpoints" / "10", number)
+  before = files_of(trained)
+  said = f"checkpoints/10: {said}"
+  for step in (None, 10):
+    with pytest.raises(InputError, match=said):
+      load(trained, step)
+  with pytest.raises(InputError, match=said):
+    resume(trained)
+  set_format(trained / "checkpoints" / "5", number)
+  with pytest.raises(InputError, match=said.replace("10", "5")):
+    load(trained, "best")
+  (trained / "checkpoints" / "5" / "manifest.json").unlink()
+  assert lines == []
+  assert files_of(trained / "checkpoints" / "10") == {
+    name.removeprefix("checkpoints/10/"): content
+    for name, content in before.items()
+    if name.startswith("checkpoints/10/")
+  }
+
+
+def test_a_newer_format_is_named_even_if_its_manifest_is_another(tmp_path):
+  save(tmp_path, 1, 2)
+  path = tmp_path / "checkpoints" / "2"
+  set_format(path, 2)
+  (path / "manifest.json").write_text('{"version": 2}')
+  with pytest.raises(InputError, match=r"2: it has format 2, .*; update "):
+    resume(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1", 1.0, True, 0, [1]])
+def test_what_is_no_number_of_a_format_is_no_newer_one(tmp_path, number):
+  save(tmp_path, 1)
+  set_format(tmp_path / "checkpoints" / "1", number)
+  with pytest.raises(InputError, match=r"1: expected format 1, got"):
+    saved_steps.read_run(tmp_path / "checkpoints", 1)
+
+
+@pytest.mark.parametrize(("number", "said"), FORMATS)
+def test_the_command_says_a_line_per_step_of_another_format(
+  tmp_path, monkeypatch, capsys, number, said
+):
+  save(tmp_path, 1, 2, 3)
+  for step in (1, 2):
+    set_format(tmp_path / "checkpoints" / str(step), number)
+  code, value, _ = run_command(monkeypatch, capsys, "list", tmp_path)
+  assert code == 0
+  assert [row["complete"] for row in value["steps"]] == [True] * 3
+  assert [len(row["problems"]) for row in value["steps"]] == [1, 1, 0]
+  code, value, err = run_command(monkeypatch, capsys, "verify", tmp_path)
+  assert (code, value["ok"], len(err)) == (1, False, 2)
+  for line in err:
+    assert re.search(said, line)
+  before = files_of(tmp_path)
+  code, value, err = run_command(
+    monkeypatch, capsys, "prune", tmp_path, "--keep=1"
+  )
+  assert (code, value["kept"], len(err)) == (0, [1, 2, 3], 2)
+  assert files_of(tmp_path) == before
+
+
+# --- what this process is not allowed to read
+
+
+@pytest.fixture
+def locked(monkeypatch):
+  """Makes the system refuse to read a file, with an error to choose."""
+  describe = manifest._describe
+
+  def lock(file, number):
+    def refuse(path):
+      if path == file:
+        raise OSError(number, os.strerror(number), str(path))
+      return describe(path)
+
+    monkeypatch.setattr(manifest, "_describe", refuse)
+
+  return lock
+
+
+@pytest.mark.parametrize(
+  "number", [errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE]
+)
+def test_what_may_not_be_read_is_neither_passed_over_nor_called_damaged(
+  trained, lines, locked, number
+):
+  before = files_of(trained)
+  locked(trained / "checkpoints" / "10" / "state" / "_METADATA", number)
+  for read in (resume, load, lambda workdir: load(workdir, 10)):
+    with pytest.raises(InputError) as error_info:
+      read(trained)
+    line = str(error_info.value)
+    assert "10/state/_METADATA: cannot be read (" in line
+    assert os.strerror(number) in line
+    assert "delete" not in line
+  assert lines == []
+  assert files_of(trained) == before
+  assert load(trained, 5).step == 5
+
+
+def test_what_orbax_may_not_read_is_not_passed_over(tmp_path, monkeypatch):
+  save(tmp_path, 1, 2)
+
+  def refuse(*_, **__):
+    raise ValueError("UNKNOWN: Error reading [os_error_code='5'] [spec=...]")
+
+  monkeypatch.setattr(ocp.AsyncCheckpointer, "restore", refuse)
+  with pytest.raises(InputError, match=r"2: cannot be read \(Input/output"):
+    resume(tmp_path)
+
+
+def test_nothing_is_saved_over_what_may_not_be_read(tmp_path, lines, locked):
+  save(tmp_path, 1, 2)
+  before = files_of(tmp_path)
+  locked(tmp_path / "checkpoints" / "2" / "run" / "metadata", errno.EACCES)
+  assert save(tmp_path, 2).saved_step is None
+  assert "warning: step 2 is not saved, one is there: " in lines[0]
+  assert files_of(tmp_path) == before
+
+
+def test_prune_keeps_what_may_not_be_read(
+  tmp_path, monkeypatch, capsys, locked
+):
+  save(tmp_path, 1, 2, 3)
+  locked(tmp_path / "checkpoints" / "1" / "run" / "metadata", errno.EACCES)
+  code, value, err = run_command(
+    monkeypatch, capsys, "prune", tmp_path, "--keep=1"
+  )
+  assert (code, value["old"], value["kept"]) == (0, [2], [1, 3])
+  assert "1/run/metadata: cannot be read (Permission denied)" in err[0]
+  assert steps_of(tmp_path) == [1, 3]
+
+
+# --- reading while a run saves and deletes
+
+
+def replace_step(directory, old, new):
+  """Does to step `old` what a run does that keeps one; returns `new`."""
+  half = directory / f"{new}.orbax-checkpoint-tmp"
+  shutil.copytree(directory / str(old), half)
+  (half / "manifest.json").unlink()
+  half.rename(directory / str(new))
+  manifest.write(directory / str(new), new)
+  saved_steps.remove(directory, str(old))
+  return new
+
+
+def test_a_step_that_is_deleted_while_it_is_read_is_chosen_again(
+  trained, lines, monkeypatch
+):
+  directory = trained / "checkpoints"
+  read, newest = load_module._read_weights, [10]
+
+  def delete_first(path, shapes):
+    if len(newest) < 4:
+      newest.append(replace_step(directory, newest[-1], newest[-1] + 1))
+    return read(path, shapes)
+
+  monkeypatch.setattr(load_module, "_read_weights", delete_first)
+  assert load(trained).step == 13
+  assert lines == []
+
+
+def test_a_step_that_is_deleted_after_it_was_read_is_not_trusted(
+  trained, monkeypatch
+):
+  read, newest = load_module._read_weights, [10]
+
+  def delete_last(path, shapes):
+    weights = read(path, shapes)
+    if len(newest) < 2:
+      newest.append(replace_step(trained / "checkpoints", 10, 11))
+    return weights
+
+  monkeypatch.setattr(load_module, "_read_weights", delete_last)
+  assert load(trained).step == 11
+
+
+def test_a_named_step_that_is_deleted_while_it_is_read_gets_one_line(
+  trained, monkeypatch
+):
+  def delete_first(path, shapes):
+    replace_step(trained / "checkpoints", 10, 11)
+    raise InputError("something is missing")
+
+  monkeypatch.setattr(load_module, "_read_weights", delete_first)
+  said = "10: it was deleted while it was being read, .* one of 5, 11"
+  with pytest.raises(InputError, match=said):
+    load(trained, 10)
+
+
+def test_a_run_that_deletes_faster_than_anyone_reads_gets_one_line(
+  trained, monkeypatch
+):
+  newest = [10]
+
+  def delete_first(path, shapes):
+    newest.append(
+      replace_step(trained / "checkpoints", newest[-1], newest[-1] + 1)
+    )
+    raise InputError("something is missing")
+
+  monkeypatch.setattr(saved_steps, "TRIES", 3)
+  monkeypatch.setattr(load_module, "_read_weights", delete_first)
+  with pytest.raises(InputError, match="deletes each checkpoint before it is"):
+    load(trained)
+  assert newest == [10, 11, 12, 13]
+
+
+def test_readers_get_ever_newer_steps_while_a_run_saves(trained, lines):
+  directory = trained / "checkpoints"
+  over = threading.Event()
+
+  def save_and_delete():
+    newest = 10
+    while not over.wait(0.02):
+      newest = replace_step(directory, newest, newest + 1)
+
+  writer = threading.Thread(target=save_and_delete)
+  writer.start()
+  try:
+    steps = [load(trained).step for _ in range(8)]
+  finally:
+    over.set()
+    writer.join()
+  assert steps == sorted(steps)
+  assert steps[0] >= 10
+  assert steps[-1] > 11
+  assert not any("digest" in line for line in lines)

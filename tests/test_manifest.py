@@ -56,7 +56,7 @@ def test_a_truncated_file_is_named_with_both_sizes(directory, name):
 @pytest.mark.parametrize("name", ["a", "below/b"])
 def test_a_flipped_bit_shows_in_the_digest(directory, name):
   flip(directory / name, 8 * len(FILES[name]) - 1)
-  [(file, what)] = manifest.problems(directory, 7)
+  [(file, what, _)] = manifest.problems(directory, 7)
   assert (file, what[:18]) == (name, "its digest differs")
   assert manifest.problems(directory, 7, digests=False) == []
 
@@ -64,7 +64,7 @@ def test_a_flipped_bit_shows_in_the_digest(directory, name):
 def test_every_bad_file_is_named_in_order(directory):
   (directory / "below/b").unlink()
   (directory / "a").write_bytes(b"")
-  names = [file for file, _ in manifest.problems(directory, 7)]
+  names = [file for file, _, _ in manifest.problems(directory, 7)]
   assert names == ["a", "below/b"]
 
 
@@ -77,16 +77,16 @@ def test_a_file_too_many_is_named(directory):
 
 def test_without_a_manifest_the_directory_is_incomplete(directory):
   (directory / "manifest.json").unlink()
-  [(file, what)] = manifest.problems(directory, 7)
+  [(file, what, _)] = manifest.problems(directory, 7)
   assert file == "manifest.json"
   assert "incomplete" in what
 
 
 def test_nothing_at_all_is_incomplete(tmp_path):
-  [(file, _)] = manifest.problems(tmp_path / "none", 7)
+  [(file, _, _)] = manifest.problems(tmp_path / "none", 7)
   assert file == "manifest.json"
   (tmp_path / "file").write_text("")
-  [(file, _)] = manifest.problems(tmp_path / "file", 7)
+  [(file, _, _)] = manifest.problems(tmp_path / "file", 7)
   assert file == "manifest.json"
 
 
@@ -95,7 +95,7 @@ def test_any_flipped_bit_of_the_manifest_shows(directory):
   content = path.read_bytes()
   for bit in range(8 * len(content)):
     flip(path, bit)
-    [(file, _)] = manifest.problems(directory, 7)
+    [(file, _, _)] = manifest.problems(directory, 7)
     assert file == "manifest.json", bit
     path.write_bytes(content)
 
@@ -155,7 +155,7 @@ def test_what_cannot_be_read_is_named_itself(directory, monkeypatch):
 
   monkeypatch.setattr(manifest.os, "walk", closed)
   assert manifest.problems(directory, 7) == [
-    Problem("below", "cannot be read (Permission denied)")
+    Problem("below", "cannot be read (Permission denied)", 13)
   ]
 
 

@@ -17,7 +17,7 @@ def make_step(workdir, step, accuracy=None, evaluated=None):
     "step": evaluated or step,
     "sets": {k: {"exact_accuracy": v} for k, v in accuracy.items()},
   }
-  run = {"evaluation": evaluation or None}
+  run = {"format": 1, "evaluation": evaluation or None}
   (path / "run" / "metadata").write_text(json.dumps(run))
   manifest.write(path, step)
   return path

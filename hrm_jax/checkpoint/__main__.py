@@ -4,7 +4,9 @@ Run as python -m hrm_jax.checkpoint.
 """
 
 import argparse
+import contextlib
 import datetime
+import os
 import pathlib
 import sys
 from typing import Any
@@ -27,23 +29,24 @@ def describe(directory: pathlib.Path) -> list[dict[str, Any]]:
 
   Returns:
     In order: `step`; `bytes`; `saved`, when its manifest was written, in UTC;
-    `complete`; `problems`, a line per bad file; `score`, see
-    `saved_steps.score`; `best` and `newest`, of the complete ones.
+    `complete`; `problems`, a line per bad file, and one if the step has
+    another format; `score`, see `saved_steps.score`; whether it is the `best`
+    or the `newest` of the complete ones.
   """
   scores = saved_steps.scores(directory)
   best = saved_steps.best_step(scores)
-  newest = max(scores, default=None)
+  newest = max(saved_steps.complete_steps(directory), default=None)
   rows = []
   for step in saved_steps.all_steps(directory):
     path = directory / str(step)
-    files = [p for p in path.rglob("*") if p.is_file()]
+    problems = saved_steps.problems(directory, step, digests=False)
     rows.append(
       {
         "step": step,
-        "bytes": sum(p.stat().st_size for p in files),
+        "bytes": _num_bytes(path),
         "saved": _time_of(path / manifest.FILE_NAME),
-        "complete": step in scores,
-        "problems": saved_steps.problems(directory, step, digests=False),
+        "complete": not problems,
+        "problems": problems + _format_problems(directory, step),
         "score": scores.get(step),
         "best": step == best,
         "newest": step == newest,
@@ -73,8 +76,10 @@ def list_steps(directory: pathlib.Path) -> dict[str, Any]:
 def verify(directory: pathlib.Path, step: int | str | None) -> dict[str, Any]:
   """Reads every file of one step, or of all; a line on stderr per bad one.
 
+  A step of another format gets a line too, since this version cannot read it.
+
   Returns:
-    `steps`: from each step to its bad files; `ok`.
+    `steps`: from each step to its lines; `ok`, whether there are none.
   """
   steps = saved_steps.all_steps(directory)
   if step is not None:
@@ -82,6 +87,7 @@ def verify(directory: pathlib.Path, step: int | str | None) -> dict[str, Any]:
   found = {}
   for each in console.progress(steps, "verify", unit="checkpoints"):
     found[each] = saved_steps.problems(directory, each)
+    found[each] += _format_problems(directory, each)
   for lines in found.values():
     for line in lines:
       print(console.printable(line), file=sys.stderr)
@@ -92,6 +98,9 @@ def prune(
   directory: pathlib.Path, *, keep: int | None, dry_run: bool
 ) -> dict[str, Any]:
   """Deletes what is damaged or half-written, and old steps if asked to.
+
+  What cannot be read, or was written by another version, may be good: it
+  stays, and a line on stderr says why.
 
   Args:
     directory: of the checkpoints; no run may be saving there.
@@ -106,15 +115,24 @@ def prune(
     InputError: no step is whole, so nothing would be left; or one cannot be
       deleted.
   """
-  steps = saved_steps.all_steps(directory)
-  bad = [s for s in steps if saved_steps.problems(directory, s)]
-  if steps == bad:
+  whole, bad, unknown = [], [], []
+  for step in saved_steps.all_steps(directory):
+    try:
+      if saved_steps.damage(directory, step):
+        bad.append(step)
+        continue
+      saved_steps.read_run(directory, step)
+      whole.append(step)
+    except InputError as error:
+      print(console.printable(str(error)), file=sys.stderr)
+      unknown.append(step)
+  if not whole:
     raise InputError(
-      f"{directory}: no step is whole, so nothing is deleted; python -m "
-      "hrm_jax.checkpoint verify tells what is wrong."
+      f"{directory}: no step is whole, as far as can be told here, so nothing "
+      "is deleted; python -m hrm_jax.checkpoint verify tells what is wrong."
     )
   scores = saved_steps.scores(directory)
-  good = {step: score for step, score in scores.items() if step not in bad}
+  good = {step: score for step, score in scores.items() if step in whole}
   old = saved_steps.expendable(good, max_to_keep=keep)
   half_written = saved_steps.leftovers(directory)
   if not dry_run:
@@ -130,9 +148,24 @@ def prune(
     "damaged": bad,
     "old": old,
     "half_written": half_written,
-    "kept": sorted(good.keys() - set(old)),
+    "kept": sorted({*whole, *unknown} - set(old)),
     "dry_run": dry_run,
   }
+
+
+def _format_problems(directory: pathlib.Path, step: int) -> list[str]:
+  line = saved_steps.format_problem(directory, step)
+  return [line] if line else []
+
+
+def _num_bytes(path: pathlib.Path) -> int:
+  """Adds up the files below; what a run deletes meanwhile counts nothing."""
+  total = 0
+  for root, _, files in os.walk(path):
+    for name in files:
+      with contextlib.suppress(OSError):
+        total += os.stat(os.path.join(root, name)).st_size
+  return total
 
 
 def _time_of(path: pathlib.Path) -> str | None:

@@ -1,8 +1,9 @@
 """Reads what inference needs of a checkpoint; no optimiser is built."""
 
 import contextlib
+import functools
 import pathlib
-from collections.abc import Iterator
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -11,13 +12,17 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from hrm_jax.checkpoint import saved_steps
-from hrm_jax.console import InputError, one_line
+from hrm_jax.checkpoint.errors import DeletedError, explained
+from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import DatasetMetadata, metadata_from_json
 from hrm_jax.machines import cluster, sharding
 from hrm_jax.model import attention
 from hrm_jax.model.build import make_model
 from hrm_jax.model.hrm import HRM
 from hrm_jax.model.weights import Weights, init_weights, num_table_rows
+
+# What asyncio says to who reports to a loop that has ended.
+_CLOSED = "Event loop is closed"
 
 
 class Trained(NamedTuple):
@@ -26,11 +31,11 @@ class Trained(NamedTuple):
   Attributes:
     step: updates done.
     run: its run record.
-    config: of the run.
-    metadata: of the data it was trained on.
+    config: the configuration of the run.
+    metadata: describes the data it was trained on.
     mesh: the devices that have the weights.
     model: the network.
-    weights: on all of them; the puzzle table may be split.
+    weights: on all devices of `mesh`; the puzzle table may be split.
   """
 
   step: int
@@ -42,6 +47,17 @@ class Trained(NamedTuple):
   weights: Weights
 
 
+class _Network(NamedTuple):
+  """What is made for a run record before any array is read."""
+
+  run: dict[str, Any]
+  config: ml_collections.ConfigDict
+  metadata: DatasetMetadata
+  mesh: Mesh
+  model: HRM
+  shapes: Weights  # ShapeDtypeStructs with their shardings
+
+
 def load(
   workdir: pathlib.Path,
   step: int | str | None = None,
@@ -50,20 +66,68 @@ def load(
 ) -> Trained:
   """Reads what inference needs of a checkpoint; no optimiser is built.
 
+  A run may be training there. If it deletes the step meanwhile, the newest or
+  the best one is chosen again.
+
   Args:
     workdir: of the run.
     step: which checkpoint, or "best"; None takes the newest that is whole.
-    on_all_devices: of all processes, with the table split as in the run if
-      these devices can be; else this process's first one has all.
+    on_all_devices: all devices of all processes get the weights, and the
+      table is split as in the run if it can be split over them; otherwise
+      this process's first device gets everything.
 
   Raises:
-    InputError: there is no such checkpoint, or it is damaged.
+    InputError: there is no such checkpoint, or it is damaged; see also the
+      errors of `saved_steps.find_step`.
   """
-  number = cluster.decided_by_first(
-    lambda: saved_steps.find_step(workdir, step)
-  )
-  run = saved_steps.read_run(saved_steps.directory_of(workdir), number)
-  source = str(saved_steps.directory_of(workdir) / str(number))
+  directory = saved_steps.directory_of(workdir)
+  network = None
+  for _ in range(saved_steps.TRIES):
+    try:
+      number = cluster.decided_by_first(
+        lambda: saved_steps.find_step(workdir, step)
+      )
+    except DeletedError:
+      if step == "best":
+        continue
+      raise
+    before = saved_steps.identity(directory, number)
+    try:
+      run = saved_steps.read_run(directory, number)
+      if network is None or not _is_same_network(network.run, run):
+        source = str(directory / str(number))
+        network = _make_network(run, source, on_all_devices=on_all_devices)
+      weights = _read_weights(directory / str(number), network.shapes)
+    except InputError:
+      if _is_untouched(directory, number, before):
+        raise
+    else:
+      if _is_untouched(directory, number, before):
+        return _trained(number, run, network, weights)
+    if isinstance(step, int):
+      raise saved_steps.deleted(directory, step)
+  raise saved_steps.deleted_too_fast(directory)
+
+
+def _is_untouched(
+  directory: pathlib.Path, step: int, before: saved_steps.Identity | None
+) -> bool:
+  """Whether a step was there, not half-deleted, all the time it was read."""
+  # Several processes cannot choose again: each reads for itself, and those
+  # that have read the step wait for the others.
+  if jax.process_count() > 1:
+    return True
+  return before is not None and before == saved_steps.identity(directory, step)
+
+
+def _is_same_network(run: dict[str, Any], other: dict[str, Any]) -> bool:
+  return all(run[key] == other[key] for key in ("config", "dataset"))
+
+
+def _make_network(
+  run: dict[str, Any], source: str, *, on_all_devices: bool
+) -> _Network:
+  """Builds the network that a run record describes; `source` for messages."""
   config = ml_collections.ConfigDict(run["config"])
   metadata = metadata_from_json(run["dataset"], source)
   model = make_model(config.model, metadata)
@@ -78,31 +142,61 @@ def load(
   mesh = sharding.make_mesh(
     table=table if len(devices) % table == 0 else 1, devices=devices
   )
-  item = jax.tree.map(
+  shapes = jax.tree.map(
     lambda s, at: s.update(sharding=at),
     shapes,
     sharding.of_weights(mesh, shapes),
   )
-  with explained(source), ocp.PyTreeCheckpointer() as reader:
+  return _Network(run, config, metadata, mesh, model, shapes)
+
+
+@functools.cache
+def _ignore_closed_loops() -> None:
+  """Keeps quiet, in this process, about reads that end after their error.
+
+  Orbax gives up at the first array that cannot be read and closes its event
+  loop; TensorStore then reports the others to it, each of which would end in
+  a traceback on stderr, though `explained` has said it all in one line.
+  """
+  otherwise = sys.unraisablehook
+
+  def hook(unraisable: Any) -> None:
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and _CLOSED in str(error)):
+      otherwise(unraisable)
+
+  sys.unraisablehook = hook
+
+
+def _read_weights(path: pathlib.Path, shapes: Weights) -> Weights:
+  """Reads the weights alone of a checkpoint's state."""
+  _ignore_closed_loops()
+  item = {"weights": shapes._asdict()}
+  with explained(path), ocp.PyTreeCheckpointer() as reader:
     restored = reader.restore(
-      (saved_steps.directory_of(workdir) / str(number) / "state").absolute(),
+      (path / "state").absolute(),
       args=ocp.args.PyTreeRestore(
-        item={"weights": item._asdict()},
-        restore_args={
-          "weights": ocp.checkpoint_utils.construct_restore_args(item._asdict())
-        },
+        item=item,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
         partial_restore=True,
       ),
     )
-  weights = Weights(**restored["weights"])
+  return Weights(**restored["weights"])
+
+
+def _trained(
+  number: int, run: dict[str, Any], network: _Network, weights: Weights
+) -> Trained:
   # As in the run, if it runs here: the other one may need far more memory.
   model = attention.choose(
     "auto",
-    model,
-    -(-config.global_batch_size // mesh.size),
+    network.model,
+    -(-network.config.global_batch_size // network.mesh.size),
     earlier=run.get("attention", "xla"),
   )
-  return Trained(number, run, config, metadata, mesh, model, weights)
+  return Trained(
+    number, run, network.config, network.metadata, network.mesh, model, weights
+  )
 
 
 def attention_of(workdir: pathlib.Path) -> str | None:
@@ -116,19 +210,3 @@ def attention_of(workdir: pathlib.Path) -> str | None:
       saved_steps.directory_of(workdir), steps[-1]
     ).get("attention")
   return None
-
-
-class UnreadableError(InputError):
-  """A checkpoint that Orbax cannot read, though its digests are right."""
-
-
-@contextlib.contextmanager
-def explained(path: str | pathlib.Path) -> Iterator[None]:
-  """Turns what Orbax raises into one line that names the checkpoint."""
-  try:
-    yield
-  except Exception as error:  # Of many kinds: Orbax, TensorStore, JAX.
-    raise UnreadableError(
-      f"{path}: its digests are right, yet it cannot be read: "
-      f"{one_line(error)}."
-    ) from error

@@ -14,15 +14,24 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hrm_jax.checkpoint import atomic_file
+from hrm_jax.checkpoint.errors import no_access
 
 FILE_NAME = "manifest.json"
 
 
 class Problem(NamedTuple):
-  """One bad file: its path below the directory, and what is wrong with it."""
+  """One bad file.
+
+  Attributes:
+    file: its path below the directory.
+    what: is wrong with it, to follow its name in a line.
+    no_access: the number of the system's error, if the file may be good and
+      only cannot be read; see `errors.no_access`.
+  """
 
   file: str
   what: str
+  no_access: int | None = None
 
 
 def write(directory: pathlib.Path, step: int) -> None:
@@ -63,18 +72,19 @@ def problems(
     # What was written can be written again: one flipped bit shows.
     if value["step"] == step and text == _to_text(step, expected):
       found = dict(_entries(directory))
-      return [
-        Problem(name, what)
-        for name in sorted(expected.keys() | found.keys())
-        if (what := _problem(expected.get(name), found.get(name), digests))
-      ]
+      names = sorted(expected.keys() | found.keys())
+      each = (
+        _problem(name, expected.get(name), found.get(name), digests)
+        for name in names
+      )
+      return [problem for problem in each if problem]
   except (FileNotFoundError, NotADirectoryError):
     return [Problem(FILE_NAME, "is missing: the checkpoint is incomplete")]
   except OSError as error:
     bad = pathlib.Path(error.filename or own)
     if bad.is_relative_to(directory):
       bad = bad.relative_to(directory)
-    return [Problem(str(bad), f"cannot be read ({error.strerror})")]
+    return [_unread(str(bad), error)]
   except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
     pass
   return [Problem(FILE_NAME, f"is not the manifest of step {step}")]
@@ -103,29 +113,37 @@ def _describe(path: pathlib.Path) -> dict[str, int | str]:
 
 def _to_text(step: int, files: dict) -> str:
   value = {"version": 1, "step": step, "files": files}
-  # Of itself too: else a flip in here would put the blame on another file.
+  # A digest of the manifest itself: without it a flipped bit in here would
+  # put the blame on another file.
   digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode())
   value["sha256"] = digest.hexdigest()
   return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
 def _problem(
-  expected: dict | None, path: pathlib.Path | None, digests: bool
-) -> str | None:
+  name: str,
+  expected: dict | None,
+  path: pathlib.Path | None,
+  digests: bool,
+) -> Problem | None:
   """What is wrong with one file."""
   if expected is None:
-    return "is not of this checkpoint"
+    return Problem(name, "is not of this checkpoint")
   if path is None:
-    return "is missing"
+    return Problem(name, "is missing")
   # A pipe would block, and a link may point anywhere.
   if path.is_symlink() or not path.is_file():
-    return "is not a regular file"
+    return Problem(name, "is not a regular file")
   try:
     size = path.stat().st_size
     if size != expected["bytes"]:
-      return f"expected {expected['bytes']} bytes, got {size}"
+      return Problem(name, f"expected {expected['bytes']} bytes, got {size}")
     if digests and _describe(path) != expected:
-      return "its digest differs: the content has changed"
+      return Problem(name, "its digest differs: the content has changed")
   except OSError as error:
-    return f"cannot be read ({error.strerror})"
+    return _unread(name, error)
   return None
+
+
+def _unread(name: str, error: OSError) -> Problem:
+  return Problem(name, f"cannot be read ({error.strerror})", no_access(error))

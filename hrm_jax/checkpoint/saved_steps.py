@@ -5,7 +5,16 @@
 
 A step counts only if its manifest agrees with its files. Everything else
 there is left from a run that was killed, or was damaged since: it is told
-about, never read.
+about, never read. What this process is not allowed to read may be good: it
+is an error of its own, and never deleted.
+
+Orbax's `CheckpointManager` has policies for what is kept, but it knows no
+digests: it would count a damaged step among those that stay, and delete the
+good one before it. So this file does it by hand.
+
+A run may be saving and deleting while others read here. `remove` renames
+before it deletes, so a step that is listed no more after it was read in part
+was deleted, not damaged; the choice is then made again.
 """
 
 import argparse
@@ -16,14 +25,33 @@ import os
 import pathlib
 import shutil
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from hrm_jax.checkpoint import atomic_file, manifest
+from hrm_jax.checkpoint import atomic_file, format_number, manifest
+from hrm_jax.checkpoint.errors import (
+  DeletedError,
+  FormatError,
+  NoAccessError,
+  no_access,
+  not_accessible,
+)
 from hrm_jax.console import InputError, log
 
 # Orbax writes to <step>.orbax-checkpoint-tmp, and renames it when it is done.
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _REMOVED = ".removed"
+
+# How often a reader chooses again when its step was deleted meanwhile. A run
+# that saves every update of a tiny network deletes several a second.
+TRIES = 100
+
+
+class Identity(NamedTuple):
+  """What tells one manifest from another: its device, inode and time."""
+
+  device: int
+  inode: int
+  written_ns: int
 
 
 def directory_of(workdir: pathlib.Path) -> pathlib.Path:
@@ -49,13 +77,72 @@ def all_steps(directory: pathlib.Path) -> list[int]:
   return sorted(int(n) for n in names if n.isdecimal() and str(int(n)) == n)
 
 
+def is_there(directory: pathlib.Path, step: int) -> bool:
+  """Whether a step has not been deleted; whole or not."""
+  return _is_there(directory / str(step))
+
+
+def _is_there(path: pathlib.Path) -> bool:
+  try:
+    path.lstat()
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+  except OSError:
+    pass  # `lexists` would say no, and what is not there may be replaced.
+  return True
+
+
+def identity(directory: pathlib.Path, step: int) -> tuple[int, int, int] | None:
+  """Tells a step from one that is saved later in its place; None: deleted."""
+  try:
+    stat = (directory / str(step) / manifest.FILE_NAME).lstat()
+  except OSError:
+    return None
+  return Identity(stat.st_dev, stat.st_ino, stat.st_mtime_ns)
+
+
 def problems(
   directory: pathlib.Path, step: int, *, digests: bool = True
 ) -> list[str]:
   """What is wrong with a step: a line for each bad file, with its path."""
   path = directory / str(step)
   found = manifest.problems(path, step, digests=digests)
-  return [f"{path / name}: {what}" for name, what in found]
+  return [_line(path, problem) for problem in found]
+
+
+def damage(directory: pathlib.Path, step: int) -> list[str]:
+  """Like `problems`, all digests included, for who may delete or pass over.
+
+  Raises:
+    NoAccessError: a file cannot be read, so the step may be good.
+    FormatError: another version of hrm_jax wrote it, with another manifest.
+  """
+  path = directory / str(step)
+  found = manifest.problems(path, step)
+  for problem in found:
+    if problem.no_access is not None:
+      raise not_accessible(path / problem.file, problem.no_access)
+  # Another version's manifest may have another form, too.
+  if any(problem.file == manifest.FILE_NAME for problem in found) and (
+    line := format_problem(directory, step)
+  ):
+    raise FormatError(line)
+  return [_line(path, problem) for problem in found]
+
+
+def _line(path: pathlib.Path, problem: manifest.Problem) -> str:
+  return f"{path / problem.file}: {problem.what}"
+
+
+def format_problem(directory: pathlib.Path, step: int) -> str | None:
+  """The line that says which version wrote a step, if it was not this one."""
+  try:
+    read_run(directory, step)
+  except FormatError as error:
+    return str(error)
+  except InputError:
+    pass  # It is damaged, which the manifest tells.
+  return None
 
 
 def complete_steps(directory: pathlib.Path) -> list[int]:
@@ -72,7 +159,8 @@ def choose_step(
 ) -> int | None:
   """Chooses the checkpoint to go on from: the newest whose digests are right.
 
-  A warning names the bad file of each newer one.
+  A warning names the bad file of each newer one. Where a run is saving, the
+  choice is made again if a step was deleted while it was looked at.
 
   Args:
     directory: of the checkpoints.
@@ -84,19 +172,57 @@ def choose_step(
 
   Raises:
     InputError: with `strict`, a step is damaged or incomplete.
+    NoAccessError: a step that may be the one cannot be read.
+    FormatError: such a step was written by another version.
+    DeletedError: a step was deleted at each of many tries.
   """
-  for step in reversed(all_steps(directory)):
-    if step in passed_over:
-      continue
-    found = problems(directory, step)
-    if not found:
-      return step
-    if strict:
-      raise InputError(
-        f"{_summary(found)}; --strict-restore goes on from no older step."
-      )
-    log.warning(f"warning: {_summary(found)}; passing over step {step}")
-  return None
+  for _ in range(TRIES):
+    passed: dict[int, str] = {}
+    for step in reversed(all_steps(directory)):
+      if step in passed_over:
+        continue
+      try:
+        found = damage(directory, step)
+      except NoAccessError:
+        if is_there(directory, step):
+          raise
+        break  # What is deleted on a file server may still have its handle.
+      if found and not is_there(directory, step):
+        break
+      if not found:
+        _tell(passed)
+        return step
+      if strict:
+        raise InputError(
+          f"{_summary(found)}; --strict-restore goes on from no older step."
+        )
+      passed[step] = _summary(found)
+    else:
+      _tell(passed)
+      return None
+  raise deleted_too_fast(directory)
+
+
+def _tell(passed: Mapping[int, str]) -> None:
+  for step, line in passed.items():
+    log.warning(f"warning: {line}; passing over step {step}")
+
+
+def deleted_too_fast(directory: pathlib.Path) -> DeletedError:
+  """What to raise where `TRIES` choices were deleted while being read."""
+  return DeletedError(
+    f"{directory}: its run deletes each checkpoint before it is read, at "
+    f"{TRIES} tries; try --step=best, or wait for the end of the run."
+  )
+
+
+def deleted(directory: pathlib.Path, step: int) -> DeletedError:
+  """What to raise where the step that a person named is deleted meanwhile."""
+  have = ", ".join(map(str, all_steps(directory)))
+  return DeletedError(
+    f"{directory / str(step)}: it was deleted while it was being read, because "
+    f"its run keeps others; leave --step out, or choose another one of {have}."
+  )
 
 
 def step_to_resume(
@@ -111,16 +237,11 @@ def step_to_resume(
   step = choose_step(directory, strict=strict, passed_over=passed_over)
   if step is not None:
     return step
-  finished = [
-    s
-    for s in all_steps(directory)
-    if (directory / str(s) / manifest.FILE_NAME).exists()
-  ]
-  if finished:
+  if any(_is_finished(directory, s) for s in all_steps(directory)):
     raise InputError(
       f"{directory}: none of its checkpoints is whole, and a run does not "
-      "start over what may be saved; delete that directory, or choose another "
-      "--workdir."
+      "start over what may be saved; move that directory away, or choose "
+      "another --workdir."
     )
   if all_steps(directory):
     log.warning(
@@ -128,6 +249,11 @@ def step_to_resume(
       "from the beginning"
     )
   return None
+
+
+def _is_finished(directory: pathlib.Path, step: int) -> bool:
+  """Whether a step has its manifest, which is written last."""
+  return _is_there(directory / str(step) / manifest.FILE_NAME)
 
 
 def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
@@ -139,6 +265,8 @@ def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
 
   Raises:
     InputError: it is not there, or is damaged.
+    NoAccessError, FormatError: see `damage`.
+    DeletedError: it was deleted meanwhile.
   """
   directory = directory_of(workdir)
   if not all_steps(directory):
@@ -155,7 +283,15 @@ def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
       )
     return step
   step = number_of(directory, step)
-  if found := problems(directory, step):
+  try:
+    found = damage(directory, step)
+  except NoAccessError:
+    if is_there(directory, step):
+      raise
+    raise deleted(directory, step) from None
+  if found:
+    if not is_there(directory, step):
+      raise deleted(directory, step)
     raise InputError(f"{_summary(found)}; choose another --step.")
   return step
 
@@ -165,10 +301,14 @@ def number_of(directory: pathlib.Path, step: int | str) -> int:
 
   Raises:
     InputError: it is not there.
+    FormatError: none is best, and another version wrote one of them.
   """
   if step == "best":
-    step = best_step(scores(directory))
+    step = _best_there(directory)
     if step is None:
+      for each in complete_steps(directory):
+        if line := format_problem(directory, each):
+          raise FormatError(line)
       raise InputError(
         f"{directory}: no checkpoint with an evaluation of its own, so none "
         "is best; choose --step=NUMBER."
@@ -178,6 +318,15 @@ def number_of(directory: pathlib.Path, step: int | str) -> int:
     have = ", ".join(map(str, steps))
     raise InputError(f"{directory}: no step {step} there; it has {have}.")
   return step
+
+
+def _best_there(directory: pathlib.Path) -> int | None:
+  for _ in range(TRIES):
+    before = all_steps(directory)
+    best = best_step(scores(directory))
+    if best is not None or before == all_steps(directory):
+      return best
+  raise deleted_too_fast(directory)
 
 
 def step_argument(text: str) -> int | str:
@@ -195,13 +344,22 @@ def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:
   """Reads the run record of a checkpoint, with an evaluation added since.
 
   Raises:
-    InputError: it cannot be read; names the file.
+    FormatError: another version of hrm_jax wrote it.
+    NoAccessError: this process is not allowed to read it, say.
+    InputError: it cannot be read for another reason; names the file.
   """
   path = directory / str(step) / "run" / "metadata"
   try:
     run = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError, RecursionError) as error:
+    if number := no_access(error):
+      raise not_accessible(path, number) from None
     raise InputError(f"{path}: cannot be read ({error}).") from None
+  # A later format may have other keys, so its number comes first.
+  if isinstance(run, dict) and (
+    format_number.KEY in run or "evaluation" in run
+  ):
+    format_number.check(run, directory / str(step))
   if not isinstance(run, dict) or "evaluation" not in run:
     raise InputError(f"{path}: expected the description of a run.")
   # One that cannot be read is as good as none: it can be made again.
@@ -244,15 +402,20 @@ def _evaluation_path(directory: pathlib.Path, step: int | str) -> pathlib.Path:
 
 
 def scores(directory: pathlib.Path) -> dict[int, float | None]:
-  """The score of each complete step, see `score`; unreadable ones have none."""
+  """The score of each complete step, see `score`; unreadable ones have none.
 
-  def score_of(step: int) -> float | None:
+  Steps that are not accessible, or have another format, are left out: they
+  are neither compared with others nor deleted in favour of them.
+  """
+  found: dict[int, float | None] = {}
+  for step in complete_steps(directory):
     try:
-      return score(read_run(directory, step), step)
+      found[step] = score(read_run(directory, step), step)
+    except (FormatError, NoAccessError):
+      continue
     except (InputError, TypeError, KeyError, AttributeError, ZeroDivisionError):
-      return None
-
-  return {step: score_of(step) for step in complete_steps(directory)}
+      found[step] = None
+  return found
 
 
 def score(run: Mapping[str, Any], step: int) -> float | None:
@@ -328,8 +491,7 @@ def unfinished(directory: pathlib.Path, before: int) -> list[int]:
   return [
     step
     for step in all_steps(directory)
-    if step < before
-    and not (directory / str(step) / manifest.FILE_NAME).exists()
+    if step < before and not _is_finished(directory, step)
   ]
 
 

@@ -22,8 +22,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from hrm_jax.checkpoint import manifest, saved_steps
-from hrm_jax.checkpoint.load import UnreadableError, explained
+from hrm_jax.checkpoint import format_number, manifest, saved_steps
+from hrm_jax.checkpoint.errors import (
+  FormatError,
+  NoAccessError,
+  UnreadableError,
+  explained,
+)
 from hrm_jax.console import InputError, log, one_line
 from hrm_jax.machines import cluster
 
@@ -109,8 +114,9 @@ class Checkpoints:
     self.wait()
     if not cluster.decided_by_first(lambda: self._may_save(step, state, run)):
       return
+    record = {**run, format_number.KEY: format_number.CURRENT}
     items = ocp.args.Composite(
-      state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(dict(run))
+      state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(record)
     )
     try:
       self._writer.save(self._directory / str(step), args=items)
@@ -187,8 +193,12 @@ class Checkpoints:
     """Whether to save a step now; clears the way for it."""
     self._remove_leftovers()
     path = self._directory / str(step)
-    if path.exists() or path.is_symlink():
-      bad = saved_steps.problems(self._directory, step)
+    if saved_steps.is_there(self._directory, step):
+      try:
+        bad = saved_steps.damage(self._directory, step)
+      except (NoAccessError, FormatError) as error:
+        log.warning(f"warning: step {step} is not saved, one is there: {error}")
+        return False
       if step in self._unreadable:
         bad.append(f"{path}: it could not be read")
         self._unreadable.remove(step)

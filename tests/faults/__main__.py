@@ -3,6 +3,7 @@
   peers      two processes: one is told to end, one killed, one stopped
   kills      SIGKILL at random moments; the run is started again
   terms      SIGTERM and SIGINT; the run is started again
+  readers    two readers of a run that keeps only its newest update
   nans       a NaN in the weights, the table, the states of a batch
   full_disk  a disk that runs full during a save
   damage     each file of a checkpoint damaged; pickles in place of files
@@ -25,7 +26,16 @@ from typing import Any
 
 from hrm_jax import console
 from hrm_jax.checkpoint import run_record
-from tests.faults import damage, full_disk, kills, nans, peers, processes, terms
+from tests.faults import (
+  damage,
+  full_disk,
+  kills,
+  nans,
+  peers,
+  processes,
+  readers,
+  terms,
+)
 
 # The longest first.
 _SCENARIOS = {
@@ -36,6 +46,7 @@ _SCENARIOS = {
   "terms": lambda starter, given: terms.run(
     starter, given.terms, random.Random(given.seed)
   ),
+  "readers": lambda starter, given: readers.run(starter),
   "nans": lambda starter, given: nans.run(starter),
   "full_disk": lambda starter, given: full_disk.run(starter),
   "damage": lambda starter, given: damage.run(starter, given.seed),
@@ -112,6 +123,8 @@ def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ("kills", "failed_restarts"),
         ("terms", "terms"),
         ("terms", "lost_steps"),
+        ("readers", "reads"),
+        ("readers", "failed_reads"),
         ("full_disk", "tmpfs"),
       )
       if name in found

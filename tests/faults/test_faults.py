@@ -48,6 +48,11 @@ def test_a_full_disk_costs_no_more_than_what_was_not_saved(found):
   assert found["scenarios"]["full_disk"]["problems"] == []
 
 
+def test_who_reads_a_run_while_it_saves_is_never_refused(found):
+  assert found["scenarios"]["readers"]["problems"] == []
+  assert (found["reads"], found["failed_reads"]) == (100, 0)
+
+
 def test_damage_to_any_file_costs_one_checkpoint_and_no_pickle_runs(found):
   damage = found["scenarios"]["damage"]
   assert damage["problems"] == []
