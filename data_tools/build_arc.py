@@ -156,7 +156,12 @@ def main() -> None:
     default=1000,
     help="variants to add to each task (default: %(default)s)",
   )
-  add("--seed", type=int, default=0, help="of all random choices (default: 0)")
+  add(
+    "--seed",
+    type=int,
+    default=0,
+    help="seed of all random choices (default: 0)",
+  )
   add("--overwrite", action="store_true", help="replace an existing data set")
   flags = vars(parser.parse_args())
   built = build(**flags)

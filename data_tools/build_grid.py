@@ -4,9 +4,12 @@
 
 A .jsonl file holds one example a line, {"input": GRID, "output": GRID} with
 optional "id", "split" ("train" or "test") and "group"; a .csv file has columns
-of these names. A GRID is a list of rows of integers, or a string with a line
-end between rows, for which --charset lists the characters. Smaller grids are
-padded at the right and at the bottom.
+of these names; a .json file holds an array of such examples, or an object with
+the arrays "train" and "test". A GRID is a list of rows of integers, or, with
+--charset, which lists the characters, a list of strings or one string with a
+line end between rows. Smaller grids are padded at the right and at the bottom.
+Test examples whose input stands in the training data too are counted and
+warned of.
 """
 
 import argparse
@@ -117,20 +120,20 @@ def _split(
   for example in examples:
     if (example.split is None) != (first.split is None):
       raise InputError(
-        f"{path}: line {example.line}: key 'split': expected it in every line "
-        f"or in none, got {example.split!r} here and {first.split!r} in line "
-        f"{first.line}."
+        f"{path}: {example.place}: key 'split': expected it in every line "
+        f"or in none, got {example.split!r} here and {first.split!r} in "
+        f"{first.place}."
       )
   if first.split is None:
     if test_fraction is None:
       raise InputError(
-        f"{path}: line {first.line}: key 'split' is missing; write 'train' or "
+        f"{path}: {first.place}: key 'split' is missing; write 'train' or "
         "'test' in every line, or pass --test-fraction."
       )
     # A puzzle that is seen whole in one split teaches nothing about itself in
     # the other. With an identifier per group the test needs known groups.
     whole = identifiers == "shared"
-    keys = [e.puzzle if whole else e.line for e in examples]
+    keys = [e.puzzle if whole else e.place for e in examples]
     puzzles = list(dict.fromkeys(keys))
     if len(puzzles) < 2:
       raise InputError(
@@ -144,7 +147,7 @@ def _split(
     splits = ["test" if key in test else "train" for key in keys]
   elif test_fraction is not None:
     raise InputError(
-      f"{path}: line {first.line}: key 'split': expected none beside "
+      f"{path}: {first.place}: key 'split': expected none beside "
       f"--test-fraction, got {first.split!r}."
     )
   else:
@@ -177,7 +180,7 @@ def _number(
       if identifiers == "per-group":
         if example.name in names:
           raise InputError(
-            f"{path}: line {example.line}: expected a name that no puzzle "
+            f"{path}: {example.place}: expected a name that no puzzle "
             f"before has, got '{example.name}'."
           )
         numbers[example.puzzle] = names[example.name] = len(names)
@@ -247,7 +250,12 @@ def main() -> None:
   )
   add = parser.add_argument
   add("--output-dir", required=True, help="directory to create")
-  add("--source", required=True, metavar="FILE", help="a .jsonl or a .csv file")
+  add(
+    "--source",
+    required=True,
+    metavar="FILE",
+    help="a .jsonl, .json or .csv file",
+  )
   add(
     "--charset",
     metavar="CHARACTERS",
@@ -255,12 +263,14 @@ def main() -> None:
     "for .csv)",
   )
   add(
-    "--max-rows", type=int, help="of a grid (default: the largest in the file)"
+    "--max-rows",
+    type=int,
+    help="rows that each grid is padded to (default: those of the largest)",
   )
   add(
     "--max-columns",
     type=int,
-    help="of a grid (default: the largest in the file)",
+    help="columns that each grid is padded to (default: those of the largest)",
   )
   add(
     "--identifiers",
@@ -273,9 +283,14 @@ def main() -> None:
     "--test-fraction",
     type=float,
     help="share of the groups to hold out for the test, at random, where no "
-    "line has a split (with --identifiers per-group: of the lines)",
+    "line has a split (with --identifiers per-group: share of the lines)",
   )
-  add("--seed", type=int, default=0, help="of all random choices (default: 0)")
+  add(
+    "--seed",
+    type=int,
+    default=0,
+    help="seed of all random choices (default: 0)",
+  )
   add("--overwrite", action="store_true", help="replace an existing data set")
   flags = vars(parser.parse_args())
   built = build(**flags)

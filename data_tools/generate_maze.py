@@ -264,7 +264,12 @@ def main() -> None:
     action="store_true",
     help="add the 7 other turned and mirrored images of each training maze",
   )
-  add("--seed", type=int, default=0, help="of all random choices (default: 0)")
+  add(
+    "--seed",
+    type=int,
+    default=0,
+    help="seed of all random choices (default: 0)",
+  )
   add("--overwrite", action="store_true", help="replace an existing data set")
   flags = vars(parser.parse_args())
   built = generate(**flags)

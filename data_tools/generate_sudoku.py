@@ -56,7 +56,12 @@ def main() -> None:
     )
     + ")",
   )
-  add("--seed", type=int, default=0, help="of all random choices (default: 0)")
+  add(
+    "--seed",
+    type=int,
+    default=0,
+    help="seed of all random choices (default: 0)",
+  )
   add("--overwrite", action="store_true", help="replace an existing data set")
   flags = vars(parser.parse_args())
   built = sudoku_generator.generate(**flags)

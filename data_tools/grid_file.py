@@ -1,7 +1,8 @@
-"""Reads your own task: a .jsonl or .csv file of pairs of rectangular grids.
+"""Reads your own task: a file of pairs of rectangular grids.
 
-Every line is checked; what is wrong is said with the file, the line and the
-key.
+A .jsonl or .csv file holds an example a line. A .json file holds an array of
+examples, or an object with the arrays `train` and `test`. Everything is
+checked; what is wrong is said with the file, the line or entry, and the key.
 """
 
 import csv
@@ -23,9 +24,9 @@ MOST_SYMBOLS = 255
 
 
 class Example(NamedTuple):
-  """A line of the source, checked."""
+  """A line or entry of the source, checked."""
 
-  line: int  # where it stands in the file, from 1
+  place: str  # where it stands in the file: "line 3", "entry 3", "test[2]"
   input: np.ndarray  # [rows, columns] uint8 symbols, 0 for the first
   output: np.ndarray  # [rows, columns] uint8, of its own size
   id: str | None
@@ -33,22 +34,22 @@ class Example(NamedTuple):
   group: str | None
 
   @property
-  def puzzle(self) -> tuple[str, str | int]:
+  def puzzle(self) -> tuple[str, str]:
     """What the examples of one puzzle share."""
     if self.group is not None:
       return "group", self.group
-    return "line", self.line
+    return "place", self.place
 
   @property
   def name(self) -> str:
     """What the puzzle is called in identifiers.json."""
-    return self.group or self.id or f"line {self.line}"
+    return self.group or self.id or self.place
 
 
 def read_examples(
   path: str, *, charset: str | None, most: tuple[int | None, int | None]
 ) -> list[Example]:
-  """Reads and checks a .jsonl or .csv file.
+  """Reads and checks a .jsonl, .json or .csv file.
 
   Args:
     path: the file.
@@ -56,13 +57,15 @@ def read_examples(
     most: rows and columns a grid may have; None: any number.
 
   Raises:
-    InputError: names the file, the line (from 1, the header included) and
-      the key, what was expected and what came.
+    InputError: names the file, the line (from 1, the header included) or
+      entry and the key, what was expected and what came.
   """
-  readers = {".jsonl": _read_jsonl, ".csv": _read_csv}
+  readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
   read = readers.get(os.path.splitext(path)[1].lower())
   if read is None:
-    raise InputError(f"{path}: expected a name that ends in .jsonl or .csv.")
+    raise InputError(
+      f"{path}: expected a name that ends in .jsonl, .json or .csv."
+    )
   examples, ids = [], {}
   try:
     with (
@@ -70,15 +73,14 @@ def read_examples(
       open(path, encoding="utf-8-sig", newline="") as file,
       console.Progress(f"reading {path}", None, unit="lines") as bar,
     ):
-      for line, values in read(path, file):
-        where = f"{path}: line {line}"
-        example = _parse(where, line, values, charset, most)
+      for place, values in read(path, file):
+        example = _parse(f"{path}: {place}", place, values, charset, most)
         if example.id is not None:
-          first = ids.setdefault(example.id, line)
-          if first != line:
+          first = ids.setdefault(example.id, place)
+          if first != place:
             raise InputError(
-              f"{where}: key 'id': expected one of its own, got "
-              f"{example.id!r:.60} as in line {first}."
+              f"{path}: {place}: key 'id': expected one of its own, got "
+              f"{example.id!r:.60} as in {first}."
             )
         examples.append(example)
         bar.advance()
@@ -87,7 +89,10 @@ def read_examples(
   except OSError as error:
     raise InputError(f"{path}: cannot read: {error.strerror}.") from None
   if not examples:
-    raise InputError(f"{path}: line 1: expected an example, got no more lines.")
+    place, got = ("line 1: ", "no more lines")
+    if path.lower().endswith(".json"):
+      place, got = "", "none"
+    raise InputError(f"{path}: {place}expected an example, got {got}.")
   return examples
 
 
@@ -109,30 +114,61 @@ def check_charset(charset: str) -> None:
       )
 
 
-def _read_jsonl(path: str, file: Any) -> Iterator[tuple[int, dict]]:
+def _read_jsonl(path: str, file: Any) -> Iterator[tuple[str, dict]]:
   for line, text in enumerate(file, 1):
-    if not text.strip():
-      continue
-    try:
-      value = json.loads(text)
-    except json.JSONDecodeError as error:
-      raise InputError(
-        f"{path}: line {line}: expected a JSON object, got text that is not "
-        f"JSON ({error.msg} at character {error.colno})."
-      ) from None
-    except (ValueError, RecursionError) as error:  # Huge numbers, deep nesting.
-      raise InputError(
-        f"{path}: line {line}: expected a JSON object, got one that cannot be "
-        f"read ({error})."
-      ) from None
-    if not isinstance(value, dict):
-      raise InputError(
-        f"{path}: line {line}: expected a JSON object, got {value!r:.40}."
-      )
-    yield line, value
+    if text.strip():
+      place = f"line {line}"
+      yield place, _object(path, place, _parse_json(path, place, text))
 
 
-def _read_csv(path: str, file: Any) -> Iterator[tuple[int, dict]]:
+def _read_json(path: str, file: Any) -> Iterator[tuple[str, dict]]:
+  value = _parse_json(path, None, file.read())
+  splits = []
+  if isinstance(value, dict):
+    splits = [split for split in writer.SPLITS if split in value]
+  if isinstance(value, list):
+    for i, item in enumerate(value, 1):
+      place = f"entry {i}"
+      yield place, _object(path, place, item)
+  elif splits and all(isinstance(value[split], list) for split in splits):
+    for split in splits:
+      for i, item in enumerate(value[split]):
+        place = f"{split}[{i}]"
+        yield place, {**_object(path, place, item), "split": split}
+  else:
+    raise InputError(
+      f"{path}: expected an array of examples, or an object with the arrays "
+      f"'train' and 'test', got {value!r:.40}."
+    )
+
+
+def _parse_json(path: str, place: str | None, text: str) -> Any:
+  """Parses a line, or a whole file if `place` is None."""
+  where = path if place is None else f"{path}: {place}"
+  what = "JSON" if place is None else "a JSON object"
+  try:
+    return json.loads(text)
+  except json.JSONDecodeError as error:
+    at = f"line {error.lineno}, " if place is None else ""
+    raise InputError(
+      f"{where}: expected {what}, got text that is not JSON ({error.msg} at "
+      f"{at}character {error.colno})."
+    ) from None
+  except (ValueError, RecursionError) as error:  # Huge numbers, deep nesting.
+    raise InputError(
+      f"{where}: expected {what}, got one that cannot be read ({error})."
+    ) from None
+
+
+def _object(path: str, place: str, value: Any) -> dict:
+  if not isinstance(value, dict):
+    raise InputError(
+      f"{path}: {place}: expected a JSON object, got {value!r:.40}."
+    )
+  return value
+
+
+def _read_csv(path: str, file: Any) -> Iterator[tuple[str, dict]]:
   reader = csv.reader(file, strict=True)
   try:
     header = next(reader, [])
@@ -152,7 +188,7 @@ def _read_csv(path: str, file: Any) -> Iterator[tuple[int, dict]]:
       if row:
         cells = zip(header, row, strict=True)
         # An empty field is one that is not there.
-        yield line, {name: cell for name, cell in cells if cell}
+        yield f"line {line}", {name: cell for name, cell in cells if cell}
       line = reader.line_num + 1
   except csv.Error as error:
     raise InputError(
@@ -162,12 +198,12 @@ def _read_csv(path: str, file: Any) -> Iterator[tuple[int, dict]]:
 
 def _parse(
   where: str,
-  line: int,
+  place: str,
   values: dict,
   charset: str | None,
   most: tuple[int | None, int | None],
 ) -> Example:
-  """Checks the values of one line."""
+  """Checks the values of one example."""
   grids = []
   for key in ("input", "output"):
     if key not in values:
@@ -195,25 +231,27 @@ def _parse(
       f"{where}: key 'split': expected 'train' or 'test', got "
       f"{names['split']!r:.40}."
     )
-  return Example(line, *grids, **names)
+  return Example(place, *grids, **names)
 
 
 def _parse_grid(where: str, value: Any, charset: str | None) -> np.ndarray:
-  """[rows, columns] uint8 symbols of a string or of lists of integers."""
-  if charset is None:
-    if isinstance(value, str):
-      raise InputError(
-        f"{where}: expected rows of integers, got a string; --charset lists "
-        "the characters of strings."
-      )
-    rows = value
-  else:
-    if not isinstance(value, str):
-      raise InputError(
-        f"{where}: expected a string, as --charset is given, got {value!r:.40}."
-      )
+  """[rows, columns] uint8 symbols of a text, or of rows.
+
+  Rows are lists of integers, or with a charset texts or lists of characters.
+  """
+  rows = value
+  if isinstance(value, str) and charset is not None:
     rows = value.replace("\r\n", "\n").removesuffix("\n").split("\n")
-  if not isinstance(rows, list) or not rows or not rows[0]:
+  if charset is None and (
+    isinstance(value, str)
+    or (isinstance(value, list) and any(isinstance(r, str) for r in value))
+  ):
+    got = "a string" if isinstance(value, str) else "strings"
+    raise InputError(
+      f"{where}: expected rows of integers, got {got}; --charset lists the "
+      "characters of strings."
+    )
+  if not isinstance(rows, list) or not rows or rows[0] in ("", []):
     raise InputError(
       f"{where}: expected rows with at least one cell, got {value!r:.40}."
     )
@@ -231,7 +269,7 @@ def _parse_grid(where: str, value: Any, charset: str | None) -> np.ndarray:
         good = type(cell) is int and 0 <= cell < MOST_SYMBOLS
         expected = f"an integer in 0..{MOST_SYMBOLS - 1}"
       else:
-        good = cell in charset
+        good = isinstance(cell, str) and len(cell) == 1 and cell in charset
         expected = f"a character of --charset {charset!r:.60}"
       if not good:
         raise InputError(

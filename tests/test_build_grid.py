@@ -134,6 +134,64 @@ def test_a_group_is_one_puzzle_with_an_identifier_of_its_own(tmp_path):
   check.check(out)
 
 
+@pytest.mark.parametrize(
+  "grid",
+  ["##\n# ", ["##", "# "], [["#", "#"], ["#", " "]]],
+  ids=["text", "row_texts", "characters"],
+)
+def test_a_grid_of_characters_may_be_written_in_many_ways(grid, tmp_path):
+  source = write_jsonl(
+    tmp_path / "task.jsonl",
+    [
+      {"input": grid, "output": ["#"], "split": split}
+      for split in ("train", "test")
+    ],
+  )
+  build_grid.build(tmp_path / "out", source=source, charset="# ")
+  assert load(tmp_path / "out", "test")["inputs"].tolist() == [[1, 1, 1, 2]]
+
+
+def test_an_array_or_an_object_of_splits_is_read_like_lines(tmp_path, commands):
+  write_jsonl(tmp_path / "task.jsonl", GOOD)
+  split_of = {split: [] for split in ("train", "test")}
+  for line in GOOD:
+    split_of[line["split"]].append({k: line[k] for k in line if k != "split"})
+  for name, value in (("array", GOOD), ("object", split_of)):
+    (tmp_path / f"{name}.json").write_text(json.dumps(value, indent=1))
+  expected = None
+  for name in ("task.jsonl", "array.json", "object.json"):
+    out = tmp_path / "out" / name
+    commands(build_grid, "--source", tmp_path / name, "--output-dir", out)
+    files = files_of(out)
+    del files["build.json"]  # It holds the digest of the source.
+    expected = expected or files
+    assert files == expected
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("[1]", "task.json: entry 1: expected a JSON object, got 1"),
+    ('[{"input": [[1]]}]', "task.json: entry 1: key 'output' is missing"),
+    ('{"test": [7]}', "task.json: test[0]: expected a JSON object, got 7"),
+    ("{}", "task.json: expected an array of examples, or an object with the"),
+    ("3", "task.json: expected an array of examples, or an object with the"),
+    ("[1,\n2", "not JSON (Expecting ',' delimiter at line 2, character 2)"),
+    ("[]", "expected an example, got none"),
+    (
+      '[{"input": ["12"], "output": [[1]]}]',
+      "got strings; --charset lists the",
+    ),
+  ],
+)
+def test_bad_entries_get_one_line(text, message, tmp_path, commands):
+  source = tmp_path / "task.json"
+  source.write_text(text)
+  flags = ["--source", source, "--output-dir", tmp_path / "out"]
+  assert message in commands.error(build_grid, *flags)
+  assert list(tmp_path.iterdir()) == [source]
+
+
 def test_test_inputs_that_stand_in_training_are_counted(tmp_path, monkeypatch):
   lines = []
   monkeypatch.setattr(build_grid.overlap.log, "warning", lines.append)
@@ -261,7 +319,7 @@ def test_bad_tables_get_one_line(text, line, message, tmp_path, commands):
     (["--test-fraction", 0.5], "expected none beside --test-fraction"),
     (["--charset", "112"], "--charset: expected different characters"),
     (["--charset", ""], "--charset: expected 1 to 255 characters, got 0"),
-    (["--charset", "123"], "line 1: key 'input': expected a string, as"),
+    (["--charset", "123"], "column 1: expected a character of --charset '1"),
     (["--source", "nowhere.jsonl"], "nowhere.jsonl: cannot read: No such file"),
     (["--source", "task.txt"], "task.txt: expected a name that ends in .jsonl"),
   ],
