@@ -5,6 +5,10 @@ of the competition's, `*_challenges.json` with many tasks by name and
 `*_solutions.json` with their test outputs. Tasks below a folder `evaluation`,
 in files of that name, and those whose answers are unknown, are evaluated on;
 all others train.
+
+A file may also hold a bare list of pairs, as those of RE-ARC do. Such a list
+has no test: all its pairs train, together with those of another training task
+of that name. Below `evaluation` the last pair of the list is its test.
 """
 
 import collections
@@ -29,7 +33,10 @@ Pair = tuple[np.ndarray, np.ndarray | None]
 
 
 class Task(NamedTuple):
-  """One task; `train` and `test` hold one pair at least."""
+  """One task; `train` and `test` hold one pair at least.
+
+  Only a list of pairs that is not evaluated has no `test`.
+  """
 
   name: str
   where: str  # the file, for messages
@@ -59,7 +66,8 @@ def read_tasks(
     found, digest = _read_directory(pathlib.Path(directory))
     tasks += found
     sources.append({"tasks": len(found), "sha256": digest})
-  _check_names(tasks)
+  _check_names([task for task in tasks if task.test])
+  tasks = _merge_lists(tasks)
   if not any(task.evaluated for task in tasks):
     raise InputError(
       f"{', '.join(map(str, directories))}: expected tasks in a folder named "
@@ -118,6 +126,8 @@ def _read_directory(directory: pathlib.Path) -> tuple[list[Task], str]:
     value = _parse(path, content)
     if path.name.endswith(_CHALLENGES):
       tasks += _combined(path, value, evaluated)
+    elif isinstance(value, list):
+      tasks.append(_list(value, path, evaluated))
     else:
       tasks.append(_task(value, path.stem, str(path), "", evaluated))
   if not tasks:
@@ -125,6 +135,44 @@ def _read_directory(directory: pathlib.Path) -> tuple[list[Task], str]:
       f"{directory}: expected folders of ARC tasks (*.json), got no task."
     )
   return tasks, digest.hexdigest()
+
+
+def _list(value: list, path: pathlib.Path, evaluated: bool) -> Task:
+  """Checks a parsed list of pairs, which is called as its file is."""
+  least = 2 if evaluated else 1
+  if len(value) < least:
+    why = f", the last for the test, below '{EVALUATION}'" if evaluated else ""
+    raise InputError(
+      f"{path}: expected a task, or a list of at least {least} pairs{why}, got "
+      f"{len(value)}."
+    )
+  _check_name(path.stem, str(path))
+  pairs = [
+    _pair(str(path), f"[{i}]", pair, output=True)
+    for i, pair in enumerate(value)
+  ]
+  test = pairs[-1:] if evaluated else []
+  train = pairs[: len(pairs) - len(test)]
+  return Task(path.stem, str(path), train, test, evaluated)
+
+
+def _merge_lists(tasks: list[Task]) -> list[Task]:
+  """Adds lists of pairs to the training task of their name, if there is one."""
+  of_name, merged = {}, []
+  for task in tasks:
+    known = None if task.evaluated else of_name.get(task.name)
+    if known is None or (task.test and merged[known].test):
+      if not task.evaluated:
+        of_name.setdefault(task.name, len(merged))
+      merged.append(task)
+      continue
+    first = merged[known]
+    # The task's own pairs come before those of lists, whatever was read first.
+    whole, more = (task, first) if task.test else (first, task)
+    have = set(map(_content, (*whole.train, *whole.test)))
+    new = [pair for pair in more.train if _content(pair) not in have]
+    merged[known] = whole._replace(train=[*whole.train, *new])
+  return merged
 
 
 def _combined(path: pathlib.Path, value: Any, evaluated: bool) -> list[Task]:
@@ -214,11 +262,7 @@ def _task(
     raise InputError(
       f"{where}: {prefix}name: expected a text, got {name!r:.40}."
     )
-  if arc.parse_identifier(name).name != name:
-    raise InputError(
-      f"{where}: expected a name that does not end like an augmentation's "
-      f"(_t<k>_<permutation> or |||t<k>|||<permutation>), got {name!r}."
-    )
+  _check_name(name, where)
   parts = []
   for part in ("train", "test"):
     pairs = value.get(part)
@@ -235,6 +279,14 @@ def _task(
       ]
     )
   return Task(name, where, *parts, evaluated, prefix)
+
+
+def _check_name(name: str, where: str) -> None:
+  if arc.parse_identifier(name).name != name:
+    raise InputError(
+      f"{where}: expected a name that does not end like an augmentation's "
+      f"(_t<k>_<permutation> or |||t<k>|||<permutation>), got {name!r}."
+    )
 
 
 def _pair(where: str, key: str, pair: Any, output: bool) -> Pair:

@@ -6,7 +6,10 @@
 Each directory holds folders of task files, such as `training` and
 `evaluation`, or the competition's `*_challenges.json` with `*_solutions.json`
 (challenges alone: for a submission). The test inputs of `evaluation` become
-the test split, all other examples the train split. Differs from the reference
+the test split, all other examples the train split. A file with a bare list of
+pairs, as RE-ARC has, is a task without a test: all its pairs train, and join
+the training task of that name; below `evaluation` its last pair is the test.
+Differs from the reference
 (HRM dataset/build_arc_dataset.py): seeded, checked, streamed to disk; and
 test_puzzles.json holds the test pairs for the scorer, hrm_jax.arc_vote.
 """

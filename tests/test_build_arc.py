@@ -208,6 +208,40 @@ def test_answers_in_the_training_data_are_reported(
   assert "copy.json: test[0]" in lines[0]
 
 
+def test_a_list_of_pairs_trains_whole(source, tmp_path, commands):
+  pairs = make_task(5, train=6)["train"]
+  write_json(source / "training" / "more.json", pairs)
+  write_json(source / "evaluation" / "asked.json", pairs)
+  tasks = {task.name: task for task in arc_tasks.read_tasks([source])[0]}
+  assert (len(tasks["more"].train), len(tasks["more"].test)) == (6, 0)
+  assert (len(tasks["asked"].train), len(tasks["asked"].test)) == (5, 1)
+  assert tasks["asked"].test[0][0].tolist() == pairs[-1]["input"]
+  out = tmp_path / "out"
+  flags = ["--dataset-dirs", source, "--output-dir", out, "--num-aug", 2]
+  assert commands(build_arc, *flags)["test"]["groups"] == 3
+  texts = [text for text, *_ in examples(out, "train")]
+  assert (texts.count("more"), texts.count("asked")) == (6, 5)
+  assert "asked" in json.loads((out / "test_puzzles.json").read_text())
+
+
+@pytest.mark.parametrize("list_first", [False, True])
+def test_a_list_of_pairs_joins_the_training_task_of_its_name(
+  source, list_first, tmp_path
+):
+  task = json.loads((source / "training" / "train0.json").read_text())
+  more = make_task(5)["train"]
+  write_json(tmp_path / "lists" / "train0.json", [task["train"][0], *more])
+  directories = [source, tmp_path / "lists"]
+  if list_first:
+    directories.reverse()
+  tasks, _ = arc_tasks.read_tasks(directories)
+  (joined,) = [task for task in tasks if task.name == "train0"]
+  assert [i.tolist() for i, _ in joined.train] == [
+    pair["input"] for pair in [*task["train"], *more]
+  ]
+  assert len(joined.test) == 1
+
+
 def test_a_reported_pair_is_named_with_its_task_in_a_file_of_many(
   tmp_path, monkeypatch
 ):
@@ -296,7 +330,12 @@ BAD = {
     changed(("name",), "eval0"),
     "evaluation/eval0.json, got other pairs under that name",
   ),
-  "list": ("[]", "expected an object, got []"),
+  "list_short": (
+    json.dumps(make_task(9)["test"]),
+    "a list of at least 2 pairs, the last for the test, below 'evaluation', g",
+  ),
+  "list_of_others": ("[[], []]", "[0]: expected an object, got []"),
+  "number": ("7", "expected an object, got 7"),
   "truncated": (changed((*OUTPUT,), [[1]])[:-9], "line 1: expected JSON"),
   "empty": ("", "line 1: expected JSON"),
   "not_utf8": (
