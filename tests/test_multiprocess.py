@@ -273,15 +273,13 @@ def test_a_timeout_that_is_none_gets_one_line():
 @pytest.mark.slow
 def test_what_process_0_could_not_save_is_saved_for_nobody(tmp_path):
   program = (
-    "import functools\n"
     "from hrm_jax import console\n"
     "from hrm_jax.checkpoint import manifest\n"
-    "from hrm_jax.train import __main__ as train, config_flags\n"
+    "from hrm_jax.train import __main__ as train\n"
     "def full_disk(*_):\n"
     "  raise OSError(28, 'No space left on device')\n"
     "manifest.write = full_disk\n"
-    "console.run(functools.partial(\n"
-    "  config_flags.run, train.main, train.__doc__, train.CONFIG))\n"
+    "console.run(train.main)\n"
   )
   flags = ("--config=tests/tiny.py", "--config.num_steps=2")
   done = finished((2, 1), program, *flags, f"--workdir={tmp_path}", kind="-c")

@@ -11,7 +11,6 @@ import time
 import jax
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 
 from hrm_jax import console
 from hrm_jax.checkpoint import store
@@ -20,7 +19,7 @@ from hrm_jax.console import InputError
 from hrm_jax.data import sudoku_generator
 from hrm_jax.machines import sharding
 from hrm_jax.train import __main__ as train
-from hrm_jax.train import config_flags, setup
+from hrm_jax.train import setup
 from tests import runs
 from tests.commands import files_of
 from tests.datasets import rewrite_field, write_split
@@ -352,59 +351,6 @@ def test_missing_data_says_which_command_builds_it(tmp_path):
         "data.build_command": "python -m data_tools.build_sudoku {path}",
       },
     )
-
-
-@pytest.mark.parametrize(
-  ("flags", "message"),
-  [
-    (
-      ["--config=configs/sudoku.py:huge"],
-      "unknown variant; known are 1k, full",
-    ),
-    (
-      ["--config=configs/sudoku.py:mini", "--config.lrr=1"],
-      'Did you mean "lr"',
-    ),
-    (
-      ["--config=configs/sudoku.py:mini", "--config.model.depth=3"],
-      "unknown key 'depth'",
-    ),
-    (["--config=configs/sudoku.py:mini", "--config.lr=fast"], "config.lr=fast"),
-    (["--config=nothing.py"], "^--config: .* directory: 'nothing.py'$"),
-    ([], "--config must have a value"),
-  ],
-)
-def test_a_bad_flag_gets_one_clear_line(monkeypatch, flags, message):
-  argv = ["train", "--workdir=unused", *flags]
-  # ml_collections looks for overrides there, whatever it is handed.
-  monkeypatch.setattr("sys.argv", argv)
-  with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
-    config_flags.parse(argv, "", train.CONFIG)
-
-
-BASE = "from hrm_jax.config import base\nconfig = base()\n"
-
-
-@pytest.mark.parametrize(
-  ("content", "message"),
-  [
-    (BASE + "config.lrr = 3\n", "^--config: config.lrr: unknown key.$"),
-    (BASE + "del config.model.remat\n", "config.model.remat: missing; begin"),
-    ("config = 3\n", "expected get_config of the file to return a ConfigDict"),
-    ("# Title\nSome text.\n", "SyntaxError: .*line 2"),
-    ("import nope\n", "ModuleNotFoundError: No module named 'nope'.*line 1"),
-    (BASE + "config.lr += config.model\n", r"TypeError: .* \(.*py, line 3\)$"),
-  ],
-)
-def test_a_bad_config_file_gets_one_clear_line(
-  monkeypatch, tmp_path, content, message
-):
-  path = tmp_path / "mine.py"
-  path.write_text(content + "def get_config():\n  return config\n")
-  argv = ["train", "--workdir=unused", f"--config={path}"]
-  monkeypatch.setattr("sys.argv", argv)
-  with flagsaver.flagsaver(), pytest.raises(InputError, match=message):
-    config_flags.parse(argv, "", train.CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Measures speed, on the devices at hand.
 
-example: python -m hrm_jax.benchmark train --config=configs/sudoku.py \\
+example: python -m hrm_jax.benchmark train --config=sudoku.py \\
              --config.global_batch_size=8 --steps=5 --json
 
   train    one training update, over and over
@@ -13,57 +13,32 @@ example: python -m hrm_jax.benchmark train --config=configs/sudoku.py \\
            halting, and halting with rows that take the next puzzle
   solve    the same of solving its test puzzles as a file
 
-train, compile and comm run on generated batches; any key of the configuration
-can be overridden. With --json the last line of stdout is one JSON object.
+train, compile and comm run on generated batches. With --json the last line of
+stdout is one JSON object.
 """
 
-import pathlib
+import argparse
 from typing import Any
 
 import jax
-from absl import flags
-from ml_collections import config_flags as ml_config_flags
 
 from hrm_jax import console
 from hrm_jax.benchmark import data as benchmark_data
 from hrm_jax.benchmark import inference
 from hrm_jax.benchmark import update as measure
-from hrm_jax.console import InputError
-from hrm_jax.machines import host_memory
+from hrm_jax.console import InputError, log
+from hrm_jax.machines import host_memory, platform
 from hrm_jax.train import config_flags
-
-CONFIG = ml_config_flags.DEFINE_config_file(
-  "config",
-  "configs/sudoku.py",
-  "Configuration, FILE or FILE:VARIANT.",
-  lock_config=True,
-)
-JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
-STEPS = flags.DEFINE_integer("steps", 10, "Updates that are timed.", 1)
-PROFILE = flags.DEFINE_string(
-  "profile", None, "Directory for a device trace of three more updates."
-)
-DEVICES = flags.DEFINE_integer("devices", 8, "comm: CPU devices to make.", 1)
-SEQ_LEN = flags.DEFINE_integer("seq-len", 81, "Of generated puzzles.", 1)
-VOCAB_SIZE = flags.DEFINE_integer("vocab-size", 11, "Of their tokens.", 2)
-IDENTIFIERS = flags.DEFINE_integer(
-  "num-identifiers", 1, "Of puzzles: rows of the puzzle table.", 1
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "eval, solve: of the run.")
-BATCHES = flags.DEFINE_integer("batches", 2000, "data: read per round.", 1)
-ROUNDS = flags.DEFINE_integer(
-  "rounds", 5, "data, eval, solve: that are timed.", 1
-)
-BATCH_SIZE = flags.DEFINE_integer(
-  "batch-size", 0, "eval, solve: puzzles at a time; 0: as in training.", 0
-)
-LIMIT = flags.DEFINE_integer("limit", 0, "eval, solve: puzzles; 0: all.", 0)
 
 ON_A_RUN = {
   "eval": inference.benchmark_eval,
   "solve": inference.benchmark_solve,
 }
 COMMANDS = ("train", "compile", "data", "comm", *ON_A_RUN)
+
+LEAST = {"--steps": 1, "--devices": 1, "--seq-len": 1, "--vocab-size": 2}
+LEAST |= {"--num-identifiers": 1, "--batches": 1, "--rounds": 1}
+LEAST |= {"--batch-size": 0, "--limit": 0}
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -76,58 +51,100 @@ def _show(result: dict[str, Any]) -> None:
       print(f"{key:20} {value}")
 
 
-def main(argv: list[str]) -> None:
+def make_parser() -> argparse.ArgumentParser:
+  """The flags of the command."""
+  parser = config_flags.make_parser(
+    "python -m hrm_jax.benchmark", __doc__, config="sudoku.py"
+  )
+  add = parser.add_argument
+  add("command", choices=COMMANDS, help="what to measure")
+  add("--json", action="store_true", help="print one JSON object")
+
+  def number(flag: str, default: int, what: str) -> None:
+    text = f"{what} (default: {default})"
+    add(flag, type=int, default=default, metavar="N", help=text)
+
+  number("--steps", 10, "train: updates that are timed")
+  add(
+    "--profile",
+    type=console.path,
+    metavar="DIR",
+    help="train: directory for a device trace of three more updates",
+  )
+  number("--devices", 8, "comm: CPU devices to make up")
+  number("--seq-len", 81, "cells of a generated puzzle")
+  number("--vocab-size", 11, "tokens that generated puzzles are made of")
+  number("--num-identifiers", 1, "rows of the table of puzzle embeddings")
+  add(
+    "--workdir",
+    type=console.path,
+    metavar="DIR",
+    help="eval, solve: directory of the run",
+  )
+  number("--batches", 2000, "data: batches that are read in a round")
+  number("--rounds", 5, "data, eval, solve: rounds that are timed")
+  number("--batch-size", 0, "eval, solve: puzzles at a time; 0: as in training")
+  number("--limit", 0, "eval, solve: how many puzzles; 0: all")
+  return parser
+
+
+def main() -> None:
   """The command line."""
+  args = config_flags.parse(make_parser())
+  for flag, least in LEAST.items():
+    name = flag.removeprefix("--").replace("-", "_")
+    console.check_least(flag, getattr(args, name), least)
+  if args.shipped:
+    log.info(f"configuration: {args.shipped}, which comes with hrm_jax")
   host_memory.keep_freed_blocks()
-  command = " ".join(argv[1:])
-  if command not in COMMANDS:
-    raise InputError(
-      f"expected one of {', '.join(COMMANDS)}, got '{command}'; see --help."
-    )
-  if command in ON_A_RUN:
-    result = _on_a_run(command)
+  if args.command in ON_A_RUN:
+    result = _on_a_run(args)
   else:
-    result = _on_generated_batches(command)
-  result = {"benchmark": command, **result}
-  if JSON.value:
+    result = _on_generated_batches(args)
+  result = {"benchmark": args.command, **result}
+  if args.json:
     console.print_json(result)
   else:
     _show(result)
 
 
-def _on_a_run(command: str) -> dict[str, Any]:
-  if WORKDIR.value is None:
-    raise InputError(f"{command}: expected --workdir=DIR of a trained run.")
-  return ON_A_RUN[command](
-    pathlib.Path(WORKDIR.value),
-    rounds=ROUNDS.value,
-    limit=LIMIT.value,
-    batch_size=BATCH_SIZE.value,
+def _on_a_run(args: argparse.Namespace) -> dict[str, Any]:
+  if args.workdir is None:
+    raise InputError(
+      f"{args.command}: expected --workdir=DIR of a trained run."
+    )
+  platform.check()
+  return ON_A_RUN[args.command](
+    args.workdir,
+    rounds=args.rounds,
+    limit=args.limit,
+    batch_size=args.batch_size,
   )
 
 
-def _on_generated_batches(command: str) -> dict[str, Any]:
-  if command == "comm":
+def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
+  if args.command == "comm":
     # A program for eight devices can be read without having any of them.
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", DEVICES.value)
+    jax.config.update("jax_num_cpu_devices", args.devices)
     # They stand for accelerators, where blocks run in a loop.
-    if CONFIG.value.model.unroll is None:
-      CONFIG.value.model.unroll = False
+    if args.config.model.unroll is None:
+      args.config.model.unroll = False
   puzzles = measure.generated_puzzles(
-    SEQ_LEN.value, VOCAB_SIZE.value, IDENTIFIERS.value
+    args.seq_len, args.vocab_size, args.num_identifiers
   )
-  if command == "data":
+  if args.command == "data":
     return benchmark_data.benchmark_data(
-      CONFIG.value, puzzles, batches=BATCHES.value, rounds=ROUNDS.value
+      args.config, puzzles, batches=args.batches, rounds=args.rounds
     )
-  program = measure.make_program(CONFIG.value, puzzles)
-  if command == "train":
-    return measure.train(program, steps=STEPS.value, profile=PROFILE.value)
-  if command == "compile":
+  platform.check()
+  program = measure.make_program(args.config, puzzles)
+  if args.command == "train":
+    return measure.train(program, steps=args.steps, profile=args.profile)
+  if args.command == "compile":
     return measure.compilation(program)
   return measure.communication(program)
 
 
 if __name__ == "__main__":
-  console.run(lambda: config_flags.run(main, __doc__, CONFIG))
+  console.run(main)

@@ -4,6 +4,7 @@ On generated batches, so that neither data nor a run is needed.
 """
 
 import contextlib
+import os
 import statistics
 import tempfile
 import time
@@ -119,7 +120,7 @@ def generate_batches(program: Program) -> Iterator[Batch]:
 
 
 def train(
-  program: Program, *, steps: int, profile: str | None = None
+  program: Program, *, steps: int, profile: os.PathLike | None = None
 ) -> dict[str, Any]:
   """Times training updates, each until its result is there.
 
@@ -156,7 +157,7 @@ def train(
       cpu_times.append(time.process_time() - cpu_before)
       waits.append(began - asked)
   if profile:
-    with jax.profiler.trace(profile):
+    with jax.profiler.trace(os.fspath(profile)):
       for _ in range(3):
         state, sums, _ = program.step(state, next(batches))
       jax.block_until_ready(sums)

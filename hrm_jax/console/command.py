@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import contextlib
+import faulthandler
 import json
 import math
 import os
@@ -28,6 +29,9 @@ def run(main: Callable[[], Any]) -> None:
 
   A `RunError` has an exit code of its own.
   """
+  _open_missing_streams()
+  if not faulthandler.is_enabled():
+    faulthandler.enable(file=sys.stderr)  # A crash in a library says where.
   set_up_logging()
   atexit.register(_forget_what_cannot_be_written)
   # Unwind as an interrupt does, so that no half-written file stays behind.
@@ -45,6 +49,23 @@ def run(main: Callable[[], Any]) -> None:
     # The reader of our output (head, less) has seen enough.
     sys.stderr.close()
     sys.exit(0)
+
+
+def _open_missing_streams() -> None:
+  """Puts /dev/null where a standard stream was closed before the start.
+
+  Services and scripts close them (`2>&-`). Python then has None for it, which
+  has no `write`; and the next file to be opened would get its number, and what
+  libraries print.
+  """
+  for number, name in enumerate(("stdin", "stdout", "stderr")):
+    if getattr(sys, name) is not None:
+      continue
+    # The lowest free number: this one, but for files of the interpreter's.
+    descriptor = os.open(os.devnull, os.O_RDWR if number else os.O_RDONLY)
+    os.set_inheritable(descriptor, True)
+    mode = "w" if number else "r"
+    setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def _forget_what_cannot_be_written() -> None:

@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 
 from hrm_jax import console
 from hrm_jax.console import InputError, log
-from hrm_jax.machines import roll_call
+from hrm_jax.machines import platform, roll_call
 from hrm_jax.machines.roll_call import RollCall
 
 # What JAX says when it was told nothing and found no cluster, and when it was
@@ -65,7 +65,8 @@ def join(
 
   Raises:
     InputError: some of the three were given, but not all, or one makes no
-      sense; or a launcher that JAX does not know has started several processes.
+      sense; a launcher that JAX does not know has started several processes; or
+      the devices that JAX was told to use are not there.
   """
   if heartbeat_timeout < 1:
     raise InputError(
@@ -90,7 +91,9 @@ def join(
     if coordinator or not any(text in str(error) for text in _ALONE):
       raise
     _check_alone()
+    platform.check()
   else:
+    platform.check()
     _start_roll_call(heartbeat_timeout)
     # On CPUs processes have 30 seconds to connect, the first time they wait for
     # each other; afterwards they may take longer.
@@ -217,20 +220,30 @@ def _check(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """The flags of `join`."""
+  """Adds the flags of `join` to a parser."""
   add = parser.add_argument_group(
     "several processes without a cluster manager"
   ).add_argument
   add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-  add("--num-processes", type=int, metavar="N", help="of the run")
-  add("--process-id", type=int, metavar="I", help="of this one, from 0")
+  add(
+    "--num-processes",
+    type=int,
+    metavar="N",
+    help="how many processes the run has",
+  )
+  add(
+    "--process-id",
+    type=int,
+    metavar="I",
+    help="the number of this process, from 0",
+  )
   add(
     "--heartbeat-timeout",
     type=int,
     default=HEARTBEAT_TIMEOUT,
     metavar="SECONDS",
-    help="of silence after which a process counts as lost, and the others end "
-    f"(default: {HEARTBEAT_TIMEOUT})",
+    help="seconds of silence after which a process counts as lost, and the "
+    f"others end (default: {HEARTBEAT_TIMEOUT})",
   )
 
 

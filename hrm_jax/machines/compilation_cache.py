@@ -29,20 +29,35 @@ def of_run(workdir: pathlib.Path) -> pathlib.Path:
   return pathlib.Path(workdir) / "compilation_cache"
 
 
-def of_user() -> pathlib.Path:
-  """Where commands that only read a run keep theirs."""
-  cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+def of_user() -> pathlib.Path | None:
+  """Where commands that only read a run keep theirs.
+
+  None for a user whom the system does not know, and who says no HOME: in a
+  container, say.
+  """
+  cache = os.environ.get("XDG_CACHE_HOME")
+  if not cache:
+    try:
+      cache = pathlib.Path.home() / ".cache"
+    except RuntimeError:
+      return None
   return pathlib.Path(cache) / "hrm_jax" / "compilation_cache"
 
 
-def use(directory: pathlib.Path) -> None:
+def use(directory: pathlib.Path | None) -> None:
   """Keeps compiled programs in a directory, unless JAX was told of another.
 
   JAX_COMPILATION_CACHE_DIR=DIR tells it so; JAX_ENABLE_COMPILATION_CACHE=0
-  means none. Call it before anything compiles. A directory that cannot be
-  written is a line in the log, and no cache.
+  means none. Call it before anything compiles. A directory that is None or
+  cannot be written is a line in the log, and no cache.
   """
   given = jax.config.jax_compilation_cache_dir
+  if directory is None and not given:
+    log.warning(
+      "warning: compiled programs are not kept: this user has no home "
+      "directory; set HOME, XDG_CACHE_HOME or JAX_COMPILATION_CACHE_DIR"
+    )
+    return
   try:
     if not given:
       directory.mkdir(parents=True, exist_ok=True)

@@ -4,18 +4,13 @@ example: python -m hrm_jax.train --config=configs/sudoku.py:mini \\
              --workdir=runs/sudoku-mini
 
 A run resumes from its workdir by default: from the newest checkpoint whose
-digests are right, and it names the bad file of each newer one. Any key of the
-configuration can be overridden: --config.lr=1e-4
---config.model.hidden_size=256; hrm_jax/config.py explains them all.
-TensorBoard reads WORKDIR/tensorboard. The last line of stdout is one JSON
-object.
+digests are right, and it names the bad file of each newer one. TensorBoard
+reads WORKDIR/tensorboard. The last line of stdout is one JSON object.
 """
 
+import argparse
 import pathlib
 import sys
-
-from absl import flags
-from ml_collections import config_flags as ml_config_flags
 
 from hrm_jax import console
 from hrm_jax.console import InputError, RunError, log
@@ -28,32 +23,25 @@ from hrm_jax.machines import (
 from hrm_jax.train import config_flags
 from hrm_jax.train.loop import train
 
-CONFIG = ml_config_flags.DEFINE_config_file(
-  "config", None, "Configuration, FILE or FILE:VARIANT.", lock_config=True
-)
-WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Directory of the run: checkpoints, logs, results."
-)
-COORDINATOR = flags.DEFINE_string(
-  "coordinator",
-  None,
-  "HOST:PORT where process 0 listens: several processes without a cluster "
-  "manager.",
-)
-NUM_PROCESSES = flags.DEFINE_integer("num-processes", None, "Of the run.")
-PROCESS_ID = flags.DEFINE_integer("process-id", None, "Of this one, from 0.")
-HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
-  "heartbeat-timeout",
-  cluster.HEARTBEAT_TIMEOUT,
-  "Seconds of silence after which a process counts as lost, and the others "
-  "end.",
-)
-STRICT_RESTORE = flags.DEFINE_bool(
-  "strict-restore",
-  False,
-  "Refuse to resume from an older checkpoint when the newest is damaged.",
-)
-flags.mark_flags_as_required(["config", "workdir"])
+
+def make_parser() -> argparse.ArgumentParser:
+  """The flags of the command."""
+  parser = config_flags.make_parser("python -m hrm_jax.train", __doc__)
+  add = parser.add_argument
+  add(
+    "--workdir",
+    type=console.path,
+    required=True,
+    metavar="DIR",
+    help="directory of the run: checkpoints, logs, results",
+  )
+  add(
+    "--strict-restore",
+    action="store_true",
+    help="refuse to resume from an older checkpoint when the newest is damaged",
+  )
+  cluster.add_arguments(parser)
+  return parser
 
 
 def make_workdir(workdir: pathlib.Path) -> None:
@@ -70,23 +58,25 @@ def make_workdir(workdir: pathlib.Path) -> None:
     ) from None
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """The command line."""
+  args = config_flags.parse(make_parser())
   host_memory.keep_freed_blocks()
-  if len(argv) > 1:
-    raise InputError(f"unexpected argument '{argv[1]}'.")
   cluster.join(
-    COORDINATOR.value,
-    NUM_PROCESSES.value,
-    PROCESS_ID.value,
-    heartbeat_timeout=HEARTBEAT_TIMEOUT.value,
+    args.coordinator,
+    args.num_processes,
+    args.process_id,
+    heartbeat_timeout=args.heartbeat_timeout,
   )
   console.quiet_unless(cluster.is_first())
-  workdir = pathlib.Path(WORKDIR.value)
+  if args.shipped:
+    log.info(f"configuration: {args.shipped}, which comes with hrm_jax")
   with cluster.shared_fate():
-    make_workdir(workdir)
-    compilation_cache.use(compilation_cache.of_run(workdir))
-    result = train(CONFIG.value, workdir, strict_restore=STRICT_RESTORE.value)
+    make_workdir(args.workdir)
+    compilation_cache.use(compilation_cache.of_run(args.workdir))
+    result = train(
+      args.config, args.workdir, strict_restore=args.strict_restore
+    )
   if cluster.is_first():
     console.print_json(result)
   if result["saved_step"] != result["step"]:
@@ -103,4 +93,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  console.run(lambda: config_flags.run(main, __doc__, CONFIG))
+  console.run(main)

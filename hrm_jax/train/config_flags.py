@@ -1,94 +1,280 @@
-"""Flags of the commands that take a configuration.
+"""The flags of the commands that take a configuration.
 
-`--config=FILE:VARIANT` picks one, `--config.KEY=VALUE` overrides a key.
+`--config=FILE:VARIANT` picks one, `--config.KEY=VALUE` overrides a key. Values
+are read by what `hrm_jax.config` says that the key takes, and not by the flags
+of ml_collections, which go by the value that happens to be there: None would
+be no number, and a mistake would be a page.
 """
 
+import argparse
+import difflib
+import importlib.machinery
+import importlib.util
+import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ml_collections
-from absl import app, flags
 
-from hrm_jax import config as common
+import hrm_jax
 from hrm_jax import console
+from hrm_jax.config import KEYS, check_config, check_keys, check_value
 from hrm_jax.console import InputError
 
+_FLAG = "--config."
 
-def run(
-  main: Callable[[list[str]], None], doc: str, config: flags.FlagHolder
-) -> None:
-  """Reads the flags and calls `main` with the arguments left over.
+# Keys of the reference that are called otherwise here; besides arch.X.
+_RENAMED = {"data_path": "data.path", "eval_save_outputs": "save_predictions"}
+
+_WORDS = {"true": True, "t": True, "1": True}
+_WORDS |= {"false": False, "f": False, "0": False}
+_NONE = ("", "none", "null")
+
+
+def make_parser(
+  prog: str, doc: str, *, config: str | None = None
+) -> console.ArgumentParser:
+  """A parser with --config; add the command's own flags to it.
 
   Args:
-    main: called with argv, without the flags.
+    prog: the command.
     doc: what --help says, before the flags.
-    config: from `config_flags.DEFINE_config_file`.
+    config: the configuration if none is given; None: one has to be.
   """
-
-  def main_after_absl(argv: list[str]) -> None:
-    console.set_up_logging()  # Again: absl's own set-up undid some of it.
-    main(argv)
-
-  app.run(main_after_absl, flags_parser=lambda argv: parse(argv, doc, config))
-
-
-def parse(argv: list[str], doc: str, config: flags.FlagHolder) -> list[str]:
-  """Reads the flags; mistakes in them become an InputError."""
-  if {"--help", "-h"} & set(argv):
-    print(f"{doc}\n{flags.FLAGS.main_module_help()}")
-    sys.exit(0)
-  try:
-    rest = flags.FLAGS(argv)
-    # A file that failed to load says so only when something is asked of it.
-    getattr(config.value, "to_dict", None)
-  except flags.Error as error:
-    raise InputError(_without_traceback(str(error))) from None
-  except OSError as error:
-    # Its last line says what the system said, the others who was asked.
-    said = str(error.__cause__ or error).splitlines()[-1].strip()
-    raise InputError(f"--config: {said}") from None
-  except InputError:
-    raise  # Of the file's own.
-  except Exception as error:
-    # ml_collections answers an override of a key that is not there with a
-    # KeyError inside, that suggests the one that was meant.
-    cause = error.args[0] if error.args else error
-    if isinstance(cause, KeyError):
-      raise InputError(f"--config: unknown key {cause.args[0]}") from None
-    said = f"--config: {console.one_line(error)}"
-    *_, last = traceback.extract_tb(error.__traceback__)
-    # Not where Python or a library notices.
-    if not re.search("site-packages|^<", last.filename):
-      said += f" ({last.filename}, line {last.lineno})"
-    raise InputError(said) from None
-  _check_keys(config.value)
-  return rest
+  parser = console.ArgumentParser(
+    prog=prog,
+    description=doc,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    # A flag that comes later must not make a script's short form ambiguous.
+    allow_abbrev=False,
+  )
+  add = parser.add_argument_group(
+    "configuration",
+    "--config.KEY=VALUE overrides a key, such as --config.lr=1e-4 or\n"
+    "--config.model.hidden_size=256; hrm_jax/config.py explains them all.",
+  ).add_argument
+  add(
+    "--config",
+    metavar="FILE[:VARIANT]",
+    default=config,
+    required=config is None,
+    help="configuration file; sudoku.py, maze.py, arc.py and grid.py are found "
+    "from anywhere" + (f" (default: {config})" if config else ""),
+  )
+  return parser
 
 
-def _without_traceback(message: str) -> str:
-  """ml_collections puts one into some messages: what it says, and where."""
-  if "Traceback" not in message:
-    return message
-  *_, (path, line) = re.findall(r'File "(.*)", line (\d+)', message)
-  *_, last = message.strip().splitlines()
-  return f"--config: {last} ({path}, line {line})"
+def parse(
+  parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+  """Reads the flags.
+
+  Args:
+    parser: from `make_parser`.
+    argv: the arguments, without the command; default: the process's.
+
+  Returns:
+    The flags; `config` is the ConfigDict, locked, and `shipped` its file, if
+    it is one that comes with hrm_jax and was found from elsewhere.
+
+  Raises:
+    InputError: a flag, the file or a value of a key is wrong.
+  """
+  argv = list(sys.argv[1:] if argv is None else argv)
+  overrides, rest = _split(argv)
+  args, unknown = parser.parse_known_args(rest)
+  for text in unknown:
+    if "=" in text and not text.startswith("-"):  # As the reference writes it.
+      key = text.partition("=")[0].lstrip("+")
+      _check_name(key)
+      raise InputError(f"'{text}': expected {_FLAG}{key}=VALUE.")
+  if unknown:
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+  file, variant, is_ours = _find(args.config)
+  is_news = is_ours and args.config != parser.get_default("config")
+  args.shipped = file if is_news else None
+  config = load(file, variant)
+  for name, text in overrides:
+    _override(config, name, text)
+  check_config(config)
+  config.lock()
+  args.config = config
+  return args
 
 
-def _check_keys(config: ml_collections.ConfigDict) -> None:
-  """Each key that there is, and no other."""
+def _split(argv: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+  """The overrides, (key, value) each, and the other arguments.
+
+  Raises:
+    InputError: an unknown key, or one without a value.
+  """
+  overrides, rest = [], []
+  while argv:
+    text = argv.pop(0)
+    if text == "--":
+      return overrides, [*rest, text, *argv]
+    if not text.startswith(_FLAG):
+      rest.append(text)
+      continue
+    name, equals, value = text.removeprefix(_FLAG).partition("=")
+    _check_name(name)
+    if not equals:
+      if KEYS[name].allowed.kind is bool:
+        # Alone it means yes.
+        is_value = argv and argv[0].lower() in (*_WORDS, *_NONE)
+        value = argv.pop(0) if is_value else "true"
+      elif argv:
+        value = argv.pop(0)
+      else:
+        raise InputError(f"{text}: expected a value, got nothing.")
+    overrides.append((name, value))
+  return overrides, rest
+
+
+def _check_name(name: str) -> None:
+  if name in KEYS:
+    return
+  said = f"{_FLAG}{name}: unknown key"
+  if here := _here(name):
+    raise InputError(f"{said}; the reference's {name} is config.{here} here.")
+  if name.split(".")[0] == "arch":
+    raise InputError(
+      f"{said}; the reference's arch.X is config.model.X here, and arch.loss.X "
+      "is config.loss.X."
+    )
+  inside = [key for key in KEYS if key.startswith(f"{name}.")]
+  if inside:
+    raise InputError(f"{said}, but a section; it holds {', '.join(inside)}.")
+  # The last word counts: `depth` may be meant in any section.
+  by_last_word = {key.split(".")[-1]: key for key in KEYS}
+  close = difflib.get_close_matches(name, KEYS, 1) or [
+    by_last_word[word]
+    for word in difflib.get_close_matches(name.split(".")[-1], by_last_word, 1)
+  ]
+  hint = f"; did you mean {_FLAG}{close[0]}?" if close else "."
+  raise InputError(f"{said}{hint}")
+
+
+def _here(name: str) -> str | None:
+  """What a key of the reference is called here; None if it is none."""
+  if name in _RENAMED:
+    return _RENAMED[name]
+  for theirs, ours in (("arch.loss.", "loss."), ("arch.", "model.")):
+    key = ours + name.removeprefix(theirs)
+    if name.startswith(theirs) and key in KEYS:
+      return key
+  return None
+
+
+def _value(name: str, text: str) -> Any:
+  """What the text stands for, of the type that the key takes.
+
+  Raises:
+    InputError: it stands for nothing that the key takes.
+  """
+  allowed = KEYS[name].allowed
+  if allowed.or_none and text.lower() in _NONE:
+    return None
+  value: Any = text
+  if allowed.kind is bool:
+    value = _WORDS.get(text.lower(), text)
+  elif allowed.kind is not str:
+    try:
+      value = allowed.kind(text)
+    except ValueError:
+      value = text  # Which is no number: the check says so.
+  check_value(name, value)
+  return value
+
+
+def _override(config: ml_collections.ConfigDict, name: str, text: str) -> None:
+  *sections, last = name.split(".")
+  for section in sections:
+    config = config[section]
+  with config.ignore_type():  # The file's own value may be the wrong one.
+    config[last] = _value(name, text)
+
+
+def load(file: pathlib.Path, variant: str | None) -> ml_collections.ConfigDict:
+  """What `get_config` of a file returns, for a variant if there is one.
+
+  Raises:
+    InputError: there is no such variant, or the file has a mistake.
+  """
+  get_config = _run(file, lambda: _module(file).get_config)
+  arguments = [] if variant is None else [variant]
+  config = _run(file, lambda: get_config(*arguments))
   if not isinstance(config, ml_collections.ConfigDict):
     raise InputError(
-      "--config: expected get_config of the file to return a ConfigDict, got "
-      f"{type(config).__name__}."
+      f"--config={file}: expected get_config of the file to return a "
+      f"ConfigDict, got {type(config).__name__}."
     )
-  known, given = (
-    set(common.by_dotted_key(c.to_dict())) for c in (common.base(), config)
+  try:
+    check_keys(config)
+  except InputError as error:
+    raise InputError(f"--config={file}: {error}") from None
+  return config
+
+
+def shipped() -> pathlib.Path:
+  """The directory of the configurations that come with hrm_jax.
+
+  In an installation it lies in the package, in a checkout beside it. It is
+  found by place and not by name: others have a `configs`, too.
+  """
+  package = pathlib.Path(hrm_jax.__file__).parent
+  inside = package / "configs"
+  return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _find(text: str) -> tuple[pathlib.Path, str | None, bool]:
+  """The file, the variant, and whether it is one of ours, from elsewhere.
+
+  Raises:
+    InputError: there is no such file.
+  """
+  if console.expand_home(text).is_file():  # A colon in a directory, say.
+    return console.expand_home(text), None, False
+  name, colon, word = text.partition(":")
+  variant = word if colon else None
+  path = console.expand_home(name)
+  if path.is_file():
+    return path, variant, False
+  ours = {file.name: file for file in sorted(shipped().glob("*.py"))}
+  is_plain = path.parent in (pathlib.Path(), pathlib.Path("configs"))
+  if is_plain and path.name in ours:
+    return ours[path.name], variant, True
+  raise InputError(
+    f"--config={text}: expected FILE or FILE:VARIANT, got no such file: "
+    f"{path}; those of hrm_jax are {', '.join(ours)}."
   )
-  for key in sorted(given - known):
-    raise InputError(f"--config: config.{key}: unknown key.")
-  for key in sorted(known - given):
-    raise InputError(
-      f"--config: config.{key}: missing; begin with configs.common.base()."
-    )
+
+
+def _module(file: pathlib.Path) -> Any:
+  name = "hrm_jax_configuration"
+  loader = importlib.machinery.SourceFileLoader(name, str(file))
+  spec = importlib.util.spec_from_loader(name, loader)
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[name] = module  # Where dataclasses look for it.
+  loader.exec_module(module)
+  return module
+
+
+def _run(file: pathlib.Path, step: Callable[[], Any]) -> Any:
+  """Runs code of a configuration file; its mistakes become one line."""
+  try:
+    return step()
+  except InputError:
+    raise  # The file's own.
+  except Exception as error:
+    said = f"--config={file}: {console.one_line(error)}"
+    *_, last = traceback.extract_tb(error.__traceback__)
+    # Not where Python, a library or this file notices.
+    if not re.search("site-packages|^<", last.filename) and (
+      last.filename != __file__
+    ):
+      said += f" ({last.filename}, line {last.lineno})"
+    raise InputError(said) from None

@@ -12,7 +12,6 @@ It takes the same flags. The environment says what else:
                  for the file FAULTS_GO_ON; without one, forever
 """
 
-import functools
 import json
 import os
 import pathlib
@@ -26,7 +25,7 @@ import orbax.checkpoint as ocp
 
 from hrm_jax import console
 from hrm_jax.train import __main__ as train
-from hrm_jax.train import config_flags, setup
+from hrm_jax.train import setup
 
 _make_train_step = setup.make_train_step
 _save = ocp.AsyncCheckpointer.save
@@ -114,6 +113,4 @@ _POISONS = {"params": _in_params, "table": _in_table, "batch": _in_batch}
 if __name__ == "__main__":
   setup.make_train_step = make_train_step
   ocp.AsyncCheckpointer.save = save
-  console.run(
-    functools.partial(config_flags.run, train.main, train.__doc__, train.CONFIG)
-  )
+  console.run(train.main)

@@ -18,12 +18,8 @@ import runpy
 import sys
 from typing import Any
 
-# What hrm_jax.train imports; its own flags must be defined by the fork.
-_IMPORTED = (
-  "hrm_jax.train.config_flags",
-  "hrm_jax.train.loop",
-  "ml_collections.config_flags",
-)
+# What hrm_jax.train imports.
+_IMPORTED = ("hrm_jax.train.config_flags", "hrm_jax.train.loop")
 
 
 def serve() -> dict[str, Any] | None:
