@@ -12,7 +12,6 @@ from hrm_jax.config import KEYS
 from hrm_jax.console import InputError
 from hrm_jax.train import __main__ as train
 from hrm_jax.train import config_flags
-from tests.test_layering import files_in, packages
 
 ROOT = pathlib.Path(__file__).parent.parent
 MINI = f"--config={ROOT}/configs/sudoku.py:mini"
@@ -249,14 +248,6 @@ def test_a_file_begins_at_home_or_has_a_colon_in_its_path(
   shutil.copy(ROOT / "tests" / "tiny.py", tmp_path)
   for name in ("~/12:30/mine.py", path, "~/tiny.py"):
     assert config_of(config=f"--config={name}").model.hidden_size == 16
-
-
-@pytest.mark.parametrize("package", ["hrm_jax", "data_tools"])
-def test_no_code_depends_on_the_name_configs(package):
-  for path in files_in(package):
-    assert "configs" not in packages(path), path
-    if package == "hrm_jax":
-      assert "data_tools" not in packages(path), path
 
 
 # --- commands
