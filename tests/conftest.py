@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
+from collections.abc import Callable
 
 # Before jax is imported: the tests need no accelerator.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -36,3 +38,39 @@ def tiny_run(tmp_path_factory) -> pathlib.Path:
   workdir = tmp_path_factory.mktemp("tiny_run")
   runs.train_tiny(workdir)
   return workdir
+
+
+@pytest.fixture
+def trained(tiny_run, tmp_path) -> pathlib.Path:
+  """A copy of the tiny run's checkpoints 5 and 10, to be damaged."""
+  shutil.copytree(tiny_run / "checkpoints", tmp_path / "run" / "checkpoints")
+  return tmp_path / "run"
+
+
+@pytest.fixture
+def lines(monkeypatch) -> list[str]:
+  """What is logged, of any level."""
+  from hrm_jax import console
+
+  lines = []
+  for level in ("info", "warning", "error"):
+    monkeypatch.setattr(console.log, level, lines.append)
+  return lines
+
+
+@pytest.fixture
+def locked(monkeypatch) -> Callable[[pathlib.Path, int], None]:
+  """Makes the system refuse to read a file, with an error to choose."""
+  from hrm_jax.checkpoint import manifest
+
+  describe = manifest._describe
+
+  def lock(file: pathlib.Path, number: int) -> None:
+    def refuse(path):
+      if path == file:
+        raise OSError(number, os.strerror(number), str(path))
+      return describe(path)
+
+    monkeypatch.setattr(manifest, "_describe", refuse)
+
+  return lock

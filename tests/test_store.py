@@ -2,104 +2,36 @@
 
 import collections
 import errno
-import json
-import os
 import pathlib
 import pickle
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
 from hrm_jax import console
-from hrm_jax.checkpoint import __main__ as checkpoint_cli
-from hrm_jax.checkpoint import load as load_module
 from hrm_jax.checkpoint import manifest, saved_steps, store
-from hrm_jax.checkpoint.load import load
 from hrm_jax.checkpoint.store import Checkpoints
 from hrm_jax.console import InputError, RunError
-from hrm_jax.model import attention
 from tests import runs
-from tests.commands import Commands, files_of
-
-
-def toy_state(step):
-  return {"a": jnp.arange(6.0) + step, "key": jax.random.key(step)}
-
-
-def toy_run(step, accuracy):
-  if accuracy is None:
-    return {"evaluation": None}
-  sets = {"all": {"exact_accuracy": accuracy}}
-  return {"evaluation": {"step": step, "sets": sets}}
-
-
-def save(workdir, *steps, accuracy=0.5, **policy):
-  with Checkpoints(workdir, **policy) as checkpoints:
-    for step in steps:
-      checkpoints.save(step, toy_state(step), toy_run(step, accuracy))
-  return checkpoints
-
-
-def shapes():
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  return jax.tree.map(
-    lambda shape: shape.update(sharding=device),
-    jax.eval_shape(lambda: toy_state(0)),
-  )
-
-
-def resume(workdir, **options):
-  with Checkpoints(workdir) as checkpoints:
-    return checkpoints.resume(shapes(), **options)
-
-
-def steps_of(workdir):
-  return saved_steps.all_steps(saved_steps.directory_of(workdir))
-
-
-def flip(path):
-  content = bytearray(path.read_bytes())
-  content[len(content) // 2] ^= 4
-  path.write_bytes(content)
-
-
-def truncate(path):
-  path.write_bytes(path.read_bytes()[:-1])
-
-
-def delete(path):
-  path.unlink()
-
-
-@pytest.fixture
-def lines(monkeypatch):
-  """What is logged, of any level."""
-  lines = []
-  for level in ("info", "warning", "error"):
-    monkeypatch.setattr(console.log, level, lines.append)
-  return lines
-
-
-@pytest.fixture
-def trained(tiny_run, tmp_path):
-  """A copy of the tiny run's checkpoints 5 and 10, to be damaged."""
-  shutil.copytree(tiny_run / "checkpoints", tmp_path / "run" / "checkpoints")
-  return tmp_path / "run"
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-  return Commands(monkeypatch, capsys)
-
+from tests.commands import files_of
+from tests.toy_checkpoints import (
+  delete,
+  flip,
+  resume,
+  save,
+  set_format,
+  shapes,
+  steps_of,
+  toy_run,
+  toy_state,
+  truncate,
+)
 
 # --- damage
 
@@ -120,14 +52,6 @@ def test_damage_to_any_file_is_named_and_the_step_passed_over(
     assert f"{path}: " in lines.pop(), name
     path.write_bytes(content)
   assert saved_steps.choose_step(directory) == 10
-
-
-def test_a_damaged_newest_step_is_never_loaded(trained, lines):
-  truncate(trained / "checkpoints" / "10" / "state" / "_METADATA")
-  assert load(trained).step == 5
-  assert any("10/state/_METADATA: expected " in line for line in lines)
-  with pytest.raises(InputError, match=r"10/state/_METADATA: expected"):
-    load(trained, 10)
 
 
 def test_a_half_written_directory_is_no_checkpoint(tmp_path, lines):
@@ -400,18 +324,6 @@ def test_a_file_in_the_way_gets_one_line(tmp_path):
     store.Checkpoints(tmp_path)
 
 
-def test_inference_asks_for_the_attention_of_the_run(trained, monkeypatch):
-  asked = []
-
-  def choose(setting, model, rows, *, earlier):
-    asked.append((setting, rows, earlier))
-    return model.clone(attention="cudnn")
-
-  monkeypatch.setattr(attention, "choose", choose)
-  assert load(trained).model.attention == "cudnn"
-  assert asked == [("auto", 16, "xla")]
-
-
 def test_training_ends_and_says_what_was_not_saved(
   tmp_path, monkeypatch, capsys
 ):
@@ -435,7 +347,7 @@ def test_training_ends_and_says_what_was_not_saved(
 def test_killed_while_saving_leaves_only_what_is_whole(tmp_path):
   program = (
     "import itertools, pathlib, sys\n"
-    "from tests.test_checkpoint import save\n"
+    "from tests.toy_checkpoints import save\n"
     "for step in itertools.count(1):\n"
     "  save(pathlib.Path(sys.argv[1]), step, max_to_keep=2)\n"
     "  print(step, flush=True)\n"
@@ -459,143 +371,7 @@ def test_killed_while_saving_leaves_only_what_is_whole(tmp_path):
     )
 
 
-# --- the command
-
-
-def run_command(monkeypatch, capsys, *flags):
-  """Runs it; returns its exit code, its JSON and its stderr lines."""
-  code = 0
-  monkeypatch.setattr(sys, "argv", ["checkpoint", *map(str, flags)])
-  try:
-    checkpoint_cli.main()
-  except SystemExit as error:
-    code = error.code
-  captured = capsys.readouterr()
-  out = captured.out.splitlines()
-  return code, json.loads(out[-1]), captured.err.splitlines()
-
-
-def test_verify_passes_what_is_whole(tmp_path, monkeypatch, capsys):
-  save(tmp_path, 1, 2)
-  for directory in (tmp_path, tmp_path / "checkpoints"):
-    code, value, _ = run_command(monkeypatch, capsys, "verify", directory)
-    assert (code, value) == (0, {"ok": True, "steps": {"1": [], "2": []}})
-
-
-def test_verify_names_each_bad_file_and_fails(
-  tmp_path, monkeypatch, capsys, lines
-):
-  save(tmp_path, 1, 2)
-  path = tmp_path / "checkpoints" / "2"
-  flip(path / "run" / "metadata")
-  delete(path / "state" / "_METADATA")
-  code, value, err = run_command(monkeypatch, capsys, "verify", tmp_path)
-  assert code == 1
-  assert value["ok"] is False
-  assert value["steps"]["2"] == err
-  assert [line.split(": ")[0] for line in err] == [
-    str(path / "run" / "metadata"),
-    str(path / "state" / "_METADATA"),
-  ]
-  code, _, err = run_command(
-    monkeypatch, capsys, "verify", tmp_path, "--step=1"
-  )
-  assert (code, err) == (0, [])
-
-
-def test_list_marks_best_newest_and_incomplete(tmp_path, command):
-  save(tmp_path, 1, accuracy=0.75)
-  save(tmp_path, 2, 3)
-  (tmp_path / "checkpoints" / "3" / "manifest.json").unlink()
-  result = command(checkpoint_cli, "list", tmp_path)
-  facts = [
-    (row["step"], row["complete"], row["score"], row["best"], row["newest"])
-    for row in result["steps"]
-  ]
-  assert facts == [
-    (1, True, 0.75, True, False),
-    (2, True, 0.5, False, True),
-    (3, False, None, False, False),
-  ]
-  assert result["steps"][0]["bytes"] > 1000
-  assert "incomplete" in result["steps"][2]["problems"][0]
-
-
-def test_prune_removes_damaged_and_old_steps(tmp_path, command):
-  save(tmp_path, 1, accuracy=0.75)
-  save(tmp_path, 2, 3, 4)
-  directory = tmp_path / "checkpoints"
-  flip(directory / "4" / "run" / "metadata")
-  (directory / "5.orbax-checkpoint-tmp").mkdir()
-  before = files_of(tmp_path)
-  expected = {
-    "damaged": [4],
-    "old": [2],
-    "half_written": ["5.orbax-checkpoint-tmp"],
-    "kept": [1, 3],
-  }
-  flags = ("prune", tmp_path, "--keep=1")
-  result = command(checkpoint_cli, *flags, "--dry-run")
-  assert result == {**expected, "dry_run": True}
-  assert files_of(tmp_path) == before
-  assert command(checkpoint_cli, *flags) == {**expected, "dry_run": False}
-  assert sorted(p.name for p in directory.iterdir()) == ["1", "3"]
-
-
-def test_prune_never_deletes_the_last_hope(tmp_path, command):
-  save(tmp_path, 1)
-  (tmp_path / "checkpoints" / "1" / "manifest.json").unlink()
-  assert "no step is whole" in command.error(checkpoint_cli, "prune", tmp_path)
-  assert steps_of(tmp_path) == [1]
-
-
-def test_a_directory_without_checkpoints_gets_one_line(tmp_path, command):
-  for name in ("list", "verify", "prune"):
-    message = command.error(checkpoint_cli, name, tmp_path)
-    assert message.startswith(f"{tmp_path}: expected a workdir")
-
-
-# --- other formats
-
-
-def set_format(path, number):
-  """Makes a step one of another version; `path` is its directory."""
-  record = path / "run" / "metadata"
-  run = json.loads(record.read_text())
-  assert run.pop("format") == 1
-  run |= {} if number is None else {"format": number}
-  record.write_text(json.dumps(run))
-  manifest.write(path, int(path.name))
-
-
-FORMATS = [
-  (None, "its format has no number, .* reads format 1; use it with the commit"),
-  (2, "it has format 2, .* reads format 1; update hrm_jax"),
-]
-
-
-@pytest.mark.parametrize(("number", "said"), FORMATS)
-def test_another_format_ends_in_one_line_wherever_it_is_read(
-  trained, lines, number, said
-):
-  set_format(trained / "checkpoints" / "10", number)
-  before = files_of(trained)
-  said = f"checkpoints/10: {said}"
-  for step in (None, 10):
-    with pytest.raises(InputError, match=said):
-      load(trained, step)
-  with pytest.raises(InputError, match=said):
-    resume(trained)
-  set_format(trained / "checkpoints" / "5", number)
-  with pytest.raises(InputError, match=said.replace("10", "5")):
-    load(trained, "best")
-  (trained / "checkpoints" / "5" / "manifest.json").unlink()
-  assert lines == []
-  assert files_of(trained / "checkpoints" / "10") == {
-    name.removeprefix("checkpoints/10/"): content
-    for name, content in before.items()
-    if name.startswith("checkpoints/10/")
-  }
+# --- what may be good
 
 
 def test_a_newer_format_is_named_even_if_its_manifest_is_another(tmp_path):
@@ -613,68 +389,6 @@ def test_what_is_no_number_of_a_format_is_no_newer_one(tmp_path, number):
   set_format(tmp_path / "checkpoints" / "1", number)
   with pytest.raises(InputError, match=r"1: expected format 1, got"):
     saved_steps.read_run(tmp_path / "checkpoints", 1)
-
-
-@pytest.mark.parametrize(("number", "said"), FORMATS)
-def test_the_command_says_a_line_per_step_of_another_format(
-  tmp_path, monkeypatch, capsys, number, said
-):
-  save(tmp_path, 1, 2, 3)
-  for step in (1, 2):
-    set_format(tmp_path / "checkpoints" / str(step), number)
-  code, value, _ = run_command(monkeypatch, capsys, "list", tmp_path)
-  assert code == 0
-  assert [row["complete"] for row in value["steps"]] == [True] * 3
-  assert [len(row["problems"]) for row in value["steps"]] == [1, 1, 0]
-  code, value, err = run_command(monkeypatch, capsys, "verify", tmp_path)
-  assert (code, value["ok"], len(err)) == (1, False, 2)
-  for line in err:
-    assert re.search(said, line)
-  before = files_of(tmp_path)
-  code, value, err = run_command(
-    monkeypatch, capsys, "prune", tmp_path, "--keep=1"
-  )
-  assert (code, value["kept"], len(err)) == (0, [1, 2, 3], 2)
-  assert files_of(tmp_path) == before
-
-
-# --- what this process is not allowed to read
-
-
-@pytest.fixture
-def locked(monkeypatch):
-  """Makes the system refuse to read a file, with an error to choose."""
-  describe = manifest._describe
-
-  def lock(file, number):
-    def refuse(path):
-      if path == file:
-        raise OSError(number, os.strerror(number), str(path))
-      return describe(path)
-
-    monkeypatch.setattr(manifest, "_describe", refuse)
-
-  return lock
-
-
-@pytest.mark.parametrize(
-  "number", [errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE]
-)
-def test_what_may_not_be_read_is_neither_passed_over_nor_called_damaged(
-  trained, lines, locked, number
-):
-  before = files_of(trained)
-  locked(trained / "checkpoints" / "10" / "state" / "_METADATA", number)
-  for read in (resume, load, lambda workdir: load(workdir, 10)):
-    with pytest.raises(InputError) as error_info:
-      read(trained)
-    line = str(error_info.value)
-    assert "10/state/_METADATA: cannot be read (" in line
-    assert os.strerror(number) in line
-    assert "delete" not in line
-  assert lines == []
-  assert files_of(trained) == before
-  assert load(trained, 5).step == 5
 
 
 def test_what_orbax_may_not_read_is_not_passed_over(tmp_path, monkeypatch):
@@ -695,114 +409,3 @@ def test_nothing_is_saved_over_what_may_not_be_read(tmp_path, lines, locked):
   assert save(tmp_path, 2).saved_step is None
   assert "warning: step 2 is not saved, one is there: " in lines[0]
   assert files_of(tmp_path) == before
-
-
-def test_prune_keeps_what_may_not_be_read(
-  tmp_path, monkeypatch, capsys, locked
-):
-  save(tmp_path, 1, 2, 3)
-  locked(tmp_path / "checkpoints" / "1" / "run" / "metadata", errno.EACCES)
-  code, value, err = run_command(
-    monkeypatch, capsys, "prune", tmp_path, "--keep=1"
-  )
-  assert (code, value["old"], value["kept"]) == (0, [2], [1, 3])
-  assert "1/run/metadata: cannot be read (Permission denied)" in err[0]
-  assert steps_of(tmp_path) == [1, 3]
-
-
-# --- reading while a run saves and deletes
-
-
-def replace_step(directory, old, new):
-  """Does to step `old` what a run does that keeps one; returns `new`."""
-  half = directory / f"{new}.orbax-checkpoint-tmp"
-  shutil.copytree(directory / str(old), half)
-  (half / "manifest.json").unlink()
-  half.rename(directory / str(new))
-  manifest.write(directory / str(new), new)
-  saved_steps.remove(directory, str(old))
-  return new
-
-
-def test_a_step_that_is_deleted_while_it_is_read_is_chosen_again(
-  trained, lines, monkeypatch
-):
-  directory = trained / "checkpoints"
-  read, newest = load_module._read_weights, [10]
-
-  def delete_first(path, shapes):
-    if len(newest) < 4:
-      newest.append(replace_step(directory, newest[-1], newest[-1] + 1))
-    return read(path, shapes)
-
-  monkeypatch.setattr(load_module, "_read_weights", delete_first)
-  assert load(trained).step == 13
-  assert lines == []
-
-
-def test_a_step_that_is_deleted_after_it_was_read_is_not_trusted(
-  trained, monkeypatch
-):
-  read, newest = load_module._read_weights, [10]
-
-  def delete_last(path, shapes):
-    weights = read(path, shapes)
-    if len(newest) < 2:
-      newest.append(replace_step(trained / "checkpoints", 10, 11))
-    return weights
-
-  monkeypatch.setattr(load_module, "_read_weights", delete_last)
-  assert load(trained).step == 11
-
-
-def test_a_named_step_that_is_deleted_while_it_is_read_gets_one_line(
-  trained, monkeypatch
-):
-  def delete_first(path, shapes):
-    replace_step(trained / "checkpoints", 10, 11)
-    raise InputError("something is missing")
-
-  monkeypatch.setattr(load_module, "_read_weights", delete_first)
-  said = "10: it was deleted while it was being read, .* one of 5, 11"
-  with pytest.raises(InputError, match=said):
-    load(trained, 10)
-
-
-def test_a_run_that_deletes_faster_than_anyone_reads_gets_one_line(
-  trained, monkeypatch
-):
-  newest = [10]
-
-  def delete_first(path, shapes):
-    newest.append(
-      replace_step(trained / "checkpoints", newest[-1], newest[-1] + 1)
-    )
-    raise InputError("something is missing")
-
-  monkeypatch.setattr(saved_steps, "TRIES", 3)
-  monkeypatch.setattr(load_module, "_read_weights", delete_first)
-  with pytest.raises(InputError, match="deletes each checkpoint before it is"):
-    load(trained)
-  assert newest == [10, 11, 12, 13]
-
-
-def test_readers_get_ever_newer_steps_while_a_run_saves(trained, lines):
-  directory = trained / "checkpoints"
-  over = threading.Event()
-
-  def save_and_delete():
-    newest = 10
-    while not over.wait(0.02):
-      newest = replace_step(directory, newest, newest + 1)
-
-  writer = threading.Thread(target=save_and_delete)
-  writer.start()
-  try:
-    steps = [load(trained).step for _ in range(8)]
-  finally:
-    over.set()
-    writer.join()
-  assert steps == sorted(steps)
-  assert steps[0] >= 10
-  assert steps[-1] > 11
-  assert not any("digest" in line for line in lines)
