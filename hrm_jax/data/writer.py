@@ -1,7 +1,8 @@
 """Writes a data set directory, all of it or nothing.
 
 Everything goes to a hidden directory next to the wanted one, which takes its
-name once the last byte is written. Examples stream to disk, so memory stays
+name once the last byte is written. What a killed build left there is removed by
+the next one of that name (`building`). Examples stream to disk, so memory stays
 flat however many there are. The same calls write the same bytes.
 """
 
@@ -10,7 +11,6 @@ import hashlib
 import json
 import os
 import pathlib
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from hrm_jax.console import InputError
 from hrm_jax.data import puzzle
+from hrm_jax.data.building import Building, remove_leftovers
 from hrm_jax.data.provenance import source_commit
 
 SPLITS = ("train", "test")
@@ -57,7 +58,7 @@ class DatasetWriter:
     self._final = pathlib.Path(os.path.realpath(output_dir))
     self._overwrite = overwrite
     self._seq_len, self._vocab_size = seq_len, vocab_size
-    self._building: pathlib.Path | None = None
+    self._building: Building | None = None
     self._splits: dict[str, _Split] = {}
     self._check_may_write()
 
@@ -67,13 +68,13 @@ class DatasetWriter:
     parent = self._final.parent
     while not parent.exists():
       parent = parent.parent
-    name = f".{self._final.name}.building-{secrets.token_hex(4)}"
     try:
-      (parent / name).mkdir()
-      self._building = parent / name
+      remove_leftovers(self._final, parent)
+      self._check_may_write()
+      self._building = Building(parent, self._final.name)
       for split in SPLITS:
-        (self._building / split).mkdir()
-        self._splits[split] = _Split(self._building, split, self._seq_len)
+        (self._building.path / split).mkdir()
+        self._splits[split] = _Split(self._building.path, split, self._seq_len)
     except OSError as error:
       self._discard()
       raise self._cannot_write(error) from error
@@ -164,22 +165,23 @@ class DatasetWriter:
           sets=(SET_NAME,),
           total_puzzles=split.counts()["puzzles"],
         ),
-        puzzle.metadata_path(self._building, name),
+        puzzle.metadata_path(self._building.path, name),
       )
     build = {**build, "commit": source_commit(), "counts": self.counts}
-    _write_json(self._building / "identifiers.json", list(identifiers))
-    _write_json(self._building / "build.json", build)
+    root = self._building.path
+    _write_json(root / "identifiers.json", list(identifiers))
+    _write_json(root / "build.json", build)
     for name, value in (beside or {}).items():
       # On one line: an indent would give every cell of a grid its own.
-      (self._building / name).write_text(json.dumps(value) + "\n")
+      (root / name).write_text(json.dumps(value) + "\n")
     self._check_may_write()
     self._final.parent.mkdir(parents=True, exist_ok=True)
     replaced = None
     if self._final.exists():
-      replaced = self._building.with_name(self._building.name + ".old")
+      replaced = self._building.replaced
       self._final.rename(replaced)
     try:
-      self._building.rename(self._final)
+      root.rename(self._final)
     except BaseException:
       if replaced is not None:
         replaced.rename(self._final)
@@ -214,7 +216,7 @@ class DatasetWriter:
         with contextlib.suppress(OSError):  # a full disk, met before
           file.abandon()
     if self._building is not None:
-      shutil.rmtree(self._building, ignore_errors=True)
+      self._building.discard()
 
 
 class _Split:
