@@ -56,7 +56,8 @@ on_signal() {
 set_up() {
   scratch=$(mktemp -d)
   trap 'rm -rf "$scratch"' EXIT
-  trap 'on_signal TERM' TERM HUP
+  # The processes take all of these for the same wish.
+  trap 'on_signal TERM' TERM HUP USR1 USR2
   trap 'on_signal INT' INT
 }
 

@@ -8,6 +8,7 @@ import types
 import pytest
 
 from hrm_jax import console
+from hrm_jax.console import signals
 
 
 class Commands:
@@ -38,13 +39,14 @@ class Commands:
   def _run(self, module: types.ModuleType, flags: tuple) -> None:
     self._monkeypatch.setattr(sys, "argv", ["command", *map(str, flags)])
     handlers = console.log.handlers[:]
-    on_sigterm = signal.getsignal(signal.SIGTERM)
+    before = {n: signal.getsignal(n) for n in signals.that_end()}
     try:
       console.run(module.main)
     finally:
       # The handler holds this test's stderr, which closes with the test.
       console.log.handlers[:] = handlers
-      signal.signal(signal.SIGTERM, on_sigterm)
+      for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def files_of(root) -> dict[str, bytes]:

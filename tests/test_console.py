@@ -11,18 +11,19 @@ import types
 import pytest
 
 from hrm_jax import console
-from hrm_jax.console import InputError, progress_bar
+from hrm_jax.console import InputError, progress_bar, signals
 
 
 @pytest.fixture(autouse=True)
 def _undo_set_up(monkeypatch):
-  """`run` sets logging up for this test's stderr, and catches SIGTERM."""
+  """`run` sets logging up for this test's stderr, and catches signals."""
   monkeypatch.setattr(console.log, "handlers", [])
   for name in ("level", "propagate"):
     monkeypatch.setattr(console.log, name, getattr(console.log, name))
-  on_termination = signal.getsignal(signal.SIGTERM)
+  before = {n: signal.getsignal(n) for n in signals.that_end()}
   yield
-  signal.signal(signal.SIGTERM, on_termination)
+  for number, handler in before.items():
+    signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -69,19 +70,30 @@ def test_interruption_is_not_a_traceback(capsys):
   assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_termination_unwinds():
-  unwound = []
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_termination_unwinds(name):
+  number, unwound = getattr(signal, name), []
 
   def main():
     try:
-      signal.raise_signal(signal.SIGTERM)
+      signal.raise_signal(number)
     finally:
-      unwound.append(True)
+      unwound.append("begun")
+      signal.raise_signal(signal.SIGHUP)  # Of the shell, after the terminal's.
+      unwound.append("done")
 
   with pytest.raises(SystemExit) as exit_info:
     console.run(main)
-  assert exit_info.value.code == 143
-  assert unwound == [True]
+  assert exit_info.value.code == 128 + number
+  assert unwound == ["begun", "done"]
+
+
+def test_a_command_under_nohup_outlives_its_terminal():
+  signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    console.run(lambda: signal.raise_signal(signal.SIGHUP))
+  finally:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_other_errors_keep_their_traceback():

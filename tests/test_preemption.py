@@ -18,8 +18,11 @@ from tests import runs
 from tests.toys import mesh_of
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_asks_for_a_stop(number):
+@pytest.mark.parametrize(
+  "name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"]
+)
+def test_the_first_signal_asks_for_a_stop(name):
+  number = getattr(signal, name)
   before = signal.getsignal(number)
   with Preemption() as preemption:
     preemption.check(mesh_of(1))
@@ -29,22 +32,49 @@ def test_the_first_signal_asks_for_a_stop(number):
   assert signal.getsignal(number) == before
 
 
-def test_the_second_signal_ends_the_process():
+def signalled(*names, before=""):
+  """A process that gets these signals, and says after each that it lives."""
   program = (
     "import os, signal\n"
     "from hrm_jax.machines.preemption import Preemption\n"
-    "with Preemption():\n"
-    "  os.kill(os.getpid(), signal.SIGTERM)\n"
-    "  print('still here', flush=True)\n"
-    "  os.kill(os.getpid(), signal.SIGTERM)\n"
-    "  print('too long', flush=True)\n"
+    f"{before}\n"
+    "with Preemption() as preemption:\n"
+    f"  for name in {names}:\n"
+    "    os.kill(os.getpid(), getattr(signal, name))\n"
+    "    print(name, preemption._heard, flush=True)\n"
   )
-  done = subprocess.run(
+  return subprocess.run(
     [sys.executable, "-c", program], capture_output=True, text=True, check=False
   )
-  assert done.stdout == "still here\n"
-  assert done.returncode == -signal.SIGTERM
-  assert "SIGTERM: stops and saves as soon as it can" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_the_second_signal_ends_the_process(name):
+  done = signalled(name, name)
+  assert done.stdout == f"{name} True\n"
+  assert done.returncode == -getattr(signal, name)
+  assert f"{name}: stops and saves as soon as it can; again" in done.stderr
+
+
+@pytest.mark.parametrize(
+  "names",
+  [
+    ("SIGHUP", "SIGHUP"),  # The terminal's, and the shell's.
+    ("SIGTERM", "SIGHUP"),  # Of systemd, with SendSIGHUP.
+    ("SIGUSR1", "SIGTERM"),  # Of Slurm, ahead of the limit and at it.
+    ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGUSR1"),
+  ],
+)
+def test_what_only_asks_does_not_insist(names):
+  done = signalled(*names)
+  assert done.stdout == "".join(f"{name} True\n" for name in names)
+  assert done.returncode == 0
+
+
+def test_a_run_under_nohup_does_not_hear_that_its_terminal_closes():
+  ignore = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+  done = signalled("SIGHUP", before=ignore)
+  assert (done.stdout, done.stderr) == ("SIGHUP False\n", "")
 
 
 def test_a_signal_whose_message_nobody_reads_is_heard_all_the_same():

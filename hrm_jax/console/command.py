@@ -10,8 +10,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NoReturn
 
+from hrm_jax.console import signals
 from hrm_jax.console.errors import InputError, RunError, exit_code, printable
 from hrm_jax.console.logs import set_up_logging
 
@@ -34,8 +36,8 @@ def run(main: Callable[[], Any]) -> None:
     faulthandler.enable(file=sys.stderr)  # A crash in a library says where.
   set_up_logging()
   atexit.register(_forget_what_cannot_be_written)
-  # Unwind as an interrupt does, so that no half-written file stays behind.
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+  for number in (signal.SIGTERM, *signals.that_ask()):
+    signal.signal(number, _unwind)
   try:
     main()
   except (InputError, RunError) as error:
@@ -66,6 +68,14 @@ def _open_missing_streams() -> None:
     os.set_inheritable(descriptor, True)
     mode = "w" if number else "r"
     setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
+  """Ends as an interrupt does, so that no half-written file stays behind."""
+  del frame
+  for repeated in signals.that_ask():  # They must not disturb the cleaning up.
+    signal.signal(repeated, signal.SIG_IGN)
+  sys.exit(128 + number)
 
 
 def _forget_what_cannot_be_written() -> None:

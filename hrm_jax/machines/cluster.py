@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from hrm_jax import console
-from hrm_jax.console import InputError, log
+from hrm_jax.console import InputError, log, signals
 from hrm_jax.machines import platform, roll_call
 from hrm_jax.machines.roll_call import RollCall
 
@@ -106,7 +106,7 @@ def _obeying_signals() -> Iterator[None]:
   if threading.current_thread() is not threading.main_thread():
     yield  # Python handles no signals here.
     return
-  numbers = signal.SIGTERM, signal.SIGINT
+  numbers = signals.that_end()
   before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
   try:
     yield

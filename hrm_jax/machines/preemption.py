@@ -4,7 +4,12 @@ Machines are taken away with a SIGTERM and a minute's notice. A run that gets
 one saves after the updates that it has dispatched, or with several processes
 two dispatches later, and exits with `EXIT_CODE`, which the launch scripts take
 as a request to run the same command again. The first SIGINT (Ctrl-C) does the
-same. A second signal ends the process at once.
+same, and so do SIGHUP, unless it is ignored, SIGUSR1 and SIGUSR2. These three
+only ask, however often they come; a second SIGTERM or SIGINT ends the process
+at once.
+
+Orbax and JAX's preemption service do not replace this: they hear SIGTERM only,
+and only where a coordination service runs, which a single process has not.
 """
 
 import contextlib
@@ -19,12 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from hrm_jax.console import signals
 from hrm_jax.machines import sharding
 
 # "Temporary failure: try again" of sysexits.h.
 EXIT_CODE = 75
 
-_SIGNALS = signal.SIGTERM, signal.SIGINT
+# The second of these is not a request any more.
+_INSISTENT = signal.SIGTERM, signal.SIGINT
 
 
 class PreemptedError(Exception):
@@ -46,14 +53,14 @@ class Preemption:
   """
 
   def __init__(self):
-    self._heard = self._stops = False
+    self._heard = self._insisted = self._stops = False
     self._alone = jax.process_count() == 1
     self._under_way: list[jax.Array] = []
     self._before: dict[int, Any] = {}
 
   def __enter__(self) -> "Preemption":
     if threading.current_thread() is threading.main_thread():
-      for number in _SIGNALS:
+      for number in signals.that_end():
         self._before[number] = signal.signal(number, self._hear)
     return self
 
@@ -80,12 +87,17 @@ class Preemption:
 
   def _hear(self, number: int, frame: FrameType | None) -> None:
     del frame
-    if self._heard:
-      signal.signal(number, signal.SIG_DFL)
-      os.kill(os.getpid(), number)
+    if number in _INSISTENT:
+      if self._insisted:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+      self._insisted = True
+    if self._heard and number not in _INSISTENT:
+      return  # Said once.
     self._heard = True
     name = signal.Signals(number).name
     # A handler must not wait for a lock that the interrupted code holds.
     with contextlib.suppress(OSError):  # Its reader may have gone.
-      line = f"{name}: stops and saves as soon as it can; again: at once\n"
+      line = f"{name}: stops and saves as soon as it can"
+      line += "; again: at once\n" if number in _INSISTENT else "\n"
       os.write(2, line.encode())
