@@ -22,11 +22,15 @@ def health_of(*goods):
   )
 
 
+def name_of(state, number):
+  return ["carry.z_H", "loss"][number]
+
+
 def watch(policy, goods, forgiven=()):
   """Lets a guard see updates 1, 2, ... and reads all it has to say."""
-  guard = Guard(policy, ["carry.z_H", "loss"].__getitem__, forgiven)
+  guard = Guard(policy, name_of, forgiven)
   for step, is_good in enumerate(goods, 1):
-    guard.watch(step, health_of(is_good))
+    guard.watch(step, health_of(is_good), state=None)
   guard.flush()
 
 
@@ -41,18 +45,18 @@ def test_stop_tells_the_update_and_the_tensor():
 
 
 def test_the_bad_one_of_several_updates_of_a_dispatch_is_told():
-  guard = Guard("stop", ["", "loss"].__getitem__)
-  guard.watch(9, health_of(True, False, True))
+  guard = Guard("stop", name_of)
+  guard.watch(9, health_of(True, False, True), state=None)
   with pytest.raises(DivergedError, match="update 8: loss"):
     guard.flush()
 
 
 def test_a_bad_update_is_noticed_two_updates_later():
-  guard = Guard("stop", ["", "loss"].__getitem__)
-  guard.watch(1, health_of(False))
-  guard.watch(2, health_of(True))
+  guard = Guard("stop", name_of)
+  guard.watch(1, health_of(False), state=None)
+  guard.watch(2, health_of(True), state=None)
   with pytest.raises(DivergedError):
-    guard.watch(3, health_of(True))
+    guard.watch(3, health_of(True), state=None)
 
 
 def test_rollback_asks_for_it_once():

@@ -89,34 +89,42 @@ def report(
     log.error(f"{path} says more")
 
 
+# From the newest state and `nonfinite` of an update to the name of the first
+# tensor that was not finite in it.
+Namer = Callable[[TrainState, int], str]
+
+
 class Guard:
   """Reads whether updates were finite, and obeys the policy if not.
 
   Args:
     policy: "stop" raises a `DivergedError`, "rollback" a `RollBackError`,
       "skip" logs a warning.
-    name_of: from `nonfinite` of the update to the name of the first tensor
-      that is not finite.
+    name_of: finds the name for the message.
     forgiven: updates that are skipped whatever the policy.
   """
 
   def __init__(
     self,
     policy: str,
-    name_of: Callable[[int], str],
+    name_of: Namer,
     forgiven: Collection[int] = (),
   ):
     self._policy, self._name_of, self._forgiven = policy, name_of, forgiven
     self._under_way: collections.deque = collections.deque()
     self._skipped = 0  # In a row.
+    self._state: TrainState | None = None
 
-  def watch(self, last: int, health: Health) -> None:
+  def watch(self, last: int, health: Health, state: TrainState) -> None:
     """Takes the health of some updates; judges those of two calls before.
 
     Args:
       last: the last of the n updates.
       health: from `update.train_steps`, [n].
+      state: after them. Older ones were donated, so names are looked up in
+        this one, also for the updates before.
     """
+    self._state = state
     self._under_way.append((last, health))
     if len(self._under_way) > _LAG:
       self._judge_all(*self._under_way.popleft())
@@ -135,7 +143,7 @@ class Guard:
     if is_good:
       self._skipped = 0
       return
-    name = self._name_of(int(number))
+    name = self._name_of(self._state, int(number))
     self._skipped += 1
     if self._policy == "rollback" and step not in self._forgiven:
       log.warning(

@@ -14,32 +14,22 @@ from hrm_jax.checkpoint.store import Checkpoints
 from hrm_jax.config import check_config
 from hrm_jax.console import log
 from hrm_jax.data.evaluation_batches import EvaluationData
-from hrm_jax.data.split import check_splits_agree, digest, open_split
+from hrm_jax.data.puzzle import DatasetMetadata
+from hrm_jax.data.split import Split, check_splits_agree, digest, open_split
 from hrm_jax.data.train_batches import TrainData
-from hrm_jax.evaluate.evaluator import (
-  Evaluator,
-  log_by_segment,
-  save_predictions,
-)
-from hrm_jax.machines import (
-  cluster,
-  sharding,
-)
+from hrm_jax.evaluate.evaluator import Evaluator
+from hrm_jax.machines import cluster, sharding
 from hrm_jax.machines.preemption import PreemptedError, Preemption
 from hrm_jax.machines.watchdog import Watchdog
 from hrm_jax.model import flops
 from hrm_jax.model.build import check_arch
-from hrm_jax.model.hrm import count_parameters
-from hrm_jax.train import curves, divergence, run_data, setup
-from hrm_jax.train import update as step
-from hrm_jax.train.agenda import (
-  batches_from,
-  dispatches,
-  ends_iteration,
-  is_due,
-)
-from hrm_jax.train.divergence import DivergedError, Guard, RollBackError
+from hrm_jax.model.hrm import HRM, count_parameters
+from hrm_jax.train import curves, divergence, run_data, setup, update
+from hrm_jax.train.agenda import Agenda, make_agenda
+from hrm_jax.train.divergence import Guard, RollBackError
 from hrm_jax.train.meter import Meter
+from hrm_jax.train.run import Run
+from hrm_jax.train.state import TrainState
 
 
 def train(
@@ -50,7 +40,8 @@ def train(
 ) -> dict[str, Any]:
   """Trains, or goes on training, until the end or `config.num_steps`.
 
-  A SIGTERM or SIGINT ends it at the next update, saved.
+  A signal that asks for a stop (see `preemption`) ends it at the next update,
+  saved.
 
   Args:
     config: all keys of hrm_jax/config.py.
@@ -69,13 +60,14 @@ def train(
     InputError: configuration, data and checkpoints do not fit; another run is
       using the directory.
   """
-  # What is wrong should show before anything is made.
+  # --- configuration: what is wrong with it should show before anything is made
   check_config(config)
   check_arch(config.model)
   sharding.check_batch_size(
     config.global_batch_size,
     sharding.make_mesh(config.mesh.data, config.mesh.table),
   )
+  # --- the run, again from its newest checkpoint if an update was not finite
   forgiven: set[int] = set()
   lock = (
     workdir_lock.hold(workdir)
@@ -107,13 +99,11 @@ def _train(
   """From the newest checkpoint to the end; a `RollBackError` means: again."""
   began = time.perf_counter()
 
-  # --- data: what is wrong should show before anything compiles
-  root = run_data.prepare(config, workdir)
-  split, test_split = (open_split(root, name) for name in ("train", "test"))
-  check_splits_agree(split, test_split)
-  metadata = split.metadata
+  # --- data: first, because a missing file should show before anything compiles
+  train_split, test_split = _open_splits(config, workdir)
+  metadata = train_split.metadata
   data = TrainData(
-    split,
+    train_split,
     global_batch_size=config.global_batch_size,
     seed=config.seed,
     epochs=config.epochs,
@@ -121,189 +111,67 @@ def _train(
   )
   test = EvaluationData(test_split, batch_size=config.global_batch_size)
 
-  # --- the pure functions, for all devices
+  # --- pure functions: the data say how large the network is, and how many
+  # updates its learning rate is spread over
   parts = setup.make_setup(
     config,
     metadata,
     total_steps=data.total_steps,
     earlier_attention=load.attention_of(workdir),
   )
-  mesh, model = parts.mesh, parts.model
-  train_steps = parts.make_train_step(step.train_steps)
-  evaluator = Evaluator(model, parts.loss, mesh, halt=config.eval.halt)
-
-  run = run_record.describe(
+  evaluator = Evaluator(
+    parts.model, parts.loss, parts.mesh, halt=config.eval.halt
+  )
+  record = run_record.describe(
     config,
     metadata,
-    {"train": digest(split), "test": digest(test_split)},
+    {"train": digest(train_split), "test": digest(test_split)},
   )
-  run["attention"] = model.attention
-
-  def check_fits(earlier: dict[str, Any]) -> None:
-    run_record.check_fits_data(earlier, metadata, str(split.path))
-    run_record.check_same_run(run, earlier, workdir)
+  record["attention"] = parts.model.attention
 
   with Checkpoints(
     workdir, config.max_to_keep, config.keep_period
   ) as checkpoints:
-    # --- resume, or start
-    resumed = checkpoints.resume(
-      parts.shapes, fits=check_fits, strict=strict_restore
+    # --- state: a checkpoint is read into the shapes that the pure functions
+    # have, and wins over a fresh start
+    state, done = _resume_or_init(
+      checkpoints, parts, record, train_split, workdir, strict=strict_restore
     )
-    if resumed:
-      done, earlier, state = resumed
-      run_record.take_over(run, earlier, done)
-      log.info(f"resumed {workdir} at update {done:,}")
-    else:
-      done, state = 0, parts.init()
-    if cluster.is_first():
-      run_record.write_description(workdir, run)
-    stop = min(config.num_steps or data.total_steps, data.total_steps)
-    # A smaller num_steps than before, or ended for good: nothing to do.
-    stop = max(stop, done) if run["ended"] is None else done
-    log.info(
-      f"{count_parameters(state.weights.params):,} dense parameters, puzzle "
-      f"table {metadata.num_puzzle_identifiers:,} x {model.puzzle_width}, "
-      f"{jax.device_count()} x {jax.devices()[0].device_kind} of "
-      f"{jax.process_count()} processes, update "
-      f"{done:,} to {stop:,} of {data.total_steps:,}"
+
+    # --- collaborators: they begin to count at the update that was found
+    agenda = make_agenda(
+      config, data, done=done, is_ended=record["ended"] is not None
     )
-    if done < stop:
-      log.info("compiling the update; those after the first one are fast")
-    elif resumed:
-      log.info(f"nothing left to train: update {done:,} is done")
-
-    meter = Meter(
-      curves.open_writer(workdir / "tensorboard", first_step=done + 1)
-      if cluster.is_first()
-      else curves.NoWriter(),
-      first_step=done,
-      last_step=stop,
-      global_batch_size=config.global_batch_size,
-      seq_len=metadata.seq_len,
-      flops_per_step=flops.per_update(model) * config.global_batch_size,
-      peak_flops=flops.measured_peak(model.dtype),
-      log_every=config.log_every,
+    _log_start(state, agenda, metadata, parts.model, done=done)
+    run = Run(
+      config=config,
+      workdir=workdir,
+      data=data,
+      test=test,
+      parts=parts,
+      train_steps=parts.make_train_step(update.train_steps),
+      evaluator=evaluator,
+      checkpoints=checkpoints,
+      record=record,
+      agenda=agenda,
+      guard=Guard(config.on_nonfinite, _namer(data, parts), forgiven),
+      meter=_make_meter(
+        config, workdir, metadata, parts.model, done=done, stop=agenda.stop
+      ),
+      watchdog=Watchdog(config.watchdog_seconds),
+      preemption=preemption,
     )
-    watchdog = Watchdog(config.watchdog_seconds)
 
-    def name_of(number: int) -> str:
-      return divergence.name_nonfinite(
-        state,
-        data.batch(0),
-        number,
-        model=model,
-        optimizers=parts.optimizers,
-        loss=parts.loss,
-      )
+    # --- train
+    done, preempted = _loop(run, state, done)
 
-    guard = Guard(config.on_nonfinite, name_of, forgiven)
-
-    def still_here() -> None:
-      watchdog.beat(f"update {done:,}")
-      preemption.check(mesh)
-
-    def evaluate_now() -> None:
-      guard.flush()
-      meter.flush()
-      with save_predictions(
-        config.save_predictions,
-        workdir,
-        done,
-        "test",
-        evaluator.in_chunks(test),
-        mesh,
-      ) as predictions:
-        result = evaluator(
-          state.weights,
-          test,
-          step=done,
-          predictions=predictions,
-          after_batch=still_here,
-        )
-      log_by_segment(result)
-      meter.write_evaluation(done, result)
-      run["evaluation"] = result
-
-    def is_evaluated() -> bool:
-      return run["evaluation"] is not None and run["evaluation"]["step"] == done
-
-    def save() -> None:
-      guard.flush()  # Nothing that is not finite may be saved.
-      meter.settle()
-      checkpoints.save(done, state, run)
-
-    def is_over() -> bool:
-      last = data.locate(done)[0] == data.num_iterations
-      return last or done == data.total_steps
-
-    def ended_early() -> bool:
-      return 0 < config.num_steps <= done and not is_over()
-
-    def knows_enough() -> bool:
-      enough = config.early_stop_train_accuracy
-      return 0 < enough <= meter.latest.get("train/exact_accuracy", 0.0)
-
-    # --- train; evaluations stand at the end of each iteration and of the run,
-    # and where one was left out, the run that goes on makes up for it
-    preempted = False
-    with meter, watchdog:
-      meter.write_config(run["config"])
-      mine = sharding.local_rows(mesh, config.global_batch_size)
-      batches = sharding.prefetch(
-        batches_from(data, done, stop, mine),
-        mesh,
-        config.global_batch_size,
-        num_ahead=config.updates_per_dispatch,
-      )
-      groups = dispatches(batches, data, done, stop, config)
-      try:
-        try:
-          still_here()  # A signal may have come before there was a state.
-          if ends_iteration(data, done) and done < stop and not is_evaluated():
-            evaluate_now()
-            save()  # The step is there; the evaluation is added to it.
-          for group in meter.waiting_for(groups):
-            # Dispatched, not awaited.
-            state, sums, health = train_steps(state, group)
-            done += len(group)
-            guard.watch(done, health)
-            meter.update(done, sums)
-            is_last = ends_iteration(data, done) and not ended_early()
-            if is_last:
-              evaluate_now()
-              if knows_enough():
-                run["ended"] = "early_stop"
-                break
-            if (is_last and config.checkpoint_every_eval) or is_due(
-              done, config.checkpoint_interval
-            ):
-              save()
-            still_here()
-          if not ended_early() and not is_evaluated():
-            evaluate_now()
-        except PreemptedError:
-          preempted = True
-        guard.flush()  # It looks at an update two later.
-      except DivergedError as error:
-        if cluster.is_first():
-          divergence.report(
-            workdir,
-            error,
-            data,
-            meter.latest,
-            halt_max_steps=model.halt_max_steps,
-          )
-        raise
-      if not preempted:  # Then the last update is like any other.
-        meter.flush()
-      save()
+  # --- result: what is saved is known only now that the last save has finished
   if preempted:
     ended = "preempted"
-  elif run["ended"]:
-    ended = run["ended"]
+  elif record["ended"]:
+    ended = record["ended"]
   else:
-    ended = "num_steps" if ended_early() else "finished"
+    ended = "num_steps" if agenda.ends_early(done) else "finished"
   # Process 0 has the last word on it, because it writes the manifests.
   saved_step = cluster.from_first(checkpoints.saved_step or 0)
   return {
@@ -311,7 +179,168 @@ def _train(
     "total_steps": data.total_steps,
     "saved_step": saved_step or None,
     "ended": ended,
-    "train": meter.latest,
-    "evaluation": run["evaluation"],
+    "train": run.meter.latest,
+    "evaluation": record["evaluation"],
     "seconds": time.perf_counter() - began,
   }
+
+
+def _loop(run: Run, state: TrainState, done: int) -> tuple[int, bool]:
+  """Update after update, and what is due between them.
+
+  Args:
+    run: its collaborators.
+    state: after `done` updates; it is donated.
+    done: updates done so far.
+
+  Returns:
+    Updates done at the end, and whether a signal ended it.
+  """
+  agenda, guard, meter = run.agenda, run.guard, run.meter
+  preempted = False
+  with meter, run.watchdog, run.reporting_divergence():
+    meter.write_config(run.record["config"])
+    try:
+      # --- debts: a signal may be older than the state, and a run that ended
+      # before its evaluation leaves that to the one that goes on
+      run.still_here(done)
+      if agenda.owes_evaluation(done, run.record):
+        run.evaluate(state, done)
+        run.save(state, done)  # The step is there; this adds the evaluation.
+
+      # --- updates: nothing here waits for the device but what is due
+      for group in meter.waiting_for(run.groups(done)):
+        state, sums, health = run.train_steps(state, group)
+        done += len(group)
+        guard.watch(done, health, state)
+        meter.update(done, sums)
+        due = agenda.after(done)
+        if due.evaluation:
+          run.evaluate(state, done)
+          if run.knows_enough():
+            run.record["ended"] = "early_stop"
+            break
+        if due.save:  # After the evaluation, so that it is saved too.
+          run.save(state, done)
+        run.still_here(done)
+
+      # --- the last evaluation, where the schedule ends within an iteration
+      if agenda.is_over(done) and not run.is_evaluated(done):
+        run.evaluate(state, done)
+    except PreemptedError:
+      preempted = True
+
+    # --- the end: the guard looks at an update two later, and nothing that is
+    # not finite may be saved; a preempted run's last update is like any other
+    guard.flush()
+    if not preempted:
+      meter.flush()
+    run.save(state, done)
+  return done, preempted
+
+
+def _open_splits(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> tuple[Split, Split]:
+  """The train and the test split of the run's data set."""
+  root = run_data.prepare(config, workdir)
+  train_split, test_split = (open_split(root, s) for s in ("train", "test"))
+  check_splits_agree(train_split, test_split)
+  return train_split, test_split
+
+
+def _resume_or_init(
+  checkpoints: Checkpoints,
+  parts: setup.Setup,
+  record: dict[str, Any],
+  split: Split,
+  workdir: pathlib.Path,
+  *,
+  strict: bool,
+) -> tuple[TrainState, int]:
+  """The state to go on from, and how many updates it has had.
+
+  Args:
+    checkpoints: of the run.
+    parts: what the state is for.
+    record: the run record; takes over the history of an earlier run.
+    split: what it trains on.
+    workdir: of the run.
+    strict: refuse a damaged newest checkpoint, instead of passing over it.
+  """
+
+  def check_fits(earlier: dict[str, Any]) -> None:
+    run_record.check_fits_data(earlier, split.metadata, str(split.path))
+    run_record.check_same_run(record, earlier, workdir)
+
+  resumed = checkpoints.resume(parts.shapes, fits=check_fits, strict=strict)
+  if resumed:
+    done, earlier, state = resumed
+    run_record.take_over(record, earlier, done)
+    log.info(f"resumed {workdir} at update {done:,}")
+  else:
+    done, state = 0, parts.init()
+  if cluster.is_first():
+    run_record.write_description(workdir, record)
+  return state, done
+
+
+def _log_start(
+  state: TrainState,
+  agenda: Agenda,
+  metadata: DatasetMetadata,
+  model: HRM,
+  *,
+  done: int,
+) -> None:
+  stop = agenda.stop
+  log.info(
+    f"{count_parameters(state.weights.params):,} dense parameters, puzzle "
+    f"table {metadata.num_puzzle_identifiers:,} x {model.puzzle_width}, "
+    f"{jax.device_count()} x {jax.devices()[0].device_kind} of "
+    f"{jax.process_count()} processes, update "
+    f"{done:,} to {stop:,} of {agenda.schedule.total_steps:,}"
+  )
+  if done < stop:
+    log.info("compiling the update; those after the first one are fast")
+  elif done:
+    log.info(f"nothing left to train: update {done:,} is done")
+
+
+def _make_meter(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  metadata: DatasetMetadata,
+  model: HRM,
+  *,
+  done: int,
+  stop: int,
+) -> Meter:
+  return Meter(
+    curves.open_writer(workdir / "tensorboard", first_step=done + 1)
+    if cluster.is_first()
+    else curves.NoWriter(),
+    first_step=done,
+    last_step=stop,
+    global_batch_size=config.global_batch_size,
+    seq_len=metadata.seq_len,
+    flops_per_step=flops.per_update(model) * config.global_batch_size,
+    peak_flops=flops.measured_peak(model.dtype),
+    log_every=config.log_every,
+  )
+
+
+def _namer(data: TrainData, parts: setup.Setup) -> divergence.Namer:
+  """Names what is not finite; reads a batch only when it is asked."""
+
+  def name_of(state: TrainState, number: int) -> str:
+    return divergence.name_nonfinite(
+      state,
+      data.batch(0),
+      number,
+      model=parts.model,
+      optimizers=parts.optimizers,
+      loss=parts.loss,
+    )
+
+  return name_of

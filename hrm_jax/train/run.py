@@ -1,0 +1,171 @@
+"""What one run works with, and what its loop asks of it."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ml_collections
+
+from hrm_jax.checkpoint.store import Checkpoints
+from hrm_jax.data import puzzle
+from hrm_jax.data.evaluation_batches import EvaluationData
+from hrm_jax.data.train_batches import TrainData
+from hrm_jax.evaluate.evaluator import (
+  Evaluator,
+  log_by_segment,
+  save_predictions,
+)
+from hrm_jax.machines import cluster, sharding
+from hrm_jax.machines.preemption import Preemption
+from hrm_jax.machines.watchdog import Watchdog
+from hrm_jax.train import agenda, divergence, setup
+from hrm_jax.train.agenda import Agenda
+from hrm_jax.train.divergence import DivergedError, Guard
+from hrm_jax.train.meter import Meter
+from hrm_jax.train.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """The collaborators of a run.
+
+  What changes from update to update, the state and how many updates are done,
+  is not kept here: the loop passes it, so that every line shows which one it
+  works on.
+
+  Attributes:
+    config: all keys of `hrm_jax.config`.
+    workdir: its directory.
+    data: the batches to train on.
+    test: the batches to evaluate.
+    parts: the network, its optimisers and the mesh.
+    train_steps: `update.train_steps`, jitted; it donates the state.
+    evaluator: scores all of `test`.
+    checkpoints: saves in the background.
+    record: the run record, which goes into every checkpoint; it changes.
+    agenda: what is due after which update.
+    guard: reads whether updates were finite.
+    meter: times and logs them.
+    watchdog: tells if they no longer come.
+    preemption: hears the signals that ask for a stop.
+  """
+
+  config: ml_collections.ConfigDict
+  workdir: pathlib.Path
+  data: TrainData
+  test: EvaluationData
+  parts: setup.Setup
+  train_steps: Callable[[TrainState, tuple[puzzle.Batch, ...]], Any]
+  evaluator: Evaluator
+  checkpoints: Checkpoints
+  record: dict[str, Any]
+  agenda: Agenda
+  guard: Guard
+  meter: Meter
+  watchdog: Watchdog
+  preemption: Preemption
+
+  def groups(self, done: int) -> Iterator[tuple[puzzle.Batch, ...]]:
+    """The batches still to come, on the devices, a tuple for each dispatch.
+
+    Those of the next dispatch are read and sent while one is in use.
+    """
+    mesh, batch_size = self.parts.mesh, self.config.global_batch_size
+    batches = sharding.prefetch(
+      _batches_from(
+        self.data,
+        done,
+        self.agenda.stop,
+        sharding.local_rows(mesh, batch_size),
+      ),
+      mesh,
+      batch_size,
+      num_ahead=self.config.updates_per_dispatch,
+    )
+    for updates in self.agenda.groups(done):
+      yield tuple(itertools.islice(batches, len(updates)))
+
+  def still_here(self, done: int) -> None:
+    """Calms the watchdog.
+
+    Raises:
+      PreemptedError: it is time to stop.
+    """
+    self.watchdog.beat(f"update {done:,}")
+    self.preemption.check(self.parts.mesh)
+
+  def evaluate(self, state: TrainState, done: int) -> None:
+    """Scores the test split and puts the result into the run record.
+
+    Raises:
+      PreemptedError: it is time to stop; there is no result then.
+    """
+    # Weights that are not finite are not worth it, and updates that are still
+    # under way would count as time of the evaluation.
+    self.guard.flush()
+    self.meter.flush()
+    with save_predictions(
+      self.config.save_predictions,
+      self.workdir,
+      done,
+      "test",
+      self.evaluator.in_chunks(self.test),
+      self.parts.mesh,
+    ) as predictions:
+      result = self.evaluator(
+        state.weights,
+        self.test,
+        step=done,
+        predictions=predictions,
+        after_batch=functools.partial(self.still_here, done),
+      )
+    log_by_segment(result)
+    self.meter.write_evaluation(done, result)
+    self.record["evaluation"] = result
+
+  def save(self, state: TrainState, done: int) -> None:
+    """Begins to save the state; nothing that is not finite may be saved."""
+    self.guard.flush()
+    # Before the checkpoint: a run that goes on from it logs only later updates.
+    self.meter.settle()
+    self.checkpoints.save(done, state, self.record)
+
+  def is_evaluated(self, done: int) -> bool:
+    """Whether the newest evaluation is of update `done`."""
+    return agenda.is_evaluated(self.record, done)
+
+  def knows_enough(self) -> bool:
+    """Whether training has come to `early_stop_train_accuracy`."""
+    enough = self.config.early_stop_train_accuracy
+    return 0 < enough <= self.meter.latest.get("train/exact_accuracy", 0.0)
+
+  @contextlib.contextmanager
+  def reporting_divergence(self) -> Iterator[None]:
+    """Writes WORKDIR/diverged.json if a `DivergedError` passes."""
+    try:
+      yield
+    except DivergedError as error:
+      if cluster.is_first():
+        divergence.report(
+          self.workdir,
+          error,
+          self.data,
+          self.meter.latest,
+          halt_max_steps=self.parts.model.halt_max_steps,
+        )
+      raise
+
+
+def _batches_from(
+  data: TrainData, done: int, stop: int, rows: slice
+) -> Iterator[puzzle.Batch]:
+  """Some rows of the batches of updates done + 1 to `stop`."""
+  iteration, start = data.locate(done)
+  starts = itertools.chain([start], itertools.repeat(0))
+  rest = zip(range(iteration, data.num_iterations), starts, strict=False)
+  batches = (batch for i, at in rest for batch in data.iteration(i, at, rows))
+  return itertools.islice(batches, max(stop - done, 0))
