@@ -45,15 +45,22 @@ def test_a_killed_process_leaves_it_free(tmp_path):
     pass
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, number):
   def no_locks(*_):
-    raise OSError(errno.ENOLCK, "No locks available")
+    raise OSError(number, "No locks available")
 
   lines = []
   monkeypatch.setattr(console.log, "warning", lines.append)
   monkeypatch.setattr(fcntl, "flock", no_locks)
-  with workdir_lock.hold(tmp_path):
+  with workdir_lock.hold(tmp_path), workdir_lock.hold(tmp_path):
     assert "lock: not locked (No locks available)" in lines[0]
+
+
+def test_what_an_ended_run_left_there_is_no_lock(tmp_path):
+  (tmp_path / "lock").write_text("12345\n")
+  with workdir_lock.hold(tmp_path):
+    pass
 
 
 def test_where_none_can_be_made_a_line_says_so(tmp_path):

@@ -4,18 +4,20 @@ Two would delete each other's saves that are under way, and mix their curves.
 """
 
 import contextlib
-import fcntl
 import pathlib
 from collections.abc import Iterator
+
+import filelock
 
 from hrm_jax.console import InputError, log
 
 
 @contextlib.contextmanager
 def hold(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds a lock, which goes with the process however it ends.
+  """Holds WORKDIR/lock; the system frees it however the process ends.
 
-  Some file systems know no locks; then there is none, and a line says so.
+  The file itself may stay: it is the lock on it that counts. Some file systems
+  know no locks; then there is none, and a line says so.
 
   Args:
     workdir: of the run; made if it is not there.
@@ -26,17 +28,21 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
   path = workdir / "lock"
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    file = path.open("w", encoding="utf-8")
+    path.open("ab").close()
   except OSError as error:
     raise InputError(f"{path}: cannot be made ({error.strerror}).") from None
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise InputError(
-        f"{workdir}: another run is using it ({path} is locked); wait for its "
-        "end, or choose another --workdir."
-      ) from None
-    except OSError as error:
-      log.warning(f"warning: {path}: not locked ({error.strerror})")
+  # Not a soft one, which is a file that a killed process leaves behind.
+  lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
+  try:
+    lock.acquire()
+  except filelock.Timeout:
+    raise InputError(
+      f"{workdir}: another run is using it ({path} is locked); wait for its "
+      "end, or choose another --workdir."
+    ) from None
+  except OSError as error:
+    log.warning(f"warning: {path}: not locked ({error.strerror})")
+  try:
     yield
+  finally:
+    lock.release()

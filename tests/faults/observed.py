@@ -32,7 +32,7 @@ _save = ocp.AsyncCheckpointer.save
 
 
 def make_train_step(*args, **kwargs):
-  """In place of `recipe.make_train_step`, of several updates at once."""
+  """In place of `setup.make_train_step`, of several updates at once."""
   train_steps = _make_train_step(*args, **kwargs)
 
   def observed(state, batches):
