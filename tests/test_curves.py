@@ -1,9 +1,11 @@
 """What stands in the event files, whatever happens."""
 
 import errno
+import time
 
-from tensorboardX.event_file_writer import EventsWriter
+import pytest
 from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import RecordWriter
 
 from hrm_jax import console
 from hrm_jax.train import curves
@@ -33,9 +35,7 @@ def test_what_is_flushed_is_in_the_file_whatever_comes_then(tmp_path):
   writer.close()
 
 
-def test_where_there_can_be_no_file_there_are_no_curves(tmp_path, monkeypatch):
-  errors = []
-  monkeypatch.setattr(console.log, "error", errors.append)
+def test_where_there_can_be_no_file_there_are_no_curves(tmp_path, errors):
   (tmp_path / "tensorboard").write_text("")
   writer = curves.open_writer(tmp_path / "tensorboard", first_step=1)
   writer.scalars(1, {"train/lm_loss": 1.0})
@@ -44,25 +44,96 @@ def test_where_there_can_be_no_file_there_are_no_curves(tmp_path, monkeypatch):
   assert f"{tmp_path / 'tensorboard'}: no curves (" in errors[0]
 
 
-def test_a_full_disk_ends_the_curves_and_not_the_training(
-  tmp_path, monkeypatch
-):
-  errors = []
-  monkeypatch.setattr(console.log, "error", errors.append)
-  write = EventsWriter.write_event
+@pytest.fixture
+def errors(monkeypatch):
+  """The lines that say what is wrong."""
+  lines = []
+  monkeypatch.setattr(console.log, "error", lines.append)
+  return lines
 
-  def full_disk(self, event):
-    if event.HasField("summary") and event.step == 3:
+
+def fail_at(monkeypatch, method, number):
+  """The disk is full from so manyth call of a method of the file on."""
+  call, calls = getattr(RecordWriter, method), []
+
+  def failing(self, *arguments):
+    calls.append(arguments)
+    if method == "close" or len(calls) < number:
+      call(self, *arguments)
+    if len(calls) >= number:
       raise OSError(errno.ENOSPC, "No space left on device")
-    return write(self, event)
 
-  monkeypatch.setattr(EventsWriter, "write_event", full_disk)
+  monkeypatch.setattr(RecordWriter, method, failing)
+  return calls
+
+
+@pytest.mark.parametrize("method", ["write", "flush", "close"])
+def test_a_full_disk_ends_the_curves_and_not_the_training(
+  tmp_path, monkeypatch, errors, method
+):
   writer = curves.Writer(tmp_path / "tensorboard", first_step=1)
-  for step in range(1, 100):  # More than tensorboardX's queue holds.
+  for step in range(1, 3):
     writer.scalars(step, {"train/lm_loss": 1.0})
-  writer.flush()  # Nor does this wait forever.
+  writer.flush()
+  calls = fail_at(monkeypatch, method, 1)
+  for step in range(3, 6):
+    writer.scalars(step, {"train/lm_loss": 1.0})
+    writer.flush()
   writer.close()
   steps = [step for _, step, _ in read_scalars(tmp_path)]
-  assert steps == [1, 2]  # What follows half a record could not be read.
+  # What follows half a record could not be read, so nothing does.
+  assert steps == {"write": [1, 2], "flush": [1, 2, 3]}.get(
+    method, [1, 2, 3, 4, 5]
+  )
   assert len(errors) == 1
   assert f"{tmp_path / 'tensorboard'}: no curves from here on (No" in errors[0]
+  # `close` is tried once more, so that the file is not left open.
+  assert len(calls) == (2 if method == "close" else 1)
+
+
+def test_a_disk_that_is_full_from_the_start_ends_nothing(
+  tmp_path, monkeypatch, errors
+):
+  fail_at(monkeypatch, "write", 1)
+  writer = curves.open_writer(tmp_path / "tensorboard", first_step=1)
+  writer.scalars(1, {"train/lm_loss": 1.0})
+  writer.close()
+  assert len(errors) == 1
+
+
+def test_two_writers_of_one_second_have_a_file_each(tmp_path, monkeypatch):
+  monkeypatch.setattr(curves.time, "time", lambda: 1000.5)
+  for _ in range(2):
+    curves.Writer(tmp_path / "tensorboard", first_step=1).close()
+  names = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
+  assert len(names) == 2
+  assert all(name.startswith("events.out.tfevents.1000.") for name in names)
+
+
+def test_a_reader_sees_what_was_written_a_while_ago(tmp_path, monkeypatch):
+  writer = curves.Writer(tmp_path / "tensorboard", first_step=1)
+  writer.scalars(1, {"train/lr": 0.5})
+  assert read_scalars(tmp_path) == []
+  later = time.monotonic() + 31
+  monkeypatch.setattr(curves.time, "monotonic", lambda: later)
+  writer.scalars(2, {"train/lr": 0.5})
+  assert [step for _, step, _ in read_scalars(tmp_path)] == [1, 2]
+  writer.close()
+
+
+def test_the_dashboard_and_the_configuration_are_there(tmp_path):
+  writer = curves.Writer(tmp_path / "tensorboard", first_step=1)
+  writer.json("config", {"lr": 0.5})
+  writer.close()
+  (path,) = (tmp_path / "tensorboard").iterdir()
+  content = path.read_bytes()
+  for part in (b"custom_scalars__config__", b"segments per puzzle", b'"lr"'):
+    assert part in content
+
+
+def test_no_writer_writes_nothing():
+  writer = curves.NoWriter()
+  writer.scalars(1, {"train/lr": 0.5})
+  writer.json("config", {})
+  writer.flush()
+  writer.close()

@@ -1,19 +1,29 @@
 """Curves for TensorBoard: written by one process, whatever the disk does."""
 
+import contextlib
 import json
 import pathlib
-import queue
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
 
-from hrm_jax import console
+from hrm_jax.console import log
+
+# Seconds after which a reader sees what was written, also if nobody flushes.
+_FLUSH_AFTER = 30.0
 
 
 class Writer:
   """Writes scalars for TensorBoard.
+
+  Where the disk does not take them, a line says so, once, and what follows is
+  dropped: training is worth more than its curves.
 
   Args:
     directory: of the event files.
@@ -22,98 +32,68 @@ class Writer:
   """
 
   def __init__(self, directory: pathlib.Path, first_step: int):
-    # A suffix of its own: two writers opened within one second would
-    # otherwise share a file name.
-    self._writer = tensorboardX.SummaryWriter(
-      str(directory),
-      purge_step=first_step,
-      filename_suffix=f".{first_step}.{time.time_ns()}",
-    )
-    self._writer.add_custom_scalars(_DASHBOARD)
-    self._events = self._writer.file_writer.event_writer
-    self._flushed = queue.SimpleQueue()
-    self._survive_a_full_disk(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    # TensorBoard reads files with such names, and in their order. The end is
+    # there because two writers can be opened within one second.
+    name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+    name += f".{first_step}.{time.time_ns()}"
+    self._directory = directory
+    self._file: RecordWriter | None = RecordWriter(str(directory / name))
+    self._flushed_at = time.monotonic()
+    self._write(file_version="brain.Event:2")
+    start = SessionLog(status=SessionLog.START)
+    self._write(step=first_step, session_log=start)
+    self._write(summary=summary.custom_scalars(_DASHBOARD))
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Writes each named value at `step`."""
-    for name, value in values.items():
-      self._writer.add_scalar(name, value, step)
+    each = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
+    self._write(step=step, summary=Summary(value=each))
 
   def json(self, name: str, value: Mapping[str, Any]) -> None:
     """Writes a JSON object as text."""
-    text = json.dumps(value, indent=2)
-    self._writer.add_text(name, f"```\n{text}\n```")
+    text = f"```\n{json.dumps(value, indent=2)}\n```"
+    self._write(summary=summary.text(name, text))
 
   def flush(self) -> None:
-    """Returns when all so far is in the event file: a kill loses none of it."""
-    self._events.add_event(_FLUSH)  # Comes out behind what went in before.
-    self._flushed.get()
+    """Returns when all so far is on disk: a kill loses none of it."""
+    self._flushed_at = time.monotonic()
+    self._do(RecordWriter.flush)
 
   def close(self) -> None:
     """Flushes and closes the event file."""
-    self._writer.close()
+    self.flush()
+    self._do(RecordWriter.close)
+    self._file = None
 
-  def _survive_a_full_disk(self, directory: pathlib.Path) -> None:
-    """Drops what cannot be written any more.
+  def _write(self, **event: Any) -> None:
+    event = Event(wall_time=time.time(), **event)
+    self._do(RecordWriter.write, event.SerializeToString())
+    if time.monotonic() - self._flushed_at > _FLUSH_AFTER:
+      self.flush()
 
-    tensorboardX writes in a thread of its own. An error would end the thread,
-    and the training would then wait for it forever.
-    """
-    file = self._events._ev_writer
-    broken = False  # Half a record: what follows it could not be read.
-
-    def forgiving(write: Callable) -> Callable:
-      def call(*event: Any) -> None:
-        nonlocal broken
-        if event and broken:
-          return
-        try:
-          write(*event)
-        except OSError as error:
-          if not broken:
-            console.log.error(
-              f"error: {directory}: no curves from here on "
-              f"({error.strerror}); training goes on"
-            )
-          broken = True
-
-      return call
-
-    for name in ("write_event", "flush", "close"):
-      setattr(file, name, forgiving(getattr(file, name)))
-    write_event = file.write_event
-
-    def write_or_flush(event: Any) -> None:
-      if event == _FLUSH:
-        file.flush()
-        self._flushed.put(None)
-      else:
-        write_event(event)
-
-    file.write_event = write_or_flush
-
-
-# Among the events: everything before it goes to disk now.
-_FLUSH = "flush"
+  def _do(self, call: Callable[..., None], *arguments: Any) -> None:
+    """Calls a method of the file, unless it has failed before."""
+    if self._file is None:
+      return
+    try:
+      call(self._file, *arguments)
+    except OSError as error:
+      log.error(
+        f"error: {self._directory}: no curves from here on "
+        f"({error.strerror}); training goes on"
+      )
+      # It may end with half a record: what follows could not be read.
+      with contextlib.suppress(OSError):
+        self._file.close()
+      self._file = None
 
 
 class NoWriter(Writer):
   """Writes nothing: for all processes but the first."""
 
   def __init__(self):
-    pass
-
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Nothing."""
-
-  def json(self, name: str, value: Mapping[str, Any]) -> None:
-    """Nothing."""
-
-  def flush(self) -> None:
-    """Nothing."""
-
-  def close(self) -> None:
-    """Nothing."""
+    self._file, self._flushed_at = None, time.monotonic()
 
 
 def open_writer(directory: pathlib.Path, first_step: int) -> Writer:
@@ -121,7 +101,7 @@ def open_writer(directory: pathlib.Path, first_step: int) -> Writer:
   try:
     return Writer(directory, first_step)
   except OSError as error:
-    console.log.error(
+    log.error(
       f"error: {directory}: no curves ({error.strerror}); training goes on"
     )
     return NoWriter()
