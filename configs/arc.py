@@ -41,4 +41,9 @@ def _arc(name):
   config.global_batch_size = 768
   config.epochs = 100_000
   config.eval_interval = 10_000
+  # Some minutes on 8 GPUs: that much is lost if a machine goes away without
+  # notice, instead of the hours between two evaluations. A checkpoint has
+  # several GB, most of it the puzzle table.
+  config.checkpoint_interval = 1000
+  config.max_to_keep = 3
   return config
