@@ -41,6 +41,7 @@ WITHOUT_JAX = (
   "hrm_jax.checkpoint.saved_steps",
   "hrm_jax.benchmark.data",
   "hrm_jax.evaluate.predictions",
+  "hrm_jax.train.agenda",
   "data_tools",
   "configs",
 )
