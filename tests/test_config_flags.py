@@ -1,5 +1,6 @@
 """--config and --config.KEY: what is read, what is refused, and how."""
 
+import configparser
 import pathlib
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 
+import hrm_jax
 from hrm_jax.benchmark import __main__ as benchmark
 from hrm_jax.config import KEYS
 from hrm_jax.console import InputError
@@ -293,3 +295,24 @@ def test_train_runs_beside_a_configs_package_of_others(tmp_path):
   assert done.stderr.startswith("error: config.num_steps: expected a whole")
   assert done.returncode == 2
   assert not (tmp_path / "run").exists()
+
+
+def test_an_installation_holds_every_package_and_no_name_of_others():
+  setup = configparser.ConfigParser()
+  setup.read(ROOT / "setup.cfg")
+  packages = {
+    ".".join(path.parent.relative_to(ROOT).parts)
+    for root in ("hrm_jax", "data_tools")
+    for path in (ROOT / root).rglob("__init__.py")
+  }
+  installed = set(setup["options"]["packages"].split())
+  assert installed == packages | {"hrm_jax.configs"}
+  assert "hrm_jax.configs = configs" in setup["options"]["package_dir"]
+
+
+def test_an_installation_finds_its_own_configurations(tmp_path, monkeypatch):
+  package = tmp_path / "site-packages" / "hrm_jax"
+  (package / "configs").mkdir(parents=True)
+  (package.parent / "configs").mkdir()  # Somebody else's.
+  monkeypatch.setattr(hrm_jax, "__file__", str(package / "__init__.py"))
+  assert config_flags.shipped() == package / "configs"
