@@ -127,7 +127,8 @@ def main() -> None:
   )
   parser.add_argument(
     "--data-dir",
-    default=os.environ.get("HRM_DATA_DIR"),
+    type=console.path,
+    default=os.environ.get("HRM_DATA_DIR") or None,
     metavar="DIR",
     help="source data (default: the environment's HRM_DATA_DIR)",
   )
@@ -150,7 +151,7 @@ def main() -> None:
   if flags.json:
     console.log.setLevel("WARNING")
   names = (flags.only,) if flags.only else ("sudoku", "arc")
-  data = pathlib.Path(flags.data_dir).resolve()
+  data = flags.data_dir.resolve()
   result = benchmark(data, names)
   console.print_json({"cpus": os.cpu_count(), **result})
 

@@ -145,9 +145,15 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--output-dir", required=True, help="directory to create")
+  add(
+    "--output-dir",
+    type=console.path,
+    required=True,
+    help="directory to create",
+  )
   add(
     "--dataset-dirs",
+    type=console.path,
     nargs="+",
     required=True,
     metavar="DIR",
@@ -168,7 +174,7 @@ def main() -> None:
   add("--overwrite", action="store_true", help="replace an existing data set")
   flags = vars(parser.parse_args())
   built = build(**flags)
-  console.print_json({"path": flags["output_dir"], **built["counts"]})
+  console.print_json({"path": str(flags["output_dir"]), **built["counts"]})
 
 
 if __name__ == "__main__":

@@ -249,9 +249,15 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--output-dir", required=True, help="directory to create")
+  add(
+    "--output-dir",
+    type=console.path,
+    required=True,
+    help="directory to create",
+  )
   add(
     "--source",
+    type=console.path,
     required=True,
     metavar="FILE",
     help="a .jsonl, .json or .csv file",
@@ -294,7 +300,7 @@ def main() -> None:
   add("--overwrite", action="store_true", help="replace an existing data set")
   flags = vars(parser.parse_args())
   built = build(**flags)
-  console.print_json({"path": flags["output_dir"], **built["counts"]})
+  console.print_json({"path": str(flags["output_dir"]), **built["counts"]})
 
 
 if __name__ == "__main__":

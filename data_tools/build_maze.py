@@ -139,7 +139,7 @@ def main() -> None:
   )
   flags = vars(parser.parse_args())
   built = build(**flags)
-  console.print_json({"path": flags["output_dir"], **built["counts"]})
+  console.print_json({"path": str(flags["output_dir"]), **built["counts"]})
 
 
 if __name__ == "__main__":

@@ -360,7 +360,12 @@ def main() -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("path", metavar="DIR", help="directory of the data set")
+  parser.add_argument(
+    "path",
+    type=console.path,
+    metavar="DIR",
+    help="directory of the data set",
+  )
   parser.add_argument(
     "--check-unique",
     action="store_true",
@@ -368,7 +373,7 @@ def main() -> None:
   )
   flags = parser.parse_args()
   result = check(flags.path, check_unique=flags.check_unique)
-  console.print_json({"path": flags.path, "good": True, **result})
+  console.print_json({"path": str(flags.path), "good": True, **result})
 
 
 if __name__ == "__main__":

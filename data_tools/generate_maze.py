@@ -248,7 +248,12 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--output-dir", required=True, help="directory to create")
+  add(
+    "--output-dir",
+    type=console.path,
+    required=True,
+    help="directory to create",
+  )
   add("--size", type=int, default=30, help="side (default: %(default)s)")
   add("--num-train", type=int, default=1000, help="default: %(default)s")
   add("--num-test", type=int, default=1000, help="default: %(default)s")
@@ -273,7 +278,7 @@ def main() -> None:
   add("--overwrite", action="store_true", help="replace an existing data set")
   flags = vars(parser.parse_args())
   built = generate(**flags)
-  console.print_json({"path": flags["output_dir"], **built["counts"]})
+  console.print_json({"path": str(flags["output_dir"]), **built["counts"]})
 
 
 if __name__ == "__main__":

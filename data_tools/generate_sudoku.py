@@ -31,7 +31,12 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--output-dir", required=True, help="directory to create")
+  add(
+    "--output-dir",
+    type=console.path,
+    required=True,
+    help="directory to create",
+  )
   add(
     "--box",
     choices=tuple(sudoku_generator.SIDES),
@@ -65,7 +70,7 @@ def main() -> None:
   add("--overwrite", action="store_true", help="replace an existing data set")
   flags = vars(parser.parse_args())
   built = sudoku_generator.generate(**flags)
-  console.print_json({"path": flags["output_dir"], **built["counts"]})
+  console.print_json({"path": str(flags["output_dir"]), **built["counts"]})
 
 
 if __name__ == "__main__":

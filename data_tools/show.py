@@ -282,7 +282,12 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("path", metavar="DIR", help="directory of the data set")
+  add(
+    "path",
+    type=console.path,
+    metavar="DIR",
+    help="directory of the data set",
+  )
   add(
     "--index",
     type=int,

@@ -49,7 +49,7 @@ def find(
     )
   source = {}
   if source_csv is not None:
-    paths = _find_csv(pathlib.Path(source_csv).expanduser())
+    paths = _find_csv(pathlib.Path(source_csv))
     if BOTH in paths and test_fraction is None:
       raise InputError(
         f"{paths[BOTH]}: expected train.csv and test.csv in one directory, got "
@@ -168,7 +168,12 @@ def subsample(
 def add_flags(parser: argparse.ArgumentParser, default_repo: str) -> None:
   """Adds the flags of every builder that reads tables, but its own."""
   add = parser.add_argument
-  add("--output-dir", required=True, help="directory to create")
+  add(
+    "--output-dir",
+    type=console.path,
+    required=True,
+    help="directory to create",
+  )
   source = parser.add_mutually_exclusive_group()
   source.add_argument(
     "--source-repo",
@@ -177,6 +182,7 @@ def add_flags(parser: argparse.ArgumentParser, default_repo: str) -> None:
   )
   source.add_argument(
     "--source-csv",
+    type=console.path,
     metavar="PATH",
     help="directory with train.csv and test.csv, or one CSV file",
   )
