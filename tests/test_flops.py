@@ -57,6 +57,8 @@ def test_segment_is_what_xla_counts():
     {"halt_max_steps": 1},
     {"halt_max_steps": 4},
     {"halt_max_steps": 4, "q_target": "none"},
+    {"gradient_scope": "last_cycle", "L_cycles": 2},
+    {"shared_level": True, "H_layers": 7},
   ],
 )
 def test_update_is_what_xla_counts(changed):

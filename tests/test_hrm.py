@@ -14,6 +14,7 @@ from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import init_weights
 from hrm_jax.train import update
 from tests.toys import (
+  ARCHS,
   BATCH_SIZE,
   METADATA,
   normal,
@@ -76,61 +77,139 @@ def test_each_layer_starts_by_its_own_fan_in():
     assert not np.any(one == other)
 
 
-def test_no_gradient_reaches_the_incoming_states():
-  model = toy_model()
-  variables = toy_weights(model).variables
+# ------------------------------------------------- what every network holds
 
-  def total(variables, z_H, z_L, *inputs):
-    return wave(model.apply(variables, z_H, z_L, *inputs))
 
-  grad = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
-  d_variables, d_z_H, d_z_L = grad(variables, *segment_inputs(model))
+@functools.cache
+def network(name):
+  """The model of a row of ARCHS, its weights, and what it makes of inputs."""
+  model = toy_model(**ARCHS[name])
+  inputs = segment_inputs(model)
+  return model, toy_weights(model).variables, inputs, think(model, *inputs)
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_no_gradient_reaches_the_incoming_states(name):
+  model, variables, inputs, _ = network(name)
+  gradient = jax.grad(
+    lambda *args: wave(model.apply(*args)), argnums=(0, 1, 2, 4)
+  )
+  d_variables, d_z_H, d_z_L, d_rows = jax.jit(gradient)(variables, *inputs)
   assert not np.any(d_z_H)
   assert not np.any(d_z_L)
   for d_param in jax.tree.leaves(d_variables["params"]):
     assert np.any(d_param)
+  assert np.all(d_rows)
 
 
-def last_updates(variables, rows, z_H, z_L, inputs, model):
-  """The updates that carry gradient, and the heads."""
+@pytest.mark.parametrize("name", ARCHS)
+def test_rows_do_not_see_each_other(name):
+  model, _, inputs, want = network(name)
+  others = segment_inputs(model, seed=5)
+  mixed = [a.at[3:].set(b[3:]) for a, b in zip(inputs, others, strict=True)]
+  for got, one in zip(think(model, *mixed), want, strict=True):
+    np.testing.assert_array_equal(got[:3], one[:3])
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_outputs_move_with_their_rows(name):
+  model, _, inputs, want = network(name)
+  order = np.random.default_rng(0).permutation(BATCH_SIZE)
+  moved = think(model, *(leaf[order] for leaf in inputs))
+  for got, one in zip(moved, want, strict=True):
+    np.testing.assert_array_equal(got, one[order])
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_q_alone_is_what_the_segment_says(name):
+  model, variables, inputs, output = network(name)
+  q_logits = jax.jit(functools.partial(model.apply, method=HRM.q_logits))
+  want = output.q_halt_logits, output.q_continue_logits
+  assert np.std(want[0]) > 0
+  assert_close(q_logits(variables, *inputs), want, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_compiling_changes_nothing_but_rounding(name):
+  model, variables, inputs, want = network(name)
+  with jax.disable_jit():
+    assert_close(model.apply(variables, *inputs), want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_states_stay_in_the_compute_dtype(name):
+  model = toy_model(**ARCHS[name], forward_dtype="bfloat16")
+  output = jax.eval_shape(
+    model.apply, weight_shapes(model).variables, *segment_inputs(model)
+  )
+  dtypes = [leaf.dtype.name for leaf in output]
+  assert dtypes == ["bfloat16"] * 3 + ["float32"] * 2
+
+
+# ---------------------------------------------------------------- gradient
+
+
+def written_out(model, variables, rows, z_H, z_L, inputs, first):
+  """A segment as it is written down; gradient from the L update `first` on."""
   bound = model.bind(variables)
-  z_L = bound.L_level(z_L, z_H + bound.embed_inputs(inputs, rows))
-  z_H = bound.H_level(z_H, z_L)
+  f_H = bound.L_level if model.shared_level else bound.H_level
+  x = bound.embed_inputs(inputs, rows)
+  for i in range(model.H_cycles):
+    for j in range(model.L_cycles):
+      if (i, j) == first:
+        z_H, z_L = jax.lax.stop_gradient((z_H, z_L))
+      z_L = bound.L_level(z_L, z_H + x)
+    z_H = f_H(z_H, z_L)
   q = bound.q_head(z_H[:, 0])
   logits = bound.lm_head(z_H[:, model.num_slots :])
   return SegmentOutput(z_H, z_L, logits, q[:, 0], q[:, 1])
 
 
-@pytest.mark.parametrize(("H_cycles", "L_cycles"), [(1, 1), (2, 3)])
-def test_gradient_passes_the_last_updates_alone(H_cycles, L_cycles):
-  model = toy_model(H_cycles=H_cycles, L_cycles=L_cycles)
-  variables = toy_weights(model).variables
+@pytest.mark.parametrize("shared_level", [False, True])
+@pytest.mark.parametrize(
+  ("H_cycles", "L_cycles", "gradient_scope", "first"),
+  [
+    (1, 1, "last_update", (0, 0)),
+    (2, 3, "last_update", (1, 2)),
+    (2, 3, "last_cycle", (1, 0)),
+  ],
+)
+def test_gradient_passes_the_last_updates_alone(
+  H_cycles, L_cycles, gradient_scope, first, shared_level
+):
+  model = toy_model(
+    H_cycles=H_cycles,
+    L_cycles=L_cycles,
+    gradient_scope=gradient_scope,
+    shared_level=shared_level,
+  )
   z_H, z_L, inputs, rows = segment_inputs(model)
 
   def gradient(segment):
-    def total(variables, rows, z_H, z_L):
-      output = segment(variables, rows, z_H, z_L)
+    def total(variables, rows):
+      output = segment(variables, rows)
       return wave(output), output
 
-    return jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))
+    of_total = jax.grad(total, argnums=(0, 1), has_aux=True)
+    return jax.jit(of_total)(toy_weights(model).variables, rows)
 
   got = gradient(
-    lambda variables, rows, z_H, z_L: model.apply(
-      variables, z_H, z_L, inputs, rows
+    lambda variables, rows: model.apply(variables, z_H, z_L, inputs, rows)
+  )
+  want = gradient(
+    lambda variables, rows: written_out(
+      model, variables, rows, z_H, z_L, inputs, first
     )
-  )(variables, rows, z_H, z_L)
-  final = functools.partial(last_updates, inputs=inputs, model=model)
-  run = jax.jit(final)
-  for i in range(H_cycles):
-    for _ in range(L_cycles - (i == H_cycles - 1)):
-      z_L = run(variables, rows, z_H, z_L).z_L
-    if i < H_cycles - 1:
-      # The last z_L of the round stands; only z_H moves on.
-      z_H = jax.jit(lambda z_H, z_L: model.bind(variables).H_level(z_H, z_L))(
-        z_H, z_L
-      )
-  want = gradient(final)(variables, rows, z_H, z_L)
-  assert_close(got, want, rtol=2e-5)
+  )
+  assert_close(got, want, rtol=1e-4)
+
+
+def test_one_module_has_the_weights_of_one():
+  both, one = toy_model(), toy_model(shared_level=True, L_layers=2)
+  assert "H_level" in weight_shapes(both).params
+  params = weight_shapes(one).params
+  assert "H_level" not in params
+  assert params["L_level"].keys() == {"layers_0", "layers_1"}
 
 
 def test_remat_gives_the_same_gradients_in_less_memory():
@@ -186,22 +265,6 @@ def test_heads_read_the_first_position_and_the_grid(puzzle_emb_ndim):
   np.testing.assert_allclose(output.logits, logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("unroll", [False, True])
-@pytest.mark.parametrize("H_layers", [1, 3])
-@pytest.mark.parametrize("q_target", ["bootstrap", "none"])
-def test_q_alone_is_what_the_segment_says(unroll, H_layers, q_target):
-  model = toy_model(unroll=unroll, H_layers=H_layers, q_target=q_target)
-  inputs = segment_inputs(model)
-  output = think(model, *inputs)
-  want = output.q_halt_logits, output.q_continue_logits
-  variables = toy_weights(model).variables
-  got = jax.jit(functools.partial(model.apply, method=HRM.q_logits))(
-    variables, *inputs
-  )
-  assert np.std(want[0]) > 0
-  assert_close(got, want, rtol=2e-5)
-
-
 def test_one_query_is_no_work_for_cudnn(monkeypatch):
   used = []
 
@@ -251,18 +314,6 @@ def test_bfloat16_is_near_float32():
   for one, other in zip(exact, rounded, strict=True):
     error = np.abs(one - other.astype(jnp.float32))
     assert 0 < error.max() < 0.1 * np.abs(one).max()
-
-
-def test_rows_do_not_see_each_other():
-  model = toy_model()
-  inputs = segment_inputs(model)
-  others = segment_inputs(model, seed=5)
-  mixed = [a.at[3:].set(b[3:]) for a, b in zip(inputs, others, strict=True)]
-  for one, other in zip(
-    think(model, *inputs), think(model, *mixed), strict=True
-  ):
-    np.testing.assert_array_equal(one[:3], other[:3])
-    assert np.any(one[3:] != other[3:])
 
 
 def test_initial_states_are_drawn_apart_and_not_trained():

@@ -28,7 +28,22 @@ METADATA = DatasetMetadata(
   mean_puzzle_examples=1.0,
   sets=("all",),
 )
-NUM_ROWS = 8  # Of the puzzle table: two more than there are identifiers.
+NUM_ROWS = 8  # In the puzzle table: two more than there are identifiers.
+
+# Kinds of network, by what they change in `toy_model`. What every network must
+# hold is one test over all of them; a new kind is one more row.
+ARCHS = {
+  "hrm": {},
+  "deep": {"H_layers": 3, "L_layers": 2, "H_cycles": 1, "unroll": True},
+  "no_q": {"q_target": "none"},
+  "no_table": {"puzzle_emb_ndim": 0},
+  "two_slots": {"puzzle_emb_ndim": 24},
+  "learned": {"pos_encodings": "learned"},
+  "last_cycle": {"gradient_scope": "last_cycle"},
+  "one_module": {"shared_level": True},
+}
+# Fields of `HRM` that are no configuration keys.
+_NO_KEYS = ("gradient_scope", "shared_level")
 
 
 def normal(*shape: int, seed: int = 0, dtype=jnp.float32) -> jax.Array:
@@ -47,7 +62,8 @@ def toy_model(**arch) -> HRM:
     "forward_dtype": "float32",
     "halt_max_steps": 4,
   }
-  return make_model({**toy, **arch}, METADATA)
+  fields = {key: arch.pop(key) for key in _NO_KEYS if key in arch}
+  return make_model({**toy, **arch}, METADATA).clone(**fields)
 
 
 def toy_batch(

@@ -9,9 +9,14 @@ from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.model.hrm import HRM
 
-# Fields of `HRM` that the arch file does not set: Linen's, the data set's, and
-# the one that is chosen where it runs.
-_NO_KEYS = {"parent", "name", "vocab_size", "seq_len", "attention"}
+# Fields of `HRM` that the arch file does not set: Linen's, the data set's, the
+# one that is chosen where it runs, and those that become keys with TRM.
+_NO_KEYS = {
+  *("parent", "name"),
+  *("vocab_size", "seq_len"),
+  "attention",
+  *("gradient_scope", "shared_level"),
+}
 
 
 def make_model(arch: Mapping[str, Any], metadata: DatasetMetadata) -> HRM:

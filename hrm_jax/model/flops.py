@@ -24,21 +24,24 @@ def per_segment(model: HRM) -> float:
   """
   H_passes = model.H_cycles
   L_passes = model.H_cycles * model.L_cycles
-  passes = H_passes * model.H_layers + L_passes * model.L_layers
+  passes = H_passes * model.num_H_blocks + L_passes * model.L_layers
   return passes * _per_block(model) + _head(model)
 
 
 def per_update(model: HRM) -> float:
   """FLOPs of a training update of one puzzle.
 
-  A segment, the backward pass of the last update of each level (twice its
-  forward), and the segment behind the bootstrapped target, if there is one.
+  A segment, the backward pass of the updates that gradient passes through
+  (twice their forward), and the segment behind the bootstrapped target, if
+  there is one.
   """
-  layers_with_gradient = model.H_layers + model.L_layers
-  backward = 2 * (layers_with_gradient * _per_block(model) + _head(model))
+  L_blocks = model.L_updates_with_gradient * model.L_layers
+  blocks_with_gradient = model.num_H_blocks + L_blocks
+  backward = 2 * (blocks_with_gradient * _per_block(model) + _head(model))
   update = per_segment(model) + backward
   if model.needs_next_segment:
-    # Of its last block only the position is computed that Q is read from.
+    # Its last block computes only the position that Q is read from, and
+    # nothing asks for its logits.
     unread = _head(model) + _per_block(model) - _per_block(model, 1)
     update += per_segment(model) - unread
   return update
@@ -82,7 +85,7 @@ def measured_peak(dtype: jnp.dtype, *, size: int | None = None) -> float:
 
 
 def _seconds_of(factor: jax.Array, number: int) -> float:
-  """Of `number` products in a row, at best."""
+  """The time of `number` products in a row, at best."""
 
   @jax.jit
   def multiply(factor):

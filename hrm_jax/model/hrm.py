@@ -2,8 +2,15 @@
 
 A slow module, `H_level`, and a fast one, `L_level`, take turns on two states
 of the same shape. A segment is `H_cycles` rounds of `L_cycles` updates of z_L
-followed by one of z_H; only the very last update of each is differentiated
-(the paper's one-step gradient), so memory does not grow with the cycles.
+followed by one of z_H. A puzzle gets several segments: the states go on from
+one to the next, the heads read an answer after each, and the Q values say
+whether another one is worth its time (see `halting`).
+
+The cycles run towards a fixed point. At a fixed point the gradient of the whole
+recurrence can be approximated by that of its last update alone (the paper's
+one-step gradient, from deep equilibrium models), so only the very last update
+of z_L and of z_H is differentiated: memory does not grow with the cycles, and
+nothing is propagated back through time.
 
 Shape letters: B rows, G grid cells, P puzzle-embedding slots, S = P + G
 positions, D hidden size, V vocabulary.
@@ -11,6 +18,7 @@ positions, D hidden size, V vocabulary.
 Source: arXiv 2506.21734, and its code, models/hrm/hrm_act_v1.py.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -44,6 +52,10 @@ class SegmentOutput(NamedTuple):
 class Level(nn.Module):
   """One recurrent module: adds its injection to the state, runs its blocks.
 
+  The injection is what the module hears from outside, anew at every update:
+  L_level hears z_H + x, so that the puzzle is never forgotten however long it
+  thinks; H_level hears z_L.
+
   Each block has weights of its own. By default they are stacked for a scan
   over the blocks, so the compiled program holds one block however many there
   are.
@@ -69,7 +81,7 @@ class Level(nn.Module):
     """Maps [B, S, D], [B, S, D] to [B, S, D]; draws the weights at first."""
     z += injection
     for block in self.layers:
-      z = block(z)
+      z = block(z)  # [B, S, D]
     return z
 
   def as_function(
@@ -78,7 +90,7 @@ class Level(nn.Module):
     *,
     frozen: bool = False,
     num_outputs: int | None = None,
-  ):
+  ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """`__call__` as a pure function, to be called many times.
 
     Linen modules cannot be called inside a `lax` loop, pure functions can. The
@@ -88,7 +100,8 @@ class Level(nn.Module):
       dtype: of the states.
       frozen: whether no gradient enters.
       num_outputs: how many positions are asked for, the first ones; None: all.
-        Only the last block can leave out the others.
+        Only the last block can leave out the others: attention in the blocks
+        before it reads every position.
     """
     params = self.variables["params"]
     if frozen:
@@ -104,9 +117,11 @@ class Level(nn.Module):
       return block.apply({"params": of_block}, z), None
 
     if self.remat:
+      # What the backward pass needs of a block is its input alone then.
       run_block = jax.checkpoint(run_block)
     in_loop = bool(whole) and not self.unroll
     if in_loop:
+      # Each leaf [number of whole blocks, ...].
       stacked = jax.tree.map(lambda *of_each: jnp.stack(of_each), *whole)
 
     def run(z, injection):
@@ -117,7 +132,7 @@ class Level(nn.Module):
         for of_block in whole:
           z, _ = run_block(z, of_block)
       if last is not None:
-        z = block.apply({"params": last}, z, num_outputs)
+        z = block.apply({"params": last}, z, num_outputs)  # [B, outputs, D]
       return z
 
     return run
@@ -142,8 +157,8 @@ class HRM(nn.Module):
     rms_norm_eps: added to the mean square in the norms.
     rope_theta: base of the rotary positions.
     forward_dtype: compute dtype, "bfloat16" or "float32".
-    halt_max_steps: segments a puzzle gets at most (used by `act`).
-    halt_exploration_prob: how often a row must think on (used by `act`).
+    halt_max_steps: segments a puzzle gets at most (used by `halting`).
+    halt_exploration_prob: how often a row must think on (used by `halting`).
     q_target: what `q_continue_logits` learn. "bootstrap": the value of the
       next segment. "none": nothing, they are 0, so that a row halts when
       sigmoid(q_halt) > 1/2; training needs no second segment then (TRM, arXiv
@@ -154,6 +169,13 @@ class HRM(nn.Module):
       the program grows with them.
     attention: "xla" or "cudnn", see `layers.mix_values`; no key of the arch
       file, because it makes no other network.
+    gradient_scope: which of a segment's updates gradient passes through.
+      "last_update": the last one of z_L and of z_H (HRM). "last_cycle": all of
+      the last H cycle, its L_cycles updates of z_L and the one of z_H (TRM);
+      memory grows with L_cycles. No key of the arch file yet.
+    shared_level: whether one module, L_level, plays both roles (TRM): it hears
+      z_H + x when it updates z_L, and z_L when it updates z_H. H_layers means
+      nothing then. No key of the arch file yet.
   """
 
   vocab_size: int
@@ -176,6 +198,18 @@ class HRM(nn.Module):
   remat: bool = False
   unroll: bool = False
   attention: str = "xla"
+  gradient_scope: str = "last_update"
+  shared_level: bool = False
+
+  @property
+  def L_updates_with_gradient(self) -> int:
+    """How many of a segment's last updates of z_L gradient passes through."""
+    return {"last_update": 1, "last_cycle": self.L_cycles}[self.gradient_scope]
+
+  @property
+  def num_H_blocks(self) -> int:
+    """How many blocks an update of z_H runs."""
+    return self.L_layers if self.shared_level else self.H_layers
 
   @property
   def needs_next_segment(self) -> bool:
@@ -204,7 +238,7 @@ class HRM(nn.Module):
     """The compute dtype."""
     return jnp.dtype(self.forward_dtype)
 
-  def setup(self):
+  def setup(self) -> None:
     D = self.hidden_size
     self.embed_tokens = Embedding(self.vocab_size, D, self.dtype)
     if self.pos_encodings == "learned":
@@ -217,15 +251,20 @@ class HRM(nn.Module):
       rms_norm_eps=self.rms_norm_eps,
       attention=self.attention,
     )
-    self.H_level = Level(self.H_layers, make_block, self.remat, self.unroll)
+    if not self.shared_level:
+      self.H_level = Level(self.H_layers, make_block, self.remat, self.unroll)
     self.L_level = Level(self.L_layers, make_block, self.remat, self.unroll)
     self.lm_head = Linear(self.vocab_size)
-    # Bias -5: both Q values start near 0.007, and so does the bootstrapped
-    # target that they are trained towards.
+    # Zero weights and bias -5: at first both Q values are sigmoid(-5), about
+    # 0.007, for every puzzle, and so is the bootstrapped target that
+    # q_continue is trained towards. A fresh network is right about nothing, so
+    # this is what q_halt should say; and as the two are equal no row halts
+    # early.
     zeros = nn.initializers.zeros
     self.q_head = Linear(2, use_bias=True, kernel_init=zeros, bias_value=-5.0)
-    # Fixed, not trained: they live outside "params", so that neither the
-    # optimiser nor a mask has to know of them.
+    # What z_H and z_L of every position start from at a new puzzle. Fixed, not
+    # trained: they live outside "params", so that neither the optimiser nor a
+    # mask has to know of them.
     self.H_init = self.variable("initial_states", "H_init", self._draw_state)
     self.L_init = self.variable("initial_states", "L_init", self._draw_state)
 
@@ -239,8 +278,13 @@ class HRM(nn.Module):
     H_init, L_init = self.H_init.value, self.L_init.value
     return H_init[None, None, :], L_init[None, None, :]
 
-  def embed_inputs(self, inputs: jax.Array, puzzle_rows: jax.Array):
+  def embed_inputs(
+    self, inputs: jax.Array, puzzle_rows: jax.Array
+  ) -> jax.Array:
     """The network's input x.
+
+    The puzzle embedding stands before the grid like a prompt: which task this
+    is (for ARC, the transformation to apply), learned per puzzle identifier.
 
     Args:
       inputs: [B, G] int32 token ids.
@@ -250,17 +294,19 @@ class HRM(nn.Module):
       [B, S, D] in the compute dtype: P puzzle slots, then G cells.
     """
     B = inputs.shape[0]
-    x = self.embed_tokens(inputs)
+    x = self.embed_tokens(inputs)  # [B, G, D]
     if self.num_slots:
-      slots = puzzle_rows.astype(self.dtype)
+      slots = puzzle_rows.astype(self.dtype)  # [B, puzzle_width]
       padding = self.num_slots * self.hidden_size - self.puzzle_width
-      slots = jnp.pad(slots, ((0, 0), (0, padding)))
-      slots = slots.reshape(B, self.num_slots, self.hidden_size)
-      x = jnp.concatenate([slots, x], axis=1)
+      slots = jnp.pad(slots, ((0, 0), (0, padding)))  # [B, P * D]
+      slots = slots.reshape(B, self.num_slots, self.hidden_size)  # [B, P, D]
+      x = jnp.concatenate([slots, x], axis=1)  # [B, S, D]
     if self.pos_encodings == "learned":
-      x += self.embed_pos.table()[None]
+      x += self.embed_pos.table()[None]  # [1, S, D]
       # 1/sqrt(2) keeps the variance of the sum of two embeddings.
       x = _scale(x, 0.707106781)
+    # Embeddings start with deviation 1/sqrt(D), the states that x is added to
+    # with deviation 1.
     return _scale(x, self.hidden_size**0.5)
 
   def __call__(
@@ -272,8 +318,10 @@ class HRM(nn.Module):
   ) -> SegmentOutput:
     """Thinks for one segment.
 
-    Gradient reaches the parameters and `puzzle_rows` through the last update
-    of z_L and of z_H alone; none reaches the incoming states.
+    Gradient reaches the parameters and `puzzle_rows` through the updates that
+    `gradient_scope` names; none reaches the incoming states, so that each
+    segment is trained for itself (deep supervision) and an update never has to
+    keep the activations of the segments before.
 
     Args:
       z_H: [B, S, D] slow state, compute dtype.
@@ -290,7 +338,7 @@ class HRM(nn.Module):
       return SegmentOutput(
         z_H=z_H,
         z_L=z_L,
-        logits=self.lm_head(z_H[:, self.num_slots :]),
+        logits=self.lm_head(z_H[:, self.num_slots :]),  # [B, G, V]
         q_halt_logits=q_halt,
         q_continue_logits=q_continue,
       )
@@ -311,34 +359,53 @@ class HRM(nn.Module):
       z_H, _ = self._think(z_H, z_L, inputs, puzzle_rows, num_outputs=1)
       return self._read_q(z_H)
 
-  def _matmul_precision(self):
+  def _matmul_precision(self) -> contextlib.AbstractContextManager[None]:
     # A float32 model means float32 products, on GPU and TPU too.
     is_exact = self.dtype == jnp.float32
     return jax.default_matmul_precision("highest" if is_exact else "default")
 
-  def _think(self, z_H, z_L, inputs, puzzle_rows, num_outputs=None):
+  def _think(
+    self,
+    z_H: jax.Array,
+    z_L: jax.Array,
+    inputs: jax.Array,
+    puzzle_rows: jax.Array,
+    num_outputs: int | None = None,
+  ) -> tuple[jax.Array, jax.Array]:
     """All updates of a segment; z_H at its first `num_outputs` positions."""
-    x = self.embed_inputs(inputs, puzzle_rows)
+    x = self.embed_inputs(inputs, puzzle_rows)  # [B, S, D]
+    # The segment before was trained in its own update.
     z_H, z_L = lax.stop_gradient((z_H, z_L))
-    f_H, f_L = self.H_level, self.L_level
-    if not self.is_initializing():  # The weights must exist.
-      z_H, z_L = _cycle_without_gradient(
-        f_H.as_function(self.dtype, frozen=True),
-        f_L.as_function(self.dtype, frozen=True),
-        z_H,
-        z_L,
-        lax.stop_gradient(x),
-        H_cycles=self.H_cycles,
-        L_cycles=self.L_cycles,
-      )
-      f_H = f_H.as_function(self.dtype, num_outputs=num_outputs)
-      f_L = f_L.as_function(self.dtype)
+    L_level = self.L_level
+    H_level = L_level if self.shared_level else self.H_level
+    if self.is_initializing():
+      # One update of each draws all weights; the pure functions below need
+      # them drawn.
+      z_L = L_level(z_L, z_H + x)
+      return H_level(z_H, z_L), z_L
+    with_gradient = self.L_updates_with_gradient
+    z_H, z_L = _cycle_without_gradient(
+      H_level.as_function(self.dtype, frozen=True),
+      L_level.as_function(self.dtype, frozen=True),
+      z_H,
+      z_L,
+      lax.stop_gradient(x),
+      H_updates=self.H_cycles - 1,
+      L_cycles=self.L_cycles,
+      last_L_updates=self.L_cycles - with_gradient,
+    )
+    f_H = H_level.as_function(self.dtype, num_outputs=num_outputs)
+    f_L = L_level.as_function(self.dtype)
+    if with_gradient > 1:
+      z_L = _update_z_L(f_L, z_H, z_L, x, times=with_gradient - 1)
     z_L = f_L(z_L, z_H + x)
     return f_H(z_H, z_L), z_L
 
-  def _read_q(self, z_H):
-    q_logits = self.q_head(z_H[:, 0]).astype(jnp.float32)
-    q_halt, q_continue = q_logits[:, 0], q_logits[:, 1]
+  def _read_q(self, z_H: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # The first position stands for the whole puzzle, as a [CLS] token does: it
+    # is the first slot of the puzzle embedding, or the first cell without one.
+    q_logits = self.q_head(z_H[:, 0]).astype(jnp.float32)  # [B, 2]
+    q_halt, q_continue = q_logits[:, 0], q_logits[:, 1]  # [B] each
     if self.q_target == "none":
       q_continue = jnp.zeros_like(q_continue)
     return q_halt, q_continue
@@ -350,21 +417,42 @@ def _scale(x: jax.Array, factor: float) -> jax.Array:
   return (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
-def _cycle_without_gradient(f_H, f_L, z_H, z_L, x, *, H_cycles, L_cycles):
-  """All updates of a segment but the last of z_L and the last of z_H."""
+# An update of a state: from the state and what the module hears, both
+# [B, S, D], to the new state.
+_Update = Callable[[jax.Array, jax.Array], jax.Array]
 
-  def update_L(_, z_L, z_H):
-    return f_L(z_L, z_H + x)
+
+def _cycle_without_gradient(
+  f_H: _Update,
+  f_L: _Update,
+  z_H: jax.Array,
+  z_L: jax.Array,
+  x: jax.Array,
+  *,
+  H_updates: int,
+  L_cycles: int,
+  last_L_updates: int,
+) -> tuple[jax.Array, jax.Array]:
+  """The updates of a segment ahead of those with gradient.
+
+  They are `H_updates` whole rounds, then `last_L_updates` updates of z_L. In
+  `lax` loops: the compiled program does not grow with the cycles.
+  """
 
   def update_both(_, states):
     z_H, z_L = states
-    body = functools.partial(update_L, z_H=z_H)
-    z_L = lax.fori_loop(0, L_cycles, body, z_L)
+    z_L = _update_z_L(f_L, z_H, z_L, x, times=L_cycles)
     return f_H(z_H, z_L), z_L
 
-  z_H, z_L = lax.fori_loop(0, H_cycles - 1, update_both, (z_H, z_L))
-  body = functools.partial(update_L, z_H=z_H)
-  return z_H, lax.fori_loop(0, L_cycles - 1, body, z_L)
+  z_H, z_L = lax.fori_loop(0, H_updates, update_both, (z_H, z_L))
+  return z_H, _update_z_L(f_L, z_H, z_L, x, times=last_L_updates)
+
+
+def _update_z_L(
+  f_L: _Update, z_H: jax.Array, z_L: jax.Array, x: jax.Array, *, times: int
+) -> jax.Array:
+  """Several updates of z_L while z_H stands still."""
+  return lax.fori_loop(0, times, lambda _, z_L: f_L(z_L, z_H + x), z_L)
 
 
 def count_parameters(params: Any) -> int:
