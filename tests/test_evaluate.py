@@ -46,6 +46,7 @@ def test_the_result_has_the_documented_keys(tiny_run, command):
     "puzzles_per_s",
     "step",
     "halt",
+    "segments",
   }
   assert result["step"] == 10
   assert result["halt"] == "act"
@@ -127,6 +128,43 @@ def test_an_earlier_step_and_a_limit_can_be_asked_for(tiny_run, command):
   assert result["sets"]["all"]["count"] == 10
 
 
+@pytest.mark.parametrize("halt", ["full", "act"])
+def test_segments_can_be_more_or_fewer_than_in_training(
+  tiny_run, command, halt
+):
+  flags = f"--workdir={tiny_run}", f"--halt={halt}"
+  trained = command(evaluate, *flags)
+  assert trained["segments"] == 3
+  for segments in (1, 5):
+    result = command(evaluate, *flags, f"--segments={segments}")
+    assert result["segments"] == segments
+    both, by_segment = min(segments, 3), "exact_accuracy_by_segment"
+    assert len(result[by_segment]) == segments
+    assert result[by_segment][:both] == trained[by_segment][:both]
+    if halt == "full":
+      assert result["sets"]["all"]["steps"] == segments
+
+
+@pytest.mark.parametrize("halt", ["full", "act"])
+def test_a_few_puzzles_are_not_padded_to_a_large_batch(
+  tiny_run, command, monkeypatch, halt
+):
+  rows = []
+  put_rows = sharding.put_rows
+
+  def counted(batch, mesh, batch_size):
+    rows.append(batch_size)
+    return put_rows(batch, mesh, batch_size)
+
+  monkeypatch.setattr(sharding, "put_rows", counted)
+  flags = f"--workdir={tiny_run}", f"--halt={halt}", "--batch-size=4096"
+  for limit, batch_size in ((3, 8), (9, 16), (0, 32)):
+    rows.clear()
+    result = command(evaluate, *flags, f"--limit={limit}")
+    assert result["sets"]["all"]["count"] == (limit or 27)
+    assert set(rows) == {batch_size}  # The next that divides by 8 devices.
+
+
 def test_the_training_split_can_be_evaluated_too(tiny_run, command):
   result = command(evaluate, f"--workdir={tiny_run}", "--split=train")
   assert result["sets"]["all"]["count"] == 40 * (1 + 3)
@@ -137,6 +175,7 @@ def test_the_training_split_can_be_evaluated_too(tiny_run, command):
   [
     (["--step=7"], "no step 7 there; it has 5, 10."),
     (["--batch-size=12"], "does not divide over 8 devices; nearest"),
+    (["--segments=0"], "--segments: expected at least 1, got 0."),
     (["--data=nowhere"], "nowhere/test/dataset.json: no such file"),
   ],
 )
@@ -165,9 +204,10 @@ def test_data_that_does_not_fit_is_refused(
   assert message in command.error(evaluate, *flags)
 
 
-def test_evaluating_needs_no_trainer():
+def test_evaluating_and_solving_need_no_trainer():
   script = (
-    "import sys, hrm_jax.evaluate, hrm_jax.solve; "
-    "sys.exit('hrm_jax.train' in sys.modules)"
+    "import sys, hrm_jax.evaluate.__main__, hrm_jax.solve.__main__; "
+    "unwanted = 'hrm_jax.train', 'hrm_jax.optim'; "
+    "sys.exit(' '.join(m for m in unwanted if m in sys.modules) or 0)"
   )
   subprocess.run([sys.executable, "-c", script], check=True)

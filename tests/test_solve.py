@@ -50,8 +50,8 @@ def test_the_trace_ends_where_the_network_halted(tiny_run):
   at_once = trained._replace(weights=trained.weights._replace(params=params))
   puzzles = sudoku.parse(PUZZLE)[None]
   for halt, segments in (("act", 1), ("full", 3)):
-    found = next(solver.solve(at_once, puzzles, halt=halt, batch_size=1))
-    assert len(found.trace) == segments
+    found = next(solver.Solver(at_once, halt=halt, batch_size=1)(puzzles))
+    assert found.segments == len(found.trace) == segments
 
 
 def test_a_puzzle_is_answered_alike_alone_and_in_company(tiny_run, command):
@@ -110,15 +110,51 @@ def test_solutions_come_before_the_file_is_done(tiny_run, monkeypatch):
   trained, padded = load(tiny_run), []
   monkeypatch.setattr(
     solver,
-    "_pad",
-    lambda *args, pad=solver._pad: padded.append(1) or pad(*args),
+    "pad_batch",
+    lambda *args, pad=solver.pad_batch: padded.append(1) or pad(*args),
   )
   puzzles = np.stack([sudoku.parse(PUZZLE)] * 8)
-  for i, _ in enumerate(
-    solver.solve(trained, puzzles, halt="act", batch_size=2)
-  ):
+  halting = solver.Solver(trained, halt="act", batch_size=2)
+  for i, _ in enumerate(halting(puzzles)):
     # The queue after this one is under way, and no more.
     assert len(padded) == min(i // 2 + 2, 4)
+
+
+def test_what_is_printed_for_a_person_can_be_solved_again(
+  tiny_run, tmp_path, command, monkeypatch, capsys
+):
+  flags = [f"--workdir={tiny_run}", "--halt=full", "--trace", PUZZLE, OTHER]
+  monkeypatch.setattr("sys.argv", ["solve", *flags])
+  solve.main()
+  path = tmp_path / "printed.txt"
+  path.write_text(capsys.readouterr().out)
+  found = command(solve, f"--workdir={tiny_run}", "--json", f"--file={path}")
+  assert [entry["puzzle"] for entry in found["puzzles"]] == [PUZZLE, OTHER]
+
+
+def test_the_rows_of_a_grid_may_be_arguments(tiny_run, command):
+  rows = [OTHER[i : i + 4] for i in range(0, 16, 4)]
+  found = command(solve, f"--workdir={tiny_run}", "--json", *rows)
+  assert [entry["puzzle"] for entry in found["puzzles"]] == [OTHER]
+
+
+def test_segments_can_be_more_or_fewer_than_in_training(tiny_run, command):
+  flags = f"--workdir={tiny_run}", "--json", "--halt=full", PUZZLE
+  trained = command(solve, *flags)
+  for segments in (2, 5):
+    found = command(solve, *flags, f"--segments={segments}")
+    assert found["segments"] == segments
+    (entry,) = found["puzzles"]
+    assert entry["segments"] == len(entry["trace"]) == segments
+    both = min(segments, 3)
+    assert entry["trace"][:both] == trained["puzzles"][0]["trace"][:both]
+  message = command.error(solve, *flags, "--segments=0")
+  assert message == "--segments: expected at least 1, got 0."
+
+
+def test_a_closed_stdin_is_no_puzzle(tiny_run, command, monkeypatch):
+  monkeypatch.setattr("sys.stdin", None)
+  assert "no puzzle given" in command.error(solve, f"--workdir={tiny_run}")
 
 
 def test_puzzles_come_from_stdin(tiny_run, command, monkeypatch):
@@ -142,7 +178,7 @@ def test_a_person_gets_grids_and_a_trace(tiny_run, monkeypatch, capsys):
 @pytest.mark.parametrize(
   ("puzzle", "message"),
   [
-    ("1.2", "puzzle 1: expected 16 cells, got 3."),
+    ("1.2", "puzzle 1: expected 16 cells, or 4 of a row, got 3; read is a"),
     ("5...3..2..4...1.", "puzzle 1: cell 1: expected 1-4, '.' or '0', got '5'"),
     (
       "11..3..2..4...1.",
@@ -159,10 +195,10 @@ def test_a_bad_line_of_a_file_is_named(tiny_run, tmp_path, command):
   path = tmp_path / "puzzles.txt"
   path.write_text(f"{PUZZLE}\n12\n")
   message = command.error(solve, f"--workdir={tiny_run}", f"--file={path}")
-  assert f"{path}: line 2: expected 16 cells, got 2." in message
+  assert f"{path}: line 2: expected 16 cells, or 4 of a row, got 2;" in message
   missing = tmp_path / "nothing.txt"
   message = command.error(solve, f"--workdir={tiny_run}", f"--file={missing}")
   assert f"{missing}: cannot be read" in message
   path.write_text("\n \n")
   message = command.error(solve, f"--workdir={tiny_run}", f"--file={path}")
-  assert f"{path}: expected a puzzle a line, got none." in message
+  assert f"{path}: expected puzzles of 16 cells, got none; read is" in message

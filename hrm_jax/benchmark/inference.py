@@ -18,14 +18,14 @@ from hrm_jax.checkpoint import run_record
 from hrm_jax.checkpoint.load import load
 from hrm_jax.checkpoint.run_record import data_directory
 from hrm_jax.console import log
+from hrm_jax.data import puzzle_text
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
 from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines import sharding
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import Weights
-from hrm_jax.solve import __main__ as solve
-from hrm_jax.solve import solver
+from hrm_jax.solve.solver import Solver
 
 # Halting, and whether a row that halts takes the next puzzle.
 WAYS = {
@@ -69,7 +69,7 @@ def benchmark_eval(
   run_record.check_fits_data(trained.run, split.metadata, str(split.path))
   size = batch_size or trained.config.global_batch_size
   sharding.check_batch_size(size, mesh, "batch size")
-  data = EvaluationData(split, batch_size=size, limit=limit)
+  data = EvaluationData(split, batch_size=size, limit=limit).fitted(mesh.size)
   loss = Loss(**trained.config.loss)
   evaluators = {
     name: Evaluator(trained.model, loss, mesh, **way)
@@ -92,7 +92,7 @@ def benchmark_eval(
     "trained": measure(trained.weights),
     "never_halting": measure(_never_halting(trained.weights)),
     "puzzles": data.num_examples,
-    "batch_size": size,
+    "batch_size": data.batch_size,
     "halt_max_steps": trained.model.halt_max_steps,
     "rounds": rounds,
     "step": trained.step,
@@ -124,7 +124,7 @@ def benchmark_solve(
     InputError: no such checkpoint, or not one of Sudokus.
   """
   trained = load(workdir)
-  solve.side_of(trained)
+  puzzle_text.kind_of_checkpoint(trained.metadata)
   root = data_directory(trained.config, workdir)
   inputs = [np.asarray(s.inputs) for s in open_split(root, "test").sets]
   puzzles = np.concatenate(inputs)[: limit or None]
@@ -132,7 +132,7 @@ def benchmark_solve(
 
   def run(halt: str) -> float:
     began = time.perf_counter()
-    for _ in solver.solve(trained, puzzles, halt=halt, batch_size=size):
+    for _ in Solver(trained, halt=halt, batch_size=size)(puzzles):
       pass
     return time.perf_counter() - began
 
@@ -185,7 +185,7 @@ def _summary(runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _ratio(results: list[dict], others: list[dict]) -> float:
-  """Of two ways' rates, the median over rounds."""
+  """The median over rounds of one way's rate over the other's."""
   return statistics.median(
     one["puzzles_per_s"] / other["puzzles_per_s"]
     for one, other in zip(results, others, strict=True)

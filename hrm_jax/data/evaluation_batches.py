@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hrm_jax.console import InputError
-from hrm_jax.data import puzzle
-from hrm_jax.data.puzzle import Batch
+from hrm_jax.data.puzzle import Batch, pad_batch
 from hrm_jax.data.reading import ALL_ROWS, READ_FEW_AHEAD, collate, read_ahead
 from hrm_jax.data.split import Split
 
@@ -76,6 +75,16 @@ class EvaluationData:
     size = -(-largest // -(-largest // batches)) * self.batch_size
     return EvaluationData(self.split, batch_size=size, limit=self._limit)
 
+  def fitted(self, multiple: int) -> "EvaluationData":
+    """The same examples in batches that are no larger than the largest set.
+
+    Args:
+      multiple: what the size of a batch must divide by, the devices.
+    """
+    largest = max(self._examples)
+    size = min(self.batch_size, -(-largest // multiple) * multiple)
+    return EvaluationData(self.split, batch_size=size, limit=self._limit)
+
   def examples_in(self, rows: slice) -> dict[str, int]:
     """Examples that stand in some rows of the batches, by the set's name."""
     first, stop, _ = rows.indices(self.batch_size)
@@ -104,24 +113,10 @@ class EvaluationData:
       np.searchsorted(example_set.puzzle_indices, examples, side="right") - 1
     )
     batch = collate(self.split, example_set, examples, puzzles)
-    padded = _pad(batch, len(wanted), self.split.metadata)
+    padded = pad_batch(batch, len(wanted), self.split.metadata)
     return EvaluationBatch(example_set.name, padded, examples)
 
   def batches(self, rows: slice = ALL_ROWS) -> Iterator[EvaluationBatch]:
     """Yields every batch in order, as `batch` returns it, reading ahead."""
     read = functools.partial(self.batch, rows=rows)
     return read_ahead(read, 0, self.num_batches, options=READ_FEW_AHEAD)
-
-
-def _pad(batch: Batch, size: int, metadata: puzzle.DatasetMetadata) -> Batch:
-  """Appends rows that count nowhere, up to `size` rows."""
-  fill = {
-    "inputs": metadata.pad_id,
-    "labels": puzzle.IGNORE_LABEL_ID,
-    "puzzle_identifiers": metadata.blank_identifier_id,
-  }
-  padded = {}
-  for field, rows in batch.items():
-    padded[field] = np.full((size, *rows.shape[1:]), fill[field], np.int32)
-    padded[field][: len(rows)] = rows
-  return Batch(**padded)

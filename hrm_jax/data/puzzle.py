@@ -79,6 +79,20 @@ class DatasetMetadata:
     return {**dataclasses.asdict(self), "sets": list(self.sets)}
 
 
+def pad_batch(batch: Batch, size: int, metadata: DatasetMetadata) -> Batch:
+  """Appends rows that count nowhere, up to `size` rows."""
+  fill = {
+    "inputs": metadata.pad_id,
+    "labels": IGNORE_LABEL_ID,
+    "puzzle_identifiers": metadata.blank_identifier_id,
+  }
+  padded = {}
+  for field, rows in batch.items():
+    padded[field] = np.full((size, *rows.shape[1:]), fill[field], np.int32)
+    padded[field][: len(rows)] = rows
+  return Batch(**padded)
+
+
 def metadata_path(root: str | pathlib.Path, split: str) -> pathlib.Path:
   """Where the metadata of a split lies."""
   return pathlib.Path(root) / split / "dataset.json"

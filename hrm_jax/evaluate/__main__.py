@@ -9,7 +9,6 @@ nowhere. The last line of stdout is one JSON object.
 """
 
 import argparse
-import pathlib
 from typing import Any
 
 from hrm_jax import console
@@ -27,6 +26,7 @@ from hrm_jax.evaluate.evaluator import (
 from hrm_jax.evaluate.predictions import directory_of
 from hrm_jax.machines import cluster, compilation_cache, host_memory, sharding
 from hrm_jax.model.losses import Loss
+from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
 
 
@@ -34,9 +34,13 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
   """Does what `main`'s arguments say.
 
   Returns:
-    What an `Evaluator` does; and `predictions`, where they are saved, or None
-    if they could not be.
+    What an `Evaluator` does; `segments`, how many a puzzle got at most; and
+    `predictions`, where they are saved, or None if they could not be.
+
+  Raises:
+    InputError: a flag is out of range, or there is no such checkpoint or data.
   """
+  console.check_least("--segments", args.segments, 1)
   trained = load(args.workdir, args.step, on_all_devices=True)
   config, mesh = trained.config, trained.mesh
   root = args.data or data_directory(config, args.workdir)
@@ -47,8 +51,10 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     batch_size = config.global_batch_size
   sharding.check_batch_size(batch_size, mesh, "batch size")
   data = EvaluationData(split, batch_size=batch_size, limit=args.limit)
+  data = data.fitted(mesh.size)  # A few puzzles need no large batch.
+  model = with_segments(trained.model, args.segments)
   evaluator = Evaluator(
-    trained.model,
+    model,
     Loss(**config.loss),
     mesh,
     halt=args.halt or config.eval.halt,
@@ -67,6 +73,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     result = evaluator(
       trained.weights, data, step=trained.step, predictions=predictions
     )
+  result["segments"] = model.halt_max_steps
   if predictions is not None:
     directory = directory_of(args.workdir, trained.step, args.split)
     result["predictions"] = None if predictions.failed else str(directory)
@@ -82,17 +89,28 @@ def main() -> None:
     "--halt=act --limit=512",
   )
   add = parser.add_argument
-  add("--workdir", type=pathlib.Path, required=True, help="of the run")
+  add("--workdir", type=console.path, required=True, help="the run's directory")
   add(
     "--step",
     type=saved_steps.step_argument,
     help="which checkpoint, or 'best'; default: the newest",
   )
-  add("--data", type=pathlib.Path, help="default: what it was trained on")
+  add("--data", type=console.path, help="default: what it was trained on")
   add("--split", default="test", help="default: test")
   add("--halt", choices=HALT_MODES, help="default: the config's eval.halt")
+  add(
+    "--segments",
+    type=int,
+    help="how many a puzzle gets at most, with either way of halting; more or "
+    "fewer than in training; default: the config's model.halt_max_steps",
+  )
   add("--limit", type=int, help="examples of each set; default and 0: all")
-  add("--batch-size", type=int, help="default: the config's")
+  add(
+    "--batch-size",
+    type=int,
+    help="puzzles at a time, over all devices; never more than there are to "
+    "evaluate; default: the config's",
+  )
   add(
     "--save-predictions",
     action="store_true",

@@ -28,6 +28,7 @@ from hrm_jax.model.hrm import HRM
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import Weights
 from hrm_jax.solve import continuous_batching
+from hrm_jax.solve.solver import one_behind
 
 
 class Evaluator:
@@ -178,18 +179,12 @@ class Evaluator:
     mine: slice,
     settings: dict[str, Any],
   ):
-    """Yields batches with their results, one step late.
+    """Yields batches with their results, one batch behind the devices."""
 
-    The device works on the next batch while the host reads the last.
-    """
-    pending = None
-    for asked in chunks.batches(mine):
-      result = self._step(weights, *self._put(asked, chunks), **settings)
-      if pending is not None:
-        yield pending
-      pending = asked, result
-    if pending is not None:
-      yield pending
+    def run(asked: EvaluationBatch) -> Any:
+      return self._step(weights, *self._put(asked, chunks), **settings)
+
+    return one_behind(run, chunks.batches(mine))
 
 
 def _add(total: dict | None, sums: dict) -> dict:

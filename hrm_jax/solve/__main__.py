@@ -1,9 +1,10 @@
-"""Solves Sudoku puzzles with a trained network.
+"""Solves puzzles with a trained network.
 
 example: python -m hrm_jax.solve --workdir=runs/sudoku-mini .41..3.231....31
 
-A puzzle is its cells row by row, `.` or `0` for a blank. With --json the last
-line of stdout is one JSON object.
+Puzzles come as arguments, from a file or from stdin, in any form that
+`data.sudoku_text` reads. With --json the last line of stdout is one JSON
+object.
 """
 
 import argparse
@@ -15,84 +16,79 @@ import numpy as np
 
 from hrm_jax import console
 from hrm_jax.checkpoint import saved_steps
-from hrm_jax.checkpoint.load import Trained, load
+from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
-from hrm_jax.data import sudoku
+from hrm_jax.data import puzzle_text, sudoku_text
+from hrm_jax.data.puzzle_text import PuzzleText
+from hrm_jax.data.sudoku_text import Line
 from hrm_jax.machines import compilation_cache
-from hrm_jax.solve import solver
+from hrm_jax.solve import report
+from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
-from hrm_jax.solve.solver import Solution
+from hrm_jax.solve.solver import Solution, Solver
 
 EXAMPLE = (
   "python -m hrm_jax.solve --workdir=runs/sudoku-mini '.41..3.231....31'"
 )
 
 
-def side_of(trained: Trained) -> int:
-  """The side of the Sudokus that a checkpoint solves.
-
-  Raises:
-    InputError: it was trained on something else.
-  """
-  side = sudoku.side_of(trained.metadata.seq_len, "this checkpoint's puzzle")
-  if trained.metadata.vocab_size != sudoku.vocab_size(side):
-    raise InputError(
-      f"this checkpoint does not solve Sudokus: expected vocab_size="
-      f"{sudoku.vocab_size(side)} for side {side}, got "
-      f"{trained.metadata.vocab_size}."
-    )
-  return side
-
-
-def read_puzzles(args: argparse.Namespace, side: int) -> np.ndarray:
+def read_puzzles(
+  args: argparse.Namespace, text: PuzzleText, cells: int
+) -> np.ndarray:
   """Reads the puzzles from arguments, file or stdin: [n, G] token ids.
 
+  Args:
+    args: the command line.
+    text: of the kind of puzzle that the checkpoint solves.
+    cells: G.
+
   Raises:
-    InputError: no puzzle, or one that is not a puzzle of this side.
+    InputError: no puzzle, or one that is not a puzzle of this size.
   """
-  named = [(f"puzzle {i}", text) for i, text in enumerate(args.puzzles, 1)]
+  sources = []
+  if args.puzzles:
+    sources.append(("", list(_lines_of_arguments(args.puzzles, cells))))
   if args.file is not None:
-    named += _lines(args.file)
-    if not named:
-      raise InputError(f"{args.file}: expected a puzzle a line, got none.")
-  if not named and not sys.stdin.isatty():
-    named += _numbered("stdin", sys.stdin.read())
-  if not named:
-    raise InputError(f"no puzzle given; for example: {EXAMPLE}")
+    sources.append((str(args.file), _lines_of_file(args.file)))
+  if not sources and not (sys.stdin is None or sys.stdin.isatty()):
+    sources.append(("stdin", _lines_of_stdin()))
   puzzles = []
-  for name, text in named:
-    puzzle = sudoku.parse(text, side=side, name=name)
-    sudoku.check_clues(puzzle, name)
-    puzzles.append(puzzle)
+  for source, lines in sources:
+    found = text.read(lines, cells)
+    if source and not found:
+      raise InputError(
+        f"{source}: expected puzzles of {cells} cells, got none; read is "
+        f"{text.forms}."
+      )
+    puzzles += [puzzle for _, puzzle in found]
+  if not puzzles:
+    raise InputError(f"no puzzle given; for example: {EXAMPLE}")
   return np.stack(puzzles)
 
 
-def _lines(path: pathlib.Path) -> list[tuple[str, str]]:
+def _lines_of_arguments(puzzles: list[str], cells: int) -> Iterator[Line]:
+  """The rows of one grid may come as several arguments."""
+  for i, puzzle in enumerate(puzzles, 1):
+    if not puzzle.strip():
+      raise InputError(f"puzzle {i}: expected {cells} cells, got 0.")
+    yield from ((f"puzzle {i}", line) for line in puzzle.splitlines())
+
+
+def _lines_of_file(path: pathlib.Path) -> list[Line]:
   try:
-    return _numbered(str(path), path.read_text(encoding="utf-8-sig"))
+    data = path.read_bytes()
   except OSError as error:
     raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-  except UnicodeDecodeError:
-    raise InputError(f"{path}: expected text, a puzzle a line.") from None
+  name = str(path)
+  return puzzle_text.numbered(name, puzzle_text.decoded(data, name))
 
 
-def _numbered(source: str, text: str) -> list[tuple[str, str]]:
-  lines = enumerate(text.splitlines(), 1)
-  return [(f"{source}: line {i}", line) for i, line in lines if line.strip()]
-
-
-def show(solution: Solution, *, trace: bool) -> None:
-  """Prints one solution for a person."""
-  if trace:
-    for segment, grid in enumerate(solution.trace, 1):
-      print(f"after segment {segment}:\n{sudoku.format_grid(grid)}\n")
-  facts = solution.to_json()
-  print(f"puzzle:\n{sudoku.format_grid(solution.puzzle)}\n")
-  print(f"answer:\n{sudoku.format_grid(solution.trace[-1])}\n")
-  print(f"segments used: {facts['segments']}")
-  print(f"halting probability: {solution.halt_probability:.3f}")
-  print(f"obeys the rules: {'yes' if facts['obeys_rules'] else 'no'}")
-  print(f"keeps the clues: {'yes' if facts['keeps_clues'] else 'no'}\n")
+def _lines_of_stdin() -> list[Line]:
+  binary = getattr(sys.stdin, "buffer", None)
+  if binary is None:
+    return puzzle_text.numbered("stdin", sys.stdin.read())
+  text = puzzle_text.decoded(binary.read(), "stdin")
+  return puzzle_text.numbered("stdin", text)
 
 
 def _with_progress(
@@ -104,47 +100,73 @@ def _with_progress(
       bar.advance()
 
 
-def main() -> None:
-  """The command line."""
+def _parser() -> console.ArgumentParser:
   parser = console.ArgumentParser(
     prog="python -m hrm_jax.solve",
-    description="Solves Sudoku puzzles with a trained network.",
+    description="Solves Sudoku puzzles with a trained network. Puzzles are "
+    f"read as {sudoku_text.FORMS}; the form is told by the content.",
     epilog=f"example: {EXAMPLE}",
   )
   add = parser.add_argument
-  add("puzzles", nargs="*", help="cells row by row, '.' or '0' for a blank")
-  add("--workdir", type=pathlib.Path, required=True, help="of the run")
+  add(
+    "puzzles",
+    nargs="*",
+    help="the cells row by row, '.' or '0' for a blank, or the rows of a grid",
+  )
+  add("--workdir", type=console.path, required=True, help="the run's directory")
   add(
     "--step",
     type=saved_steps.step_argument,
     help="which checkpoint, or 'best'; default: the newest",
   )
-  add("--file", type=pathlib.Path, help="a puzzle a line; default: stdin")
+  add("--file", type=console.path, help="puzzles as text; default: stdin")
   add("--halt", choices=HALT_MODES, default="act", help="default: act")
+  add(
+    "--segments",
+    type=int,
+    help="how many a puzzle gets at most, with either way of halting; more or "
+    "fewer than in training; default: the config's model.halt_max_steps",
+  )
   add(
     "--trace",
     action="store_true",
     help="the answer after every segment; ? is a token that is no cell",
   )
   add("--json", action="store_true", help="print one JSON object instead")
-  args = parser.parse_args()
+  return parser
+
+
+def main() -> None:
+  """The command line."""
+  args = _parser().parse_args()
+  console.check_least("--segments", args.segments, 1)
 
   compilation_cache.use(compilation_cache.of_user())
   trained = load(args.workdir, args.step)
-  puzzles = read_puzzles(args, side_of(trained))
+  kind = puzzle_text.kind_of_checkpoint(trained.metadata)
+  text = puzzle_text.OF_KIND[kind]
+  puzzles = read_puzzles(args, text, trained.metadata.seq_len)
+  model = with_segments(trained.model, args.segments)
   # Small sets get a small program; large ones the run's batch.
-  batch_size = min(len(puzzles), trained.config.global_batch_size)
-  solutions = solver.solve(
-    trained, puzzles, halt=args.halt, batch_size=batch_size
+  batch_size = trained.config.global_batch_size
+  solver = Solver(
+    trained._replace(model=model), halt=args.halt, batch_size=batch_size
   )
+  solutions = solver(puzzles)
   if len(puzzles) > batch_size:
     solutions = _with_progress(solutions, len(puzzles))
   if args.json:
-    found = [solution.to_json() for solution in solutions]
-    console.print_json({"step": trained.step, "puzzles": found})
+    found = [report.as_json(solution, text) for solution in solutions]
+    console.print_json(
+      {
+        "step": trained.step,
+        "segments": model.halt_max_steps,
+        "puzzles": found,
+      }
+    )
     return
   for solution in solutions:
-    show(solution, trace=args.trace)
+    print(report.as_text(solution, text, trace=args.trace))
 
 
 if __name__ == "__main__":

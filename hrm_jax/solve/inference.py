@@ -1,4 +1,7 @@
-"""Thinks about puzzles with trained weights; pure functions, no mesh."""
+"""Thinks about puzzles with trained weights; pure functions, no mesh.
+
+The loops of `segments` and `continuous_batching`, bound to the network.
+"""
 
 import functools
 from collections.abc import Mapping
@@ -11,6 +14,17 @@ from hrm_jax.model.hrm import HRM
 from hrm_jax.model.weights import Weights, gather_puzzle_rows, initial_latents
 from hrm_jax.solve import continuous_batching, segments
 from hrm_jax.solve.segments import Answer
+
+
+def with_segments(model: HRM, segments: int | None) -> HRM:
+  """The same network with another limit of segments for a puzzle.
+
+  Args:
+    model: the network; its weights do not depend on the limit.
+    segments: at most so many, whether puzzles halt by themselves or not; more
+      than in training let it think longer. None: as in training.
+  """
+  return model if segments is None else model.clone(halt_max_steps=segments)
 
 
 def solve(

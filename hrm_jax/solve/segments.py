@@ -1,4 +1,8 @@
-"""Thinks about a batch until its rows are done, in one loop on the device."""
+"""Thinks about a batch until its rows are done, in one loop on the device.
+
+Control logic only: the network comes in as a function. Where there are more
+puzzles than rows, see `continuous_batching`.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,6 +34,14 @@ class Answer(NamedTuple):
   trace: Any
 
 
+def check_halt(halt: str) -> None:
+  """Raises a ValueError if `halt` is none of `HALT_MODES`."""
+  if halt not in HALT_MODES:
+    raise ValueError(
+      f"halt: expected one of {', '.join(HALT_MODES)}, got {halt!r}."
+    )
+
+
 def run_segments(
   segment: Segment,
   z_H: jax.Array,
@@ -54,10 +66,7 @@ def run_segments(
   Raises:
     ValueError: unknown `halt`.
   """
-  if halt not in HALT_MODES:
-    raise ValueError(
-      f"halt: expected one of {', '.join(HALT_MODES)}, got {halt!r}."
-    )
+  check_halt(halt)
   batch_size = z_H.shape[0]
   blank = zeros_like_result(segment, z_H, z_L)._replace(z_H=z_H, z_L=z_L)
   seen = jax.tree.map(

@@ -1,19 +1,26 @@
-"""Tokens in, solutions out."""
+"""One solver for every kind of puzzle: tokens in, tokens and trace out.
+
+It knows no text and no rules. Commands, benchmarks and whatever else wants
+answers one puzzle at a time ask it; only scoring a whole split sums on the
+devices instead (`evaluate`), over the same loops.
+"""
 
 import functools
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hrm_jax.checkpoint.load import Trained
-from hrm_jax.data import sudoku
-from hrm_jax.data.puzzle import IGNORE_LABEL_ID, Batch
+from hrm_jax.data.puzzle import IGNORE_LABEL_ID, Batch, pad_batch
 from hrm_jax.model.hrm import HRM, SegmentOutput
 from hrm_jax.model.weights import Weights, gather_puzzle_rows
 from hrm_jax.solve import continuous_batching, inference
+from hrm_jax.solve.segments import check_halt
+
+Asked = TypeVar("Asked")
 
 
 class Solution(NamedTuple):
@@ -21,64 +28,128 @@ class Solution(NamedTuple):
 
   Attributes:
     puzzle: [G] token ids.
-    trace: [segments, G] token ids, its answer after each segment.
-    halt_probability: sigmoid(q_halt) at the last segment: how sure it is
-      that the answer is right.
+    trace: [segments, G] int32 token ids, its answer after each segment.
+    q_halt: what halting was worth to it after the last segment, a logit.
+    q_continue: what thinking on was worth.
+    halt_probability: sigmoid(q_halt): how sure it is that the answer is right.
   """
 
   puzzle: np.ndarray
   trace: np.ndarray
+  q_halt: float
+  q_continue: float
   halt_probability: float
 
-  def to_json(self) -> dict[str, Any]:
-    """The solution as JSON types; grids become text."""
-    answer = self.trace[-1]
-    return {
-      "puzzle": sudoku.to_text(self.puzzle),
-      "answer": sudoku.to_text(answer),
-      "segments": len(self.trace),
-      "halt_probability": self.halt_probability,
-      "obeys_rules": bool(sudoku.obeys_rules(answer)),
-      "keeps_clues": bool(sudoku.keeps_clues(self.puzzle, answer)),
-      "trace": [sudoku.to_text(grid) for grid in self.trace],
-    }
+  @property
+  def answer(self) -> np.ndarray:
+    """[G] int32 token ids, the last of the trace."""
+    return self.trace[-1]
+
+  @property
+  def segments(self) -> int:
+    """How many segments the puzzle took."""
+    return len(self.trace)
 
 
-def solve(
-  trained: Trained, puzzles: np.ndarray, *, halt: str, batch_size: int
-) -> Iterator[Solution]:
-  """Solves puzzles; yields the solutions in their order, as they come.
+class Solver:
+  """Answers puzzles with trained weights; compiles once for each batch size.
 
   Args:
-    trained: a checkpoint of a Sudoku run.
-    puzzles: [n, G] token ids.
+    trained: a checkpoint; its model says how many segments a puzzle gets at
+      most, see `inference.with_segments`.
     halt: "full" or "act", see `segments.run_segments`. With "act" a row whose
-      puzzle is solved takes the next one, see `continuous_batching`.
-    batch_size: rows that think at a time.
+      puzzle halts takes the next one, see `continuous_batching`.
+    batch_size: rows that think at a time; fewer where there are fewer puzzles.
+
+  Raises:
+    ValueError: unknown `halt`.
   """
-  size, answer = batch_size, _answer_batch
-  if halt == "act":
-    batches = -(-len(puzzles) // batch_size)
-    size *= min(batches, continuous_batching.PUZZLES_PER_ROW)
-    answer = functools.partial(_answer_queue, num_rows=batch_size)
-  run = jax.jit(functools.partial(answer, trained.model))
+
+  def __init__(self, trained: Trained, *, halt: str, batch_size: int):
+    check_halt(halt)
+    self._trained, self._halt, self._batch_size = trained, halt, batch_size
+    answer = _answer_batch if halt == "full" else _answer_queue
+    self._answer = jax.jit(
+      functools.partial(answer, trained.model), static_argnames="num_rows"
+    )
+
+  def __call__(
+    self, puzzles: np.ndarray, puzzle_identifiers: np.ndarray | None = None
+  ) -> Iterator[Solution]:
+    """Yields the solutions in the order of the puzzles, as they come.
+
+    Args:
+      puzzles: [n, G] token ids.
+      puzzle_identifiers: [n], rows of the puzzle table; None: none has one.
+    """
+    if puzzle_identifiers is None:
+      blank = self._trained.metadata.blank_identifier_id
+      puzzle_identifiers = np.full(len(puzzles), blank)
+    size = self.rows_at_a_time(len(puzzles))
+    starts = range(0, len(puzzles), size)
+    num_rows = min(self._batch_size, size)
+
+    def run(start: int) -> Any:
+      part = slice(start, start + size)
+      inputs = puzzles[part].astype(np.int32)
+      asked = Batch(
+        inputs=inputs,
+        labels=np.full_like(inputs, IGNORE_LABEL_ID),
+        puzzle_identifiers=puzzle_identifiers[part],
+      )
+      # One shape for all batches, so that one compiled program serves them.
+      padded = pad_batch(asked, size, self._trained.metadata)
+      count = np.int32(len(inputs))
+      return self._answer(
+        self._trained.weights, padded, count, num_rows=num_rows
+      )
+
+    for start, result in one_behind(run, starts):
+      yield from _solutions(puzzles[start : start + size], result)
+
+  def rows_at_a_time(self, count: int) -> int:
+    """How many of `count` puzzles go to the device at once, with padding."""
+    rows = max(min(self._batch_size, count), 1)
+    if self._halt == "full":
+      return rows
+    batches = max(-(-count // rows), 1)
+    return rows * min(batches, continuous_batching.PUZZLES_PER_ROW)
+
+
+def one_behind(
+  run: Callable[[Asked], Any], items: Iterable[Asked]
+) -> Iterator[tuple[Asked, Any]]:
+  """Yields each item with its result, after the next one has been handed over.
+
+  So the device works on the next batch while the host reads the last.
+
+  Args:
+    run: hands an item to the device; returns at once.
+    items: what to run, in order.
+  """
   pending = None
-  for start in range(0, len(puzzles), size):
-    rows = puzzles[start : start + size]
-    padded = _pad(rows, size, trained)
-    result = run(trained.weights, padded, np.int32(len(rows)))
-    if pending is not None:  # Read while the device works on the next.
-      yield from _solutions(*pending)
-    pending = rows, result
+  for item in items:
+    result = run(item)
+    if pending is not None:
+      yield pending
+    pending = item, result
   if pending is not None:
-    yield from _solutions(*pending)
+    yield pending
 
 
-def _answer_batch(model: HRM, weights: Weights, batch: Batch, _):
-  """Segments [B], answers [B, segments, G] and q_halt [B], all rows alike."""
+def _answer_batch(
+  model: HRM, weights: Weights, batch: Batch, count: jax.Array, *, num_rows: int
+):
+  """Every row runs all segments.
+
+  Returns:
+    Segments [B], answers [B, segments, G], q_halt [B] and q_continue [B].
+  """
+  del count, num_rows  # Padding is thought about too.
   answer = inference.solve(model, weights, batch, halt="full", observe=_tokens)
   trace = jnp.moveaxis(answer.trace, 0, 1)
-  return answer.segments, trace, answer.output.q_halt_logits
+  output = answer.output
+  return answer.segments, trace, output.q_halt_logits, output.q_continue_logits
 
 
 def _answer_queue(
@@ -93,34 +164,27 @@ def _answer_queue(
     {**queue, "puzzle_rows": rows},
     count,
     num_rows=num_rows,
-    keep=lambda output, segments, puzzles: output.q_halt_logits,
+    keep=lambda output, segments, puzzles: (
+      output.q_halt_logits,
+      output.q_continue_logits,
+    ),
     observe=lambda output, puzzles: _tokens(output),
   )
-  return answers.segments, answers.trace, answers.kept
+  return answers.segments, answers.trace, *answers.kept
 
 
 def _tokens(output: SegmentOutput) -> jax.Array:
   return jnp.argmax(output.logits, -1)
 
 
-def _solutions(puzzles: np.ndarray, result) -> Iterator[Solution]:
-  segments, trace, q_halt = jax.device_get(result)
+def _solutions(puzzles: np.ndarray, result: Any) -> Iterator[Solution]:
+  segments, trace, q_halt, q_continue = jax.device_get(result)
   halting = jax.device_get(jax.nn.sigmoid(q_halt))
   for i, puzzle in enumerate(puzzles):
-    yield Solution(puzzle, trace[i, : segments[i]], float(halting[i]))
-
-
-def _pad(rows: np.ndarray, size: int, trained: Trained) -> Batch:
-  # One shape for all batches, so that one compiled program serves them.
-  missing = size - len(rows)
-  inputs = np.pad(
-    rows.astype(np.int32),
-    ((0, missing), (0, 0)),
-    constant_values=trained.metadata.pad_id,
-  )
-  blank = trained.metadata.blank_identifier_id
-  return Batch(
-    inputs=inputs,
-    labels=np.full_like(inputs, IGNORE_LABEL_ID),
-    puzzle_identifiers=np.full(size, blank, np.int32),
-  )
+    yield Solution(
+      puzzle,
+      trace[i, : segments[i]],
+      float(q_halt[i]),
+      float(q_continue[i]),
+      float(halting[i]),
+    )

@@ -1,0 +1,56 @@
+"""A solution for people and for programs: text and JSON.
+
+What a puzzle looks like and what its answers must obey comes in with the
+`PuzzleText` of its kind.
+"""
+
+from typing import Any
+
+from hrm_jax.data.puzzle_text import PuzzleText
+from hrm_jax.solve.solver import Solution
+
+
+def as_json(solution: Solution, text: PuzzleText) -> dict[str, Any]:
+  """The solution as JSON types; grids become text.
+
+  Returns:
+    `puzzle`, `answer`, `segments`, `halt_probability`, the rules of its kind
+    with whether they are kept, and `trace`, the answer after each segment.
+  """
+  return {
+    "puzzle": text.to_text(solution.puzzle),
+    "answer": text.to_text(solution.answer),
+    "segments": solution.segments,
+    "halt_probability": solution.halt_probability,
+    **{
+      key: rule.is_kept(solution.puzzle, solution.answer)
+      for key, rule in text.rules.items()
+    },
+    "trace": [text.to_text(grid) for grid in solution.trace],
+  }
+
+
+def as_text(solution: Solution, text: PuzzleText, *, trace: bool) -> str:
+  """The solution as a person reads it.
+
+  Args:
+    solution: what to show.
+    text: of its kind.
+    trace: whether to show the answer after every segment, too.
+  """
+  parts = []
+  if trace:
+    parts += [
+      f"after segment {segment}:\n{text.draw(grid)}\n"
+      for segment, grid in enumerate(solution.trace, 1)
+    ]
+  parts += [
+    f"puzzle:\n{text.draw(solution.puzzle)}\n",
+    f"answer:\n{text.draw(solution.answer)}\n",
+    f"segments used: {solution.segments}",
+    f"halting probability: {solution.halt_probability:.3f}",
+  ]
+  for rule in text.rules.values():
+    kept = rule.is_kept(solution.puzzle, solution.answer)
+    parts.append(f"{rule.words}: {'yes' if kept else 'no'}")
+  return "\n".join(parts) + "\n"
