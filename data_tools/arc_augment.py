@@ -108,7 +108,7 @@ def draw_offsets(
 ) -> np.ndarray:
   """Draws a place for each example where input and output both fit.
 
-  Of each variant one example, drawn too, stays in the corner.
+  In each variant one example, which is drawn too, stays in the corner.
 
   Returns:
     [V, E, 2] int64 rows and columns.

@@ -9,7 +9,8 @@ import pytest
 from data_tools import build_maze, generate_maze, maze_augment
 from hrm_jax.data import maze, puzzle
 from tests.commands import Commands, files_of
-from tests.test_build_sudoku import HEADER, load, to_csv
+from tests.sudoku_tables import HEADER, to_csv
+from tests.test_build_sudoku import load
 
 
 @pytest.fixture

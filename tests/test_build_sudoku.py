@@ -1,46 +1,26 @@
 """The Sudoku builder: tables in, augmented data sets out, bad rows refused."""
 
-import csv
-import io
-import itertools
 import json
 
 import numpy as np
 import pytest
 
-from data_tools import build_sudoku, overlap, puzzle_csv, sudoku_csv
-from hrm_jax.console import InputError
+from data_tools import build_sudoku, overlap
 from hrm_jax.data import puzzle, sudoku, sudoku_augment, sudoku_solver
 from tests.commands import Commands, files_of
-from tests.test_sudoku import ANSWER, PUZZLE
-
-HEADER = ["source", "question", "answer", "rating"]
+from tests.sudoku_tables import (
+  HEADER,
+  ROWS,
+  different_rows,
+  make_rows,
+  moved,
+  to_csv,
+)
 
 
 @pytest.fixture
 def commands(monkeypatch, capsys):
   return Commands(monkeypatch, capsys)
-
-
-def make_rows(count, seed=0):
-  """Rows of valid puzzles: images of one, rated 0, 1, 2, ..."""
-  rng = np.random.default_rng(seed)
-  symmetries = sudoku_augment.draw_symmetries(rng, count, 9)
-  question, answer = (
-    sudoku_augment.transform(symmetries, sudoku.parse(text)[None])
-    for text in (PUZZLE, ANSWER)
-  )
-  return [
-    ["list", sudoku.to_text(q), sudoku.to_text(a), str(i)]
-    for i, (q, a) in enumerate(zip(question, answer, strict=True))
-  ]
-
-
-def to_csv(rows, header=HEADER, **dialect):
-  text = io.StringIO()
-  dialect.setdefault("lineterminator", "\n")
-  csv.writer(text, **dialect).writerows([header, *rows])
-  return text.getvalue()
 
 
 @pytest.fixture
@@ -208,227 +188,6 @@ def test_every_training_puzzle_may_have_its_identifier(source, tmp_path):
   assert names == ["<blank>", "train:3", "train:4", "train:5", "train:6"]
 
 
-def read(path):
-  return puzzle_csv.read_table(path, sudoku_csv.form_of(path))
-
-
-ROWS = make_rows(3)
-PLAIN = to_csv(ROWS)
-
-
-@pytest.mark.parametrize(
-  "content",
-  [
-    PLAIN.replace(".", "0"),
-    to_csv([row[::-1] for row in ROWS], HEADER[::-1]),
-    to_csv([[*row, "more"] for row in ROWS], [*HEADER, "extra"]),
-    to_csv([row[1:] for row in ROWS], HEADER[1:]),
-    to_csv(ROWS, quoting=csv.QUOTE_ALL),
-    to_csv([['a "list",\nof two lines', *row[1:]] for row in ROWS]),
-    to_csv(ROWS, lineterminator="\r\n"),
-    "\ufeff" + to_csv([row[1:] for row in ROWS], HEADER[1:]),
-    PLAIN + "\n\r\n\n",
-    PLAIN.rstrip("\n"),
-    PLAIN.replace("list", "líst"),
-  ],
-  ids=[
-    "zeros",
-    "other_order",
-    "extra_column",
-    "no_source",
-    "quotes",
-    "quoted_line_ends",
-    "crlf",
-    "bom",
-    "blank_lines_at_end",
-    "no_final_newline",
-    "utf8",
-  ],
-)
-def test_tables_may_be_written_in_many_ways(content, tmp_path):
-  path = tmp_path / "train.csv"
-  path.write_text(content, encoding="utf-8", newline="")
-  table = read(path)
-  got = texts({"inputs": table.questions, "labels": table.answers})
-  assert got == [(q, a) for _, q, a, _ in ROWS]
-  assert table.ratings.tolist() == [0, 1, 2]
-  assert table.rows.tolist() == [1, 2, 3]
-
-
-def with_row(changed, **fields):
-  """A table whose third row (line 4) has other fields."""
-  rows = [dict(zip(HEADER, row, strict=True)) for row in ROWS]
-  rows[changed] |= fields
-  return to_csv([row.values() for row in rows])
-
-
-QUESTION, SOLUTION = ROWS[2][1:3]
-CLUE = min(i for i in range(81) if QUESTION[i] != ".")
-
-
-def replaced(text, cell, character):
-  return text[:cell] + character + text[cell + 1 :]
-
-
-def doubled(question):
-  """A question in which a clue stands a second time in its row."""
-  row, clue = CLUE // 9 * 9, QUESTION[CLUE]
-  blank = next(i for i in range(row, row + 9) if question[i] == ".")
-  return replaced(question, blank, clue)
-
-
-def exchanged(answer):
-  """An answer in which two cells of a row, no clues, are exchanged."""
-  blanks = [i for i in range(81) if QUESTION[i] == "."]
-  a, b = next(p for p in itertools.pairwise(blanks) if p[0] // 9 == p[1] // 9)
-  return replaced(replaced(answer, a, answer[b]), b, answer[a])
-
-
-BAD = {
-  "empty_file": (
-    "",
-    1,
-    "or unsolved, got none in an empty line",
-  ),
-  "header_only": (to_csv([]), 2, "expected a puzzle"),
-  "no_header": (
-    to_csv(ROWS[1:], ROWS[0]),
-    1,
-    "one column for the question, named question or quizzes or",
-  ),
-  "no_answer": (
-    to_csv([row[:2] for row in ROWS], HEADER[:2]),
-    1,
-    "or answers or solved, got none in source,question",
-  ),
-  "two_of_public_names": (
-    to_csv(ROWS, ["quiz", "puzzle", "solution", "rating"]),
-    1,
-    "for the question, named question or quizzes or",
-  ),
-  "column_twice": (
-    to_csv([[*row, ""] for row in ROWS], [*HEADER, "answer"]),
-    1,
-    "got several in source,question,answer,rating,answer",
-  ),
-  "field_missing": (
-    to_csv([*ROWS[:2], ROWS[2][:3]]),
-    4,
-    "expected 4 fields, got 3",
-  ),
-  "field_too_many": (
-    to_csv([*ROWS[:2], [*ROWS[2], "x"]]),
-    4,
-    "expected 4 fields, got 5",
-  ),
-  "blank_line_inside": (
-    to_csv(ROWS[:2]) + "\n" + to_csv([], ROWS[2]),
-    4,
-    "expected 4 fields, got 0",
-  ),
-  "question_short": (
-    with_row(2, question=QUESTION[:-1]),
-    4,
-    "question: expected 81 characters (as on line 2 of",
-  ),
-  "answer_long": (
-    with_row(2, answer=SOLUTION + "1"),
-    4,
-    "answer: expected 81 characters (as on line 2 of",
-  ),
-  "question_character": (
-    with_row(2, question=replaced(QUESTION, 7, "x")),
-    4,
-    "question: cell 8: expected 1-9, '.' or '0', got 'x'",
-  ),
-  "question_not_ascii": (
-    with_row(2, question=replaced(QUESTION, 7, "٣")),
-    4,
-    "question: cell 8: expected 1-9, '.' or '0', got '٣'",
-  ),
-  "answer_blank": (
-    with_row(2, answer=replaced(SOLUTION, 80, "0")),
-    4,
-    "answer: cell 81: expected 1-9, got '0'",
-  ),
-  "rating_word": (
-    with_row(2, rating="hard"),
-    4,
-    "rating: expected a number, got 'hard'",
-  ),
-  "rating_fraction": (with_row(2, rating="1/2"), 4, "a number, got '1/2'"),
-  "rating_empty": (with_row(2, rating=""), 4, "a number, got ''"),
-  "clues_contradict": (
-    with_row(2, question=doubled(QUESTION)),
-    4,
-    "question: the clues contradict each other: row",
-  ),
-  "answer_breaks_rules": (
-    with_row(2, answer=exchanged(SOLUTION)),
-    4,
-    "answer: breaks the rules: row",
-  ),
-  "answer_of_another": (
-    with_row(2, answer=ROWS[0][2]),
-    4,
-    "as in the question, got",
-  ),
-  "quote_open": (
-    PLAIN + '"list,',
-    5,
-    "not valid CSV (unexpected end of data)",
-  ),
-  "line_after_quoted_line_ends": (
-    to_csv([["a\nb", *ROWS[0][1:]], ["list", "x", *ROWS[1][2:]]]),
-    4,
-    "question: expected 81 characters (as on line 2 of",
-  ),
-}
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("case", BAD)
-def test_bad_tables_get_one_line(case, split, source, tmp_path, commands):
-  content, line, message = BAD[case]
-  path = source / f"{split}.csv"
-  path.write_text(content, encoding="utf-8", newline="")
-  out = tmp_path / "made" / "out"
-  error = commands.error(
-    build_sudoku, "--source-csv", source, "--output-dir", out
-  )
-  assert error.startswith(f"{path}: line {line}: ")
-  assert message in error
-  assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
-
-
-@pytest.mark.parametrize(
-  ("header", "taken", "ratings"),
-  [
-    (["x", "quizzes", "solutions", "more"], "quizzes", None),
-    (["id", "puzzle", "solution", "difficulty"], "puzzle", [0, 0.5, 1]),
-    (["id", " Puzzle", "SOLUTION ", "clues"], " Puzzle", None),
-    (["puzzle", "Question", "answer", "rating"], "Question", [0, 0.5, 1]),
-  ],
-)
-def test_public_tables_name_their_columns_as_they_like(
-  header, taken, ratings, tmp_path, monkeypatch
-):
-  lines = []
-  monkeypatch.setattr(puzzle_csv.console.log, "info", lines.append)
-  rows = [[*row[:3], str(i / 2)] for i, row in enumerate(ROWS)]
-  path = tmp_path / "train.csv"
-  path.write_text(to_csv(rows, header))
-  table = read(path)
-  got = texts({"inputs": table.questions, "labels": table.answers})
-  assert got == [(q, a) for _, q, a, _ in ROWS]
-  if ratings is None:
-    assert table.ratings is None
-    assert lines[0].endswith(", no rating")
-  else:
-    assert table.ratings.tolist() == ratings
-  assert f"{path}: question from column '{taken}', answer from " in lines[0]
-
-
 def test_a_table_without_ratings_has_no_difficulty(source, tmp_path, commands):
   for split in ("train", "test"):
     path = source / f"{split}.csv"
@@ -450,46 +209,6 @@ def test_difficulties_may_be_decimal(source, tmp_path, commands):
   assert (result["train"]["groups"], result["test"]["groups"]) == (3, 2)
   error = commands.error(build_sudoku, *flags, "--min-difficulty", "hard")
   assert "expected a number, got 'hard'" in error
-
-
-@pytest.mark.parametrize("side", [4, 6, 8])
-def test_smaller_boards_are_read(side, tmp_path):
-  rng = np.random.default_rng(0)
-  empty = np.ones((8, side * side), np.uint8)
-  answers, _ = sudoku_solver.solve(empty, limit=1, rng=rng)
-  questions = np.where(rng.random(answers.shape) < 0.6, answers, 1)
-  rows = [
-    list(map(sudoku.to_text, pair))
-    for pair in zip(questions, answers, strict=True)
-  ]
-  for name in ("train", "test"):
-    (tmp_path / f"{name}.csv").write_text(to_csv(rows, ["puzzle", "solution"]))
-  out = tmp_path / "out"
-  build_sudoku.build(out, source_csv=tmp_path, num_aug=2)
-  metadata = puzzle.read_metadata(out, "train")
-  assert (metadata.seq_len, metadata.vocab_size) == (side * side, side + 2)
-  np.testing.assert_array_equal(load(out, "test")["labels"], answers)
-  rows[5][1] = "9" + rows[5][1][1:]
-  (tmp_path / "test.csv").write_text(to_csv(rows, ["puzzle", "solution"]))
-  message = f"test.csv: line 7: answer: cell 1: expected 1-{side}, got '9'"
-  with pytest.raises(InputError, match=message):
-    build_sudoku.build(tmp_path / "other", source_csv=tmp_path)
-
-
-def different_rows(count):
-  """Rows of puzzles that are no images of each other."""
-  given = [i for i, cell in enumerate(PUZZLE) if cell in "123456789"]
-  return [
-    ["", replaced(PUZZLE, given[i], "."), ANSWER, str(i)] for i in range(count)
-  ]
-
-
-def moved(row, seed):
-  """The row of a symmetry image."""
-  symmetry = sudoku_augment.draw_symmetries(np.random.default_rng(seed), 1, 9)
-  boards = (sudoku.parse(text)[None] for text in row[1:3])
-  images = [sudoku_augment.transform(symmetry, board)[0] for board in boards]
-  return [row[0], *map(sudoku.to_text, images), row[3]]
 
 
 def test_one_table_is_split_by_whole_classes(tmp_path, commands):
@@ -540,43 +259,6 @@ def test_test_puzzles_that_stand_in_training_are_counted_and_warned_of(
   built = build_sudoku.build(tmp_path / "b", source_csv=source, num_aug=3)
   assert built["test_in_train"] == {"equal": 0, "images": 0}
   assert len(lines) == 1
-
-
-def test_text_that_is_not_utf8_is_located(source, tmp_path, commands):
-  (source / "test.csv").write_bytes(PLAIN.encode() + b"caf\xe9,,,\n")
-  error = commands.error(
-    build_sudoku, "--source-csv", source, "--output-dir", tmp_path / "out"
-  )
-  assert "test.csv: line 5: expected UTF-8 text, got byte 0xe9" in error
-  assert not (tmp_path / "out").exists()
-
-
-def test_the_first_bad_row_is_reported_wherever_it_stands(
-  source, tmp_path, monkeypatch
-):
-  monkeypatch.setattr(puzzle_csv, "ROWS_AT_ONCE", 2)
-  rows = make_rows(7)
-  rows[4][3] = rows[6][3] = "x"
-  path = tmp_path / "many.csv"
-  path.write_text(to_csv(rows))
-  with pytest.raises(InputError, match=r"line 6: rating"):
-    read(path)
-  # A blank line is only fine while nothing follows, in this piece or later.
-  path.write_text(to_csv(rows[:2]) + "\n\n" + to_csv([], rows[2]))
-  with pytest.raises(InputError, match=r"line 4: expected 4 fields, got 0"):
-    read(path)
-  path.write_text(to_csv(rows[:3]) + "\n\n\n")
-  assert len(read(path).rows) == 3
-
-
-def test_several_solutions_are_found_on_request(source, tmp_path, commands):
-  several = QUESTION.translate(str.maketrans("12", ".."))
-  (source / "train.csv").write_text(with_row(2, question=several))
-  flags = ["--source-csv", source, "--output-dir", tmp_path / "out"]
-  error = commands.error(build_sudoku, *flags, "--check-unique")
-  assert "train.csv: line 4: question: expected exactly one solution" in error
-  assert not (tmp_path / "out").exists()
-  commands(build_sudoku, *flags)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from data_tools import (
   generate_sudoku,
   show,
 )
-from tests import test_build_maze, test_build_sudoku
+from tests import sudoku_tables, test_build_maze
 from tests.commands import Commands
 from tests.test_build_arc import make_task, write_json
 from tests.test_build_grid import GOOD, write_jsonl
@@ -28,7 +28,7 @@ def home(tmp_path, monkeypatch):
   """A home with a source for each builder; the work is done elsewhere."""
   home = tmp_path / "home"
   for name, text in (
-    ("sudoku", test_build_sudoku.PLAIN),
+    ("sudoku", sudoku_tables.PLAIN),
     ("maze", test_build_maze.PLAIN),
   ):
     (home / name).mkdir(parents=True)

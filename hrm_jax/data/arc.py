@@ -1,9 +1,9 @@
 """What an ARC puzzle is: grids and token ids, augmentations and their names.
 
-The contract of the builder with the scorer. A grid is [h, w] colours 0..9,
-h and w at most 30. On the 30x30 board PAD is 0, EOS 1, colour c is c + 2. An
-EOS row stands just below the grid and an EOS column just right of it, where
-the board has room; the corner between them stays PAD.
+The builder writes these, and the scorer reads them back. A grid is [h, w]
+colours 0..9, h and w at most 30. On the 30x30 board PAD is 0, EOS 1, colour c
+is c + 2. An EOS row stands just below the grid and an EOS column just right of
+it, where the board has room; the corner between them stays PAD.
 """
 
 import re

@@ -1,7 +1,8 @@
 """What a data set directory and a batch contain.
 
-The contract between `data_tools/`, which writes such directories, and
-`hrm_jax.data`, which reads them. The format is the PyTorch reference's, so
+The contract between those who write such directories (`writer`, for the
+builders of `data_tools`) and those who read them (`split`, for training and
+evaluation). The format is the PyTorch reference's, so
 either side reads what the other wrote:
 
   <root>/<split>/dataset.json

@@ -68,7 +68,7 @@ def open_split(root: str | pathlib.Path, split: str) -> Split:
 def digest(split: Split, rows: int = 256) -> str:
   """Names the content of a split, whatever its directory and integer types.
 
-  Of inputs and labels it takes `rows` rows, spread evenly: so gigabytes are
+  It takes `rows` rows of inputs and labels, spread evenly: so gigabytes are
   told from others in milliseconds, but a single changed cell may not be.
   """
   sha = hashlib.sha256()
