@@ -1,5 +1,6 @@
 """What a person at the terminal sees."""
 
+import errno
 import io
 import json
 import pathlib
@@ -268,3 +269,15 @@ def test_a_path_begins_at_home_where_it_says_so(monkeypatch, tmp_path):
   for text, said in (("~nobody-here/x", "~nobody-here"), ("", "nothing")):
     with pytest.raises(InputError, match=f"--workdir: .*{said}"):
       parser.parse_args([f"--workdir={text}"])
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO])
+def test_a_reader_of_the_result_that_has_gone_changes_nothing(
+  monkeypatch, number
+):
+  class Gone(io.StringIO):
+    def write(self, text):
+      raise OSError(number, "gone")
+
+  monkeypatch.setattr("sys.stdout", Gone())
+  console.print_json({"step": 1})

@@ -170,3 +170,18 @@ def test_an_evaluation_is_given_up_after_the_batch(tmp_path, monkeypatch):
   result = runs.train_tiny(tmp_path)
   assert (result["ended"], result["step"]) == ("preempted", 5)
   assert len(scored) == 1  # Of two batches.
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_closes_is_saved_and_goes_on(tmp_path):
+  workdir, go_on = tmp_path / "run", tmp_path / "go_on"
+  train = ["tests.faults.observed", "--config=tests/tiny.py"]
+  command = [sys.executable, "-m", *train, f"--workdir={workdir}"]
+  hold = {"FAULTS_HOLD": "update@4", "FAULTS_GO_ON": str(go_on)}
+  closed = ["-m", "tests.closed_terminal", "held update@4", str(go_on)]
+  code = subprocess.call(
+    [sys.executable, *closed, *command], env={**os.environ, **hold}
+  )
+  assert code == 75
+  assert runs.steps_of(workdir) == [4]
+  assert runs.train_tiny(workdir)["ended"] == "finished"

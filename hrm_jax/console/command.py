@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import contextlib
+import errno
 import faulthandler
 import json
 import math
@@ -42,7 +43,8 @@ def run(main: Callable[[], Any]) -> None:
     main()
   except (InputError, RunError) as error:
     line = printable(" ".join(str(error).split()))
-    print(f"error: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # The terminal may have gone.
+      print(f"error: {line}", file=sys.stderr)
     sys.exit(exit_code(error))
   except KeyboardInterrupt as error:
     print("interrupted", file=sys.stderr)
@@ -92,10 +94,14 @@ def _forget_what_cannot_be_written() -> None:
 def print_json(result: dict[str, Any]) -> None:
   """Prints the machine-readable result, alone on the last line of stdout.
 
-  That its reader has gone changes nothing of how the command ends.
+  That its reader has gone, a program or a terminal, changes nothing of how the
+  command ends.
   """
-  with contextlib.suppress(BrokenPipeError):
+  try:
     print(json.dumps(as_json(result), allow_nan=False), flush=True)
+  except OSError as error:
+    if error.errno not in (errno.EPIPE, errno.EIO):
+      raise
 
 
 def as_json(value: Any) -> Any:
