@@ -5,7 +5,11 @@ Control logic only. The network comes in as a function from (z_H, z_L) to a
 
 In training one update is one segment for every row, and each row works on its
 own puzzle for as many updates as it needs: the `Carry` remembers where it is.
-In evaluation and solving the segments run in one `lax.while_loop`.
+Were an update to run a puzzle to its end, rows that are done would wait for the
+slowest one, and the weights would move once where they can move after every
+segment. So rows of one batch stand at different segments, and a row takes its
+next puzzle by itself. In evaluation and solving the segments run in one
+`lax.while_loop` instead (see `solve.segments`).
 
 Source: arXiv 2506.21734, section "Adaptive computational time"; spec of the
 halting rule: models/hrm/hrm_act_v1.py of its code.
@@ -23,7 +27,10 @@ from hrm_jax.model.hrm import SegmentOutput
 
 
 class Carry(NamedTuple):
-  """What each row keeps between segments.
+  """What each row keeps between segments, from one update to the next.
+
+  It is part of the training state and of a checkpoint: without it a run that
+  resumes would start all its puzzles anew, hence be another run.
 
   Attributes:
     z_H: [B, S, D] slow state, compute dtype.
@@ -45,7 +52,8 @@ class Draws(NamedTuple):
 
   Attributes:
     uniform: [B] float32 in [0, 1).
-    min_segments: [B] int32 in 2..halt_max_steps.
+    min_segments: [B] int32 in 2..halt_max_steps, what a row that explores
+      must reach (the paper's M_min).
   """
 
   uniform: jax.Array
@@ -63,7 +71,9 @@ def init_carry(
     seq_len: G.
     dtype: of the states.
   """
-  # Two buffers, not one twice: a donated buffer can be given away only once.
+  # The states are never read, for a row that has halted starts from the initial
+  # ones. Two buffers, not one twice: a donated buffer can be given away only
+  # once.
   return Carry(
     z_H=jnp.zeros((batch_size, *z_shape), dtype),
     z_L=jnp.zeros((batch_size, *z_shape), dtype),
@@ -82,7 +92,9 @@ def refill(
 ) -> Carry:
   """Gives each halted row its row of the new batch and the initial states.
 
-  A puzzle offered to a row that has not halted is dropped.
+  A puzzle offered to a row that has not halted is dropped, as in the reference:
+  so what data a run sees depends on when its rows halt, and data loading does
+  not. The shapes stay the same, whichever rows halt.
 
   Args:
     carry: from the previous update.
@@ -91,8 +103,8 @@ def refill(
     z_L_init: [1, 1, D] fast state every puzzle starts from.
   """
   return Carry(
-    z_H=where_row(carry.halted, z_H_init, carry.z_H),
-    z_L=where_row(carry.halted, z_L_init, carry.z_L),
+    z_H=where_row(carry.halted, z_H_init, carry.z_H),  # [B, S, D]
+    z_L=where_row(carry.halted, z_L_init, carry.z_L),  # [B, S, D]
     segments=jnp.where(carry.halted, 0, carry.segments),
     halted=jnp.zeros_like(carry.halted),
     current=jax.tree.map(
@@ -102,7 +114,11 @@ def refill(
 
 
 def halt_broken(carry: Carry) -> Carry:
-  """Halts the rows whose states are not finite: they take a new puzzle."""
+  """Halts the rows whose states are not finite: they take a new puzzle.
+
+  They would keep them for all their remaining segments, and every update
+  meanwhile would be left out.
+  """
   broken = ~jnp.all(jnp.isfinite(carry.z_H) & jnp.isfinite(carry.z_L), (1, 2))
   return carry._replace(halted=carry.halted | broken)
 
@@ -143,10 +159,12 @@ def decide_halting(
     halt_max_steps: segments a puzzle gets at most.
     halt_exploration_prob: how often a row explores.
   """
-  last = segments >= halt_max_steps
+  last = segments >= halt_max_steps  # [B]
   if halt_max_steps == 1:
     return last
   halted = last | wants_to_halt(output)
+  # By the greedy rule alone a row that overrates halting would stop at once,
+  # every time, and what its longer thinking is worth would never be seen.
   explores = draws.uniform < halt_exploration_prob
   at_least = jnp.where(explores, draws.min_segments, 0)
   return halted & (segments >= at_least)
@@ -161,8 +179,15 @@ def bootstrap_target(
 ) -> jax.Array:
   """target_q_continue: what one more segment is worth, [B] float32 in 0..1.
 
-  Q-learning without replay or target network: the value of going on is the
-  better of the two values after the next segment. No gradient.
+  Q-learning: the value of going on is the better of the two values after the
+  next segment, which is why an update looks one segment ahead. Both values are
+  chances of a right answer, so there is no discount and no reward on the way.
+  There is neither replay nor a target network: the same weights look ahead, as
+  they are before the update. Post-norm and weight decay bound the network,
+  which keeps this stable (PQN, arXiv 2407.04811).
+
+  No gradient: the target is what is learned from, and must not move towards
+  what it judges.
 
   Args:
     look_ahead: from the states, q_halt and q_continue after one more segment.
@@ -171,20 +196,21 @@ def bootstrap_target(
     halt_max_steps: at this many segments, halting is the only choice left.
   """
   q_halt, q_continue = look_ahead(*lax.stop_gradient((output.z_H, output.z_L)))
-  best = jnp.maximum(q_halt, q_continue)
+  best = jnp.maximum(q_halt, q_continue)  # [B], before the sigmoid
   last = segments >= halt_max_steps
   value = jnp.where(last, q_halt, best)
   return lax.stop_gradient(jax.nn.sigmoid(value))
 
 
 def wants_to_halt(output: SegmentOutput) -> jax.Array:
-  """Which rows value stopping above thinking on, [B] bool."""
+  """Which rows value stopping above thinking on, [B] bool; a tie goes on."""
   return output.q_halt_logits > output.q_continue_logits
 
 
 def where_row(rows: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
   """`jnp.where` by the leading axis: rows [B], yes and no [B or 1, ...]."""
-  return jnp.where(jnp.expand_dims(rows, range(1, no.ndim)), yes, no)
+  rows = jnp.expand_dims(rows, range(1, no.ndim))  # [B, 1, ...]
+  return jnp.where(rows, yes, no)
 
 
 def zeros_like_result(function: Callable[..., Any], *args: Any) -> Any:

@@ -1,11 +1,16 @@
 """The layers of the transformer: linear, embedding, norm, RoPE, attention, MLP.
 
-Nothing here knows of the HRM. Parameters are float32; every layer computes in
-the dtype of its input and casts its weights to it.
+Nothing here knows of the HRM: this is the block of a Llama-like transformer,
+but with post-norm, with full attention instead of causal, and without learned
+scales in the norms. Parameters are float32; every layer computes in the dtype
+of its input and casts its weights to it.
 
 Shape letters: B rows, S positions, D hidden size, A heads, C = D / A head
 size, F MLP width.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-# Standard deviation of a unit normal cut at +-2.
+# Standard deviation of a unit normal cut at +-2: the cut takes its tails away.
 _STD_OF_CUT_NORMAL = 0.87962566103423978
 
 
@@ -24,7 +29,9 @@ def truncated_normal(std: float) -> nn.initializers.Initializer:
   deviation before the cut. Values lie within 2.2737 `std`.
   """
 
-  def init(key, shape, dtype=jnp.float32):
+  def init(
+    key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32
+  ) -> jax.Array:
     sigma = jnp.asarray(std / _STD_OF_CUT_NORMAL, dtype)
     return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * sigma
 
@@ -53,8 +60,8 @@ class Linear(nn.Module):
     kernel = self.param("kernel", init, (fan_in, self.features))
     # As one matrix: the gradient of a product with two leading axes takes a
     # transposed copy and a slow product on CPUs.
-    rows = x.reshape(-1, fan_in)
-    y = jnp.dot(rows, kernel.astype(x.dtype))
+    rows = x.reshape(-1, fan_in)  # [rows, fan_in]
+    y = jnp.dot(rows, kernel.astype(x.dtype))  # [rows, features]
     if self.use_bias:
       init = nn.initializers.constant(self.bias_value)
       bias = self.param("bias", init, (self.features,)).astype(x.dtype)
@@ -63,13 +70,19 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-  """A trained table of vectors, of deviation 1/sqrt(features) at the start."""
+  """A trained table of vectors, of deviation 1/sqrt(features) at the start.
+
+  Attributes:
+    num_embeddings: how many vectors.
+    features: the size of each.
+    dtype: of what is looked up; the table itself is float32.
+  """
 
   num_embeddings: int
   features: int
   dtype: jnp.dtype
 
-  def setup(self):
+  def setup(self) -> None:
     self.embedding = self.param(
       "embedding",
       truncated_normal(self.features**-0.5),
@@ -88,10 +101,11 @@ class Embedding(nn.Module):
 def rms_norm(x: jax.Array, eps: float) -> jax.Array:
   """Divides the last axis by its root mean square; no learned scale.
 
-  Computed in float32 and cast back to the dtype of x.
+  Computed in float32 and cast back to the dtype of x. Without a scale the
+  states have one size after every block, however many a recurrence runs.
   """
   y = x.astype(jnp.float32)
-  mean_square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)
+  mean_square = jnp.mean(jnp.square(y), axis=-1, keepdims=True)  # [..., 1]
   return (y * lax.rsqrt(mean_square + eps)).astype(x.dtype)
 
 
@@ -108,13 +122,14 @@ class Rotation(nn.Module):
     """Rotates [B, S, A, C] by position along S; float32 inside."""
     _, S, _, C = x.shape
     # float64 on the host, once per compilation: the table is a constant.
-    frequency = self.theta ** (-np.arange(0, C, 2) / C)
-    angle = np.outer(np.arange(S), frequency)
-    angle = np.concatenate([angle, angle], axis=-1)[None, :, None, :]
+    frequency = self.theta ** (-np.arange(0, C, 2) / C)  # [C / 2]
+    angle = np.outer(np.arange(S), frequency)  # [S, C / 2]
+    angle = np.concatenate([angle, angle], axis=-1)  # [S, C]
+    angle = angle[None, :, None, :]  # [1, S, 1, C]
     cos = jnp.asarray(np.cos(angle), jnp.float32)
     sin = jnp.asarray(np.sin(angle), jnp.float32)
     y = x.astype(jnp.float32)
-    first, second = jnp.split(y, 2, axis=-1)
+    first, second = jnp.split(y, 2, axis=-1)  # [B, S, A, C / 2] each
     turned = jnp.concatenate([-second, first], axis=-1)
     return (y * cos + turned * sin).astype(x.dtype)
 
@@ -143,16 +158,22 @@ def mix_values(
   # As `jax.nn.dot_product_attention`, but with the heads ahead of the
   # positions in the products, the layout in which CPUs need the fewest copies.
   query, key, value = (jnp.swapaxes(t, 1, 2) for t in (query, key, value))
+  # Now [B, A, S, C] each; below, t are the positions of the queries, s those of
+  # the keys.
   scores = jnp.einsum(
     "batc,basc->bats", query, key, preferred_element_type=jnp.float32
   )
-  weights = jax.nn.softmax(scores * scale)
+  weights = jax.nn.softmax(scores * scale)  # [B, A, S, S]
   mixed = jnp.einsum("bats,basc->batc", weights.astype(value.dtype), value)
-  return jnp.swapaxes(mixed, 1, 2)
+  return jnp.swapaxes(mixed, 1, 2)  # [B, S, A, C]
 
 
 class Attention(nn.Module):
   """Full (non-causal) softmax attention with one fused projection.
+
+  Every cell of a puzzle may depend on every other, in any order, so nothing is
+  masked. A small grid is filled up with the token PAD, which takes part like
+  any other.
 
   Attributes:
     num_heads: A; must divide D.
@@ -166,32 +187,41 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, num_queries: int | None = None) -> jax.Array:
-    """Maps [B, S, D] to [B, S, D], or [B, num_queries, D] of the first ones."""
+    """Maps [B, S, D] to [B, T, D], what the first T positions hear.
+
+    T is S, or `num_queries`.
+    """
     B, S, D = x.shape
     C = D // self.num_heads
-    qkv = Linear(3 * D, name="qkv_proj")(x)
-    qkv = qkv.reshape(B, S, 3 * self.num_heads, C)
-    query, key, value = jnp.split(qkv, 3, axis=2)
-    query = query[:, :num_queries]
+    qkv = Linear(3 * D, name="qkv_proj")(x)  # [B, S, 3D]
+    qkv = qkv.reshape(B, S, 3 * self.num_heads, C)  # [B, S, 3A, C]
+    query, key, value = jnp.split(qkv, 3, axis=2)  # [B, S, A, C] each
+    query = query[:, :num_queries]  # [B, T, A, C]
     if self.rope_theta is not None:
       rotate = Rotation(self.rope_theta)
       query, key = rotate(query), rotate(key)
     # cuDNN's is chosen by its time with all queries.
     implementation = "xla" if num_queries else self.implementation
-    mixed = mix_values(query, key, value, implementation)
-    return Linear(D, name="o_proj")(mixed.reshape(B, -1, D))
+    mixed = mix_values(query, key, value, implementation)  # [B, T, A, C]
+    return Linear(D, name="o_proj")(mixed.reshape(B, -1, D))  # [B, T, D]
 
 
 def swiglu_width(hidden_size: int, expansion: float) -> int:
   """F: two thirds of `expansion * hidden_size`, rounded up to 256s.
 
-  Python's round (to even on ties), as in the reference.
+  A gated MLP has three matrices where a plain one has two: with two thirds of
+  the width it has as many weights. Python's round (to even on ties), as in the
+  reference.
   """
   return -(-round(expansion * hidden_size * 2 / 3) // 256) * 256
 
 
 class SwiGLU(nn.Module):
-  """Gated MLP: `down(silu(gate(x)) * up(x))`, gate and up in one product."""
+  """Gated MLP: `down(silu(gate(x)) * up(x))`, gate and up in one product.
+
+  Attributes:
+    expansion: gives the width, see `swiglu_width`.
+  """
 
   expansion: float
 
@@ -200,14 +230,23 @@ class SwiGLU(nn.Module):
     """Maps [..., D] to [..., D]."""
     D = x.shape[-1]
     gate_up = Linear(2 * swiglu_width(D, self.expansion), name="gate_up_proj")
-    gate, up = jnp.split(gate_up(x), 2, axis=-1)
-    return Linear(D, name="down_proj")(nn.silu(gate) * up)
+    gate, up = jnp.split(gate_up(x), 2, axis=-1)  # [..., F] each
+    return Linear(D, name="down_proj")(nn.silu(gate) * up)  # [..., D]
 
 
 class Block(nn.Module):
   """Attention, then MLP, each added to its input and normalised.
 
-  Post-norm: the states stay bounded over any number of cycles and segments.
+  Post-norm: the sum is normalised, not the branch. With pre-norm each block
+  would add to a state that nothing divides again; here the states stay bounded
+  over any number of cycles and segments, and so do the Q values.
+
+  Attributes:
+    num_heads: A.
+    expansion: see `swiglu_width`.
+    rope_theta: see `Attention`.
+    rms_norm_eps: added to the mean square in the norms.
+    attention: see `mix_values`.
   """
 
   num_heads: int
@@ -218,12 +257,15 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, num_outputs: int | None = None) -> jax.Array:
-    """Maps [B, S, D] to [B, S, D], or [B, num_outputs, D] of the first ones."""
+    """Maps [B, S, D] to [B, T, D] at the first T positions.
+
+    T is S, or `num_outputs`.
+    """
     attention = Attention(
       self.num_heads, self.rope_theta, self.attention, name="self_attn"
     )
-    mixed = attention(x, num_outputs)
-    x = rms_norm(x[:, :num_outputs] + mixed, self.rms_norm_eps)
+    mixed = attention(x, num_outputs)  # [B, T, D]
+    x = rms_norm(x[:, :num_outputs] + mixed, self.rms_norm_eps)  # [B, T, D]
     return rms_norm(
       x + SwiGLU(self.expansion, name="mlp")(x), self.rms_norm_eps
     )

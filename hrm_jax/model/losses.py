@@ -56,13 +56,14 @@ def cross_entropy(
   Raises:
     ValueError: unknown `loss_type`.
   """
-  # Picked by comparison: the gradient of a gather would be a scatter.
-  token = jnp.arange(logits.shape[-1], dtype=labels.dtype)
-  token = jnp.expand_dims(token, range(labels.ndim))
-  is_label = token == labels[..., None]
+  # Picked by comparison: the gradient of a gather would be a scatter. A label
+  # that is ignored is no token, so it picks nothing.
+  token = jnp.arange(logits.shape[-1], dtype=labels.dtype)  # [V]
+  token = jnp.expand_dims(token, range(labels.ndim))  # [1, ..., V]
+  is_label = token == labels[..., None]  # [..., V]
   if loss_type == "stablemax_cross_entropy":
-    scores = log_stablemax_scores(logits)
-    score = jnp.where(is_label, scores, 0.0).sum(-1, keepdims=True)
+    scores = log_stablemax_scores(logits)  # [..., V]
+    score = jnp.where(is_label, scores, 0.0).sum(-1, keepdims=True)  # [..., 1]
     # The label's score goes in before the sum, not out after it: a small
     # loss would drown in the rounding of large scores.
     loss = jax.nn.logsumexp(scores - score, axis=-1)
@@ -81,7 +82,7 @@ def sequence_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
   A row without valid cells counts as right, as in the reference.
   """
-  right = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
+  right = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels  # [B, G]
   return jnp.all(right | (labels == IGNORE_LABEL_ID), axis=-1)
 
 
@@ -118,14 +119,19 @@ def loss_and_metrics(
     `q_halt_accuracy`, `steps` over rows that halted and have a valid cell
     (int32, accuracy float32), and the losses over all rows (float32).
   """
-  valid = labels != IGNORE_LABEL_ID
-  valid_cells = valid.sum(-1)
+  valid = labels != IGNORE_LABEL_ID  # [B, G]
+  valid_cells = valid.sum(-1)  # [B]
   right = valid & (jnp.argmax(logits, -1).astype(labels.dtype) == labels)
-  correct = sequence_correct(logits, labels)
+  correct = sequence_correct(logits, labels)  # [B]
 
-  per_cell = cross_entropy(logits, labels, loss_type)
-  divisor = jnp.maximum(valid_cells, 1).astype(jnp.float32)
+  # Each row weighs the same, however many of its cells count. Every segment has
+  # this loss, not the last one alone (deep supervision): an answer is asked for
+  # wherever the row may halt.
+  per_cell = cross_entropy(logits, labels, loss_type)  # [B, G]
+  divisor = jnp.maximum(valid_cells, 1).astype(jnp.float32)  # [B]
   lm_loss = (per_cell.sum(-1) / divisor).sum()
+  # The value of halting is the chance that the answer, as it is now, is right:
+  # the reward is 1 for a right answer and 0 otherwise.
   bce = optax.sigmoid_binary_cross_entropy
   q_halt_loss = bce(q_halt_logits, correct.astype(jnp.float32)).sum()
   q_loss = q_halt_loss
@@ -135,7 +141,8 @@ def loss_and_metrics(
     q_loss += q_continue_loss
     losses["q_continue_loss"] = q_continue_loss
 
-  counted = halted & (valid_cells > 0)
+  # Only answers that a row has settled on are judged; padding has none.
+  counted = halted & (valid_cells > 0)  # [B]
   knew = (q_halt_logits >= 0) == correct
   metrics = {
     "count": counted.sum(dtype=jnp.int32),
@@ -148,7 +155,12 @@ def loss_and_metrics(
 
 
 class Loss(NamedTuple):
-  """Settings of `losses.loss_and_metrics`."""
+  """Settings of `loss_and_metrics`; the keys of `config.loss`.
+
+  Attributes:
+    loss_type: one of LOSS_TYPES.
+    q_weight: weight of the two halting losses.
+  """
 
   loss_type: str = "stablemax_cross_entropy"
   q_weight: float = 0.5

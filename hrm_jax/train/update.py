@@ -2,6 +2,11 @@
 
 `train_step` is what gets jitted; the pieces it is made of stand beside it so
 that each can be held against the reference.
+
+One update is one segment of thought for every row, not one puzzle: the loss is
+taken after each segment and the weights move, while the states go on without
+gradient (deep supervision). The batch is the global one; under jit XLA adds up
+the gradients over the devices, so nothing here knows of them.
 """
 
 import functools
@@ -30,7 +35,7 @@ from hrm_jax.train.state import Optimizers, TrainState
 
 
 class Gradients(NamedTuple):
-  """Of the loss over the global batch size.
+  """The gradients of an update: of its loss over the global batch size.
 
   Attributes:
     params: laid out like the parameters.
@@ -80,9 +85,11 @@ def forward_backward(
   """
   carry = halting.refill(carry, batch, *initial_latents(model, weights))
   current = carry.current
-  segments = carry.segments + 1
-  ids = current["puzzle_identifiers"]
-  rows = gather_puzzle_rows(model, weights, ids)
+  segments = carry.segments + 1  # [B], this one included
+  # The gradient is taken for these rows, not for the table: it would be as
+  # large as the table, and almost all zeros.
+  ids = current["puzzle_identifiers"]  # [B]
+  rows = gather_puzzle_rows(model, weights, ids)  # [B, W]
 
   def think(params, rows, z_H, z_L, method=None):
     variables = weights._replace(params=params).variables
@@ -100,6 +107,8 @@ def forward_backward(
     )
     target = None
     if model.needs_next_segment:
+      # From where this segment ends, with the weights of this very update: the
+      # next update thinks again from there, with the weights that have moved.
       frozen = lax.stop_gradient((params, rows))
       look_ahead = functools.partial(think, *frozen, method=HRM.q_logits)
       target = halting.bootstrap_target(
@@ -117,6 +126,8 @@ def forward_backward(
       q_weight=loss.q_weight,
     )
     segment = SegmentResult(output, target, total, sums)
+    # By the global batch size, as in the reference: every row has a loss at
+    # every segment, whether it halts or not.
     return total / ids.shape[0], (halted, segment)
 
   gradient = jax.grad(scaled_loss, argnums=(0, 1), has_aux=True)
@@ -160,6 +171,7 @@ def apply_gradients(
   table, table_opt_state = weights.puzzle_table, state.table_opt_state
   norms = {"grad_norm": optax.tree.norm(gradients.params)}
   if table is not None:
+    # Not applied yet: [B, W], and the table is [N, W].
     row_updates, table_opt_state = optimizers.table.update(
       gradients.puzzle_rows, table_opt_state, table
     )
@@ -168,7 +180,8 @@ def apply_gradients(
   # A norm is finite only if all that it sums up is.
   is_good = jnp.all(jnp.isfinite(jnp.stack([loss, *norms.values()])))
   if table is not None:
-    ids = jnp.where(is_good, row_updates.ids, len(table))  # None of them.
+    # A row beyond the table's end is dropped: a bad update moves none.
+    ids = jnp.where(is_good, row_updates.ids, len(table))  # [B]
     table = sparse_sign_sgd.apply_sparse_updates(
       table, row_updates._replace(ids=ids)
     )
@@ -226,16 +239,17 @@ def train_steps(
     state, results = update(state, *batches)
     results = jax.tree.map(lambda leaf: leaf[None], results)
   else:
+    # Each leaf [n, B, ...].
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
     state, results = lax.scan(update, state, stacked)
   return state, *results
 
 
 class Examined(NamedTuple):
-  """All that must be finite in an update, what comes first first.
+  """All that must be finite in an update, in the order it is computed.
 
-  But for the weights and moments: those an update that fails leaves alone, so
-  they can be looked at later.
+  Weights and moments are not among it: an update that fails leaves them as they
+  were, so they can be looked at later.
 
   Attributes:
     carry: before the update.
@@ -290,6 +304,21 @@ def compute_update(
   optimizers: Optimizers,
   loss: Loss,
 ) -> tuple[TrainState, dict[str, jax.Array], Examined, jax.Array]:
+  """`train_step`, but with all that must be finite instead of a verdict on it.
+
+  Args:
+    state: before the update.
+    batch: B new puzzles.
+    model: the network.
+    optimizers: of the dense parameters and of the puzzle table.
+    loss: which loss.
+
+  Returns:
+    The new state; metric sums, norms and learning rate; what must be finite;
+    whether it is, [] bool.
+  """
+  # From the number of the update, not from a key that is handed on: a resumed
+  # run draws what the uninterrupted one would have drawn.
   draws = halting.exploration_draws(
     jax.random.fold_in(state.key, state.step),
     batch["inputs"].shape[0],
@@ -304,6 +333,7 @@ def compute_update(
   sums = {
     **segment.sums,
     **norms,
+    # The update that has just been done, counted from 1.
     "lr": optimizers.learning_rate(new_state.step),
   }
   examined = Examined(
