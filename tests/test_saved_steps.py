@@ -200,3 +200,75 @@ def test_whatever_lies_in_the_way_can_be_removed(tmp_path, directory):
     saved_steps.remove(directory, name)
   assert list(directory.iterdir()) == []
   assert (elsewhere / "manifest.json").exists()
+
+
+@pytest.fixture
+def vanishing(tmp_path, directory, monkeypatch):
+  """Deletes the first step that is looked at, once a newer one is whole."""
+  look = manifest.problems
+
+  def delete_first(path, step, **options):
+    if not (directory / "9").exists():
+      make_step(tmp_path, 9, {"a": 0.9})
+      saved_steps.remove(directory, str(step))
+    return look(path, step, **options)
+
+  monkeypatch.setattr(manifest, "problems", delete_first)
+
+
+def test_a_step_deleted_while_it_is_looked_at_is_no_damaged_one(
+  tmp_path, directory, warnings, vanishing
+):
+  for step in (3, 5):
+    make_step(tmp_path, step, {"a": 0.1 * step})
+  assert saved_steps.choose_step(directory) == 9
+  assert warnings == []
+
+
+def test_a_named_step_deleted_while_it_is_looked_at_is_told(
+  tmp_path, vanishing
+):
+  make_step(tmp_path, 5)
+  with pytest.raises(InputError, match=r"5: it was deleted while .* one of 9"):
+    saved_steps.find_step(tmp_path, 5)
+
+
+def test_the_best_step_deleted_while_it_is_looked_at_is_another(
+  tmp_path, vanishing
+):
+  make_step(tmp_path, 5, {"a": 0.5})
+  assert saved_steps.find_step(tmp_path, "best") == 9
+
+
+def test_steps_that_may_be_good_are_not_weighed_against_others(
+  tmp_path, directory, monkeypatch
+):
+  for step in (3, 5, 7):
+    make_step(tmp_path, step, {"a": 0.5})
+  record = directory / "5" / "run" / "metadata"
+  record.write_text(record.read_text().replace('"format": 1', '"format": 2'))
+  read = saved_steps.pathlib.Path.read_text
+
+  def refuse(path, **options):
+    if path == directory / "7" / "run" / "metadata":
+      raise PermissionError(13, "Permission denied", str(path))
+    return read(path, **options)
+
+  monkeypatch.setattr(saved_steps.pathlib.Path, "read_text", refuse)
+  assert saved_steps.scores(directory) == {3: 0.5}
+
+
+def test_a_step_that_cannot_be_looked_into_is_not_called_unfinished(
+  tmp_path, directory, monkeypatch
+):
+  for step in (3, 5):
+    (make_step(tmp_path, step) / "manifest.json").unlink()
+  look = saved_steps.pathlib.Path.lstat
+
+  def refuse(path):
+    if path.parent == directory / "5":
+      raise PermissionError(13, "Permission denied", str(path))
+    return look(path)
+
+  monkeypatch.setattr(saved_steps.pathlib.Path, "lstat", refuse)
+  assert saved_steps.unfinished(directory, before=9) == [3]

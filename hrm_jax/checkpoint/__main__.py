@@ -103,8 +103,8 @@ def prune(
   stays, and a line on stderr says why.
 
   Args:
-    directory: of the checkpoints; no run may be saving there.
-    keep: whole steps that stay, the newest, besides the best; None: all.
+    directory: where the checkpoints lie; no run may be saving there.
+    keep: so many of the newest whole steps stay, and the best; None: all.
     dry_run: delete nothing.
 
   Returns:
@@ -178,7 +178,7 @@ def _time_of(path: pathlib.Path) -> str | None:
 
 
 def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
-  """The directory of checkpoints that a person means.
+  """Finds the directory of checkpoints that a person means.
 
   Raises:
     InputError: it is not there, or there is nothing in it.

@@ -1,9 +1,10 @@
 """The number of the format that checkpoints are written in.
 
-It stands in the run record and is checked before anything else of the record,
-or any array, is used. It grows when a run of before could not be read any
-more: another name or shape in the state, another meaning of a key. For each
-number since 1, tests/checkpoints holds a small sample that must stay readable.
+It stands in the run record, and is checked before any array is read or
+anything else of that record is used. Who changes the format so that earlier
+checkpoints cannot be read any more, by another name or shape in the state or
+another meaning of a key, counts it up. For each number, tests/checkpoints
+holds a small sample that must stay readable.
 """
 
 import pathlib
@@ -24,7 +25,7 @@ def check(run: dict[str, Any], path: pathlib.Path) -> None:
 
   Args:
     run: the record, as it was read.
-    path: of the checkpoint, for the message.
+    path: where the checkpoint lies, for the message.
 
   Raises:
     FormatError: it has another number, or none.

@@ -70,7 +70,7 @@ def load(
   the best one is chosen again.
 
   Args:
-    workdir: of the run.
+    workdir: the run's directory.
     step: which checkpoint, or "best"; None takes the newest that is whole.
     on_all_devices: all devices of all processes get the weights, and the
       table is split as in the run if it can be split over them; otherwise
@@ -187,7 +187,8 @@ def _read_weights(path: pathlib.Path, shapes: Weights) -> Weights:
 def _trained(
   number: int, run: dict[str, Any], network: _Network, weights: Weights
 ) -> Trained:
-  # As in the run, if it runs here: the other one may need far more memory.
+  # The run's implementation if it works here: the other one may need far more
+  # memory.
   model = attention.choose(
     "auto",
     network.model,
@@ -200,11 +201,11 @@ def _trained(
 
 
 def attention_of(workdir: pathlib.Path) -> str | None:
-  """The implementation of attention that a run has used, if it has begun."""
+  """The implementation of attention that a run has used; None before that."""
   steps = saved_steps.complete_steps(saved_steps.directory_of(workdir))
   if not steps:
     return None
-  # What is damaged is dealt with at the resume.
+  # The resume tells what is wrong with a checkpoint that cannot be read.
   with contextlib.suppress(InputError):
     return saved_steps.read_run(
       saved_steps.directory_of(workdir), steps[-1]

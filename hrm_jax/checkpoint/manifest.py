@@ -54,7 +54,7 @@ def problems(
   """Compares a directory with its manifest.
 
   Args:
-    directory: of a checkpoint.
+    directory: where the checkpoint lies.
     step: the checkpoint that it should hold.
     digests: whether to read every file; else only names and sizes count.
 
@@ -91,7 +91,7 @@ def problems(
 
 
 def _entries(directory: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-  """Whatever lies below a directory, but its manifest and directories."""
+  """Every file and link below a directory, except for its manifest."""
   own = directory / FILE_NAME
 
   def give_up(error: OSError) -> None:

@@ -1,7 +1,8 @@
 """The run record of a checkpoint: what a run is, besides its arrays.
 
 A JSON object that makes a checkpoint self-contained, and tells whether a run
-may go on from it. Its keys are those of `describe`.
+may go on from it. Its keys are those of `describe`; the trainer adds which
+attention it uses, and the store the number of the format.
 """
 
 import importlib.metadata
@@ -29,8 +30,9 @@ _PACKAGES = (
   "numpy",
 )
 
-# Beginnings of the keys that make a run what it is: the network, and which
-# examples come when. The directory of the data may move.
+# Beginnings of the keys that a resumed run may not change: they make the run
+# what it is, the network and which examples come when. The directory of the
+# data may move.
 _MAY_NOT_CHANGE = (
   "config.model.",
   "config.data.box",
@@ -41,7 +43,7 @@ _MAY_NOT_CHANGE = (
   "dataset.",
   "digests.",
 )
-# But for those that only say how it is computed.
+# These begin like that, but only say how the same numbers are computed.
 _MAY_CHANGE = ("config.model.remat", "config.model.unroll")
 
 
@@ -53,9 +55,9 @@ def describe(
   """The run record: all that a reader needs besides the arrays.
 
   Args:
-    config: of the run.
-    metadata: of its training data.
-    digests: by split; see `dataset.digest`.
+    config: the run's configuration.
+    metadata: describes its training data.
+    digests: one per split; see `split.digest`.
   """
   return {
     "config": json.loads(config.to_json_best_effort()),
@@ -64,13 +66,17 @@ def describe(
     "versions": versions(),
     "git_commit": source_commit(),
     "evaluation": None,
-    "changes": [],  # of keys, at a resume
-    "ended": None,  # why, if for good
+    "changes": [],  # keys that a resume has changed, by step
+    "ended": None,  # the reason, if the run has ended for good
   }
 
 
 def versions() -> dict[str, str | None]:
-  """Of the packages that a run depends on; None for one without metadata."""
+  """The version of each package that a run depends on.
+
+  None stands for a package that is not installed as one, such as this code
+  when it runs from a checkout.
+  """
 
   def version_of(package: str) -> str | None:
     try:
@@ -84,9 +90,9 @@ def versions() -> dict[str, str | None]:
 def write_description(workdir: pathlib.Path, run: dict[str, Any]) -> None:
   """Writes what describes a run beside its checkpoints, for people.
 
-  WORKDIR/config.json holds the configuration, WORKDIR/versions.json those of
-  the packages and the git commit. Of the newest run: checkpoints hold theirs,
-  so nothing is lost where these cannot be written.
+  WORKDIR/config.json holds the configuration, WORKDIR/versions.json the
+  versions of packages and the git commit. Both describe the newest run. Each
+  checkpoint holds its own, so nothing is lost where these cannot be written.
   """
   code = {**run["versions"], "git_commit": run["git_commit"]}
   try:
@@ -106,8 +112,8 @@ def check_fits_data(
   """Checks that the weights of a run fit a data set.
 
   Args:
-    run: the run record of its checkpoint.
-    metadata: of the data set.
+    run: the run record of the checkpoint with those weights.
+    metadata: describes the data set.
     where: the data set's name, for the message.
 
   Raises:
@@ -133,8 +139,8 @@ def take_over(run: dict[str, Any], earlier: dict[str, Any], step: int) -> None:
 
   Args:
     run: changed in place.
-    earlier: of the checkpoint that it goes on from.
-    step: of that checkpoint.
+    earlier: the run record of the checkpoint that it goes on from.
+    step: the number of that checkpoint.
   """
   changed = _changed_keys(earlier, run)
   for key, values in changed.items():
@@ -155,7 +161,7 @@ def check_same_run(
 
   Args:
     run: the run record of what is starting.
-    earlier: of the checkpoint to go on from.
+    earlier: the run record of the checkpoint to go on from.
     workdir: for the message.
 
   Raises:
@@ -176,7 +182,7 @@ def check_same_run(
 def _changed_keys(
   earlier: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, str]:
-  """What differs between two run records, of configuration and data set.
+  """What differs in the configurations and data sets of two run records.
 
   Returns:
     From `config.<key>` or `dataset.<key>` to a text with both values.
@@ -191,7 +197,7 @@ def _changed_keys(
 
 def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
   config = dict(run["config"])
-  # Not given means: one evaluation, at the end.
+  # If it is not given, there is one evaluation, at the end.
   config["eval_interval"] = config["eval_interval"] or config["epochs"]
   parts = {
     "config": config,

@@ -163,7 +163,7 @@ def choose_step(
   choice is made again if a step was deleted while it was looked at.
 
   Args:
-    directory: of the checkpoints.
+    directory: where the checkpoints of a run lie.
     strict: refuse instead of passing over a bad one.
     passed_over: steps that do not count.
 
@@ -260,7 +260,7 @@ def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
   """Finds the checkpoint that a person asks for, and checks its digests.
 
   Args:
-    workdir: of the run.
+    workdir: the run's directory.
     step: a step, "best", or None for the newest that is whole.
 
   Raises:
@@ -362,7 +362,7 @@ def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:
     format_number.check(run, directory / str(step))
   if not isinstance(run, dict) or "evaluation" not in run:
     raise InputError(f"{path}: expected the description of a run.")
-  # One that cannot be read is as good as none: it can be made again.
+  # An evaluation that cannot be read is dropped: it can be made again.
   with contextlib.suppress(
     OSError, ValueError, TypeError, KeyError, RecursionError
   ):
@@ -379,8 +379,9 @@ def add_evaluation(
 ) -> None:
   """Keeps an evaluation that was made after its step had been saved.
 
-  Beside the step, whose files do not change any more: a run was told to end
-  during the evaluation, saved, and made up for it when it went on.
+  It lies beside the step, whose files do not change any more. This happens
+  when a run was told to end during the evaluation, saved, and makes up for the
+  evaluation when it goes on.
 
   Raises:
     OSError: it cannot be written.
@@ -391,7 +392,7 @@ def add_evaluation(
 
 
 def _with_digest(evaluation: dict[str, Any]) -> dict[str, Any]:
-  # No manifest knows of it, and what is best goes by it.
+  # No manifest covers this file, and it decides which step is best.
   text = json.dumps(evaluation, sort_keys=True)
   digest = hashlib.sha256(text.encode()).hexdigest()
   return {"evaluation": evaluation, "sha256": digest}
@@ -423,7 +424,8 @@ def score(run: Mapping[str, Any], step: int) -> float | None:
 
   Args:
     run: the run record of a checkpoint.
-    step: of that checkpoint. An evaluation of an earlier one does not count.
+    step: the number of that checkpoint. If the record holds an evaluation of
+      an earlier one, it does not count.
 
   Returns:
     A share; None without an evaluation of these very weights.
@@ -436,7 +438,7 @@ def score(run: Mapping[str, Any], step: int) -> float | None:
 
 
 def best_step(scores: Mapping[int, float | None]) -> int | None:
-  """The step with the highest score, of equals the newest; None without any."""
+  """The step with the highest score, and the newest of equals; or None."""
   known = [(s, step) for step, s in scores.items() if s is not None]
   return max(known)[1] if known else None
 
@@ -450,12 +452,12 @@ def expendable(
   """Chooses the steps that need not be kept.
 
   Args:
-    scores: of all complete steps.
+    scores: each complete step, with its score if it has one.
     max_to_keep: so many of the newest stay; None keeps all.
     keep_period: the multiples of it stay too; 0: none do.
 
   Returns:
-    The others, but for the best step.
+    The others, except for the best step.
   """
   if max_to_keep is None:
     return []
@@ -502,7 +504,10 @@ def leftovers(directory: pathlib.Path) -> list[str]:
 
 
 def remove_leftovers(directory: pathlib.Path) -> list[str]:
-  """Deletes them; no run may be saving there. Returns their names."""
+  """Deletes the `leftovers`, and returns their names.
+
+  No run may be saving there: its half-written step would be one of them.
+  """
   names = leftovers(directory)
   for name in names:
     _delete(directory / name)

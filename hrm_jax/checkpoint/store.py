@@ -34,7 +34,7 @@ from hrm_jax.machines import cluster
 
 _MIB = 2**20
 
-# Of one failed save; it writes fewer files beside the arrays.
+# More errors than one failed save can leave: it writes fewer files than this.
 _MOST_ERRORS = 100
 
 
@@ -58,7 +58,7 @@ class Checkpoints:
   the first one alone writes manifests and deletes.
 
   Args:
-    workdir: of the run.
+    workdir: the run's directory.
     max_to_keep: newest steps that are kept, besides the best one (see
       `saved_steps.score`); None keeps all.
     keep_period: multiples of it are kept too; 0: none are.
@@ -104,11 +104,11 @@ class Checkpoints:
   def save(self, step: int, state: State, run: dict[str, Any]) -> None:
     """Saves a step, unless it is there; returns before it is on disk.
 
-    Of a step that is there, an evaluation made since is added.
+    If the step is there, only an evaluation made since is added to it.
 
     Args:
       step: updates done.
-      state: all of it; may be donated afterwards.
+      state: a pytree of arrays; they may be donated afterwards.
       run: the run record.
     """
     self.wait()
@@ -120,7 +120,7 @@ class Checkpoints:
     )
     try:
       self._writer.save(self._directory / str(step), args=items)
-    except Exception as error:  # Of many kinds; the training is worth more.
+    except Exception as error:  # Whatever it is, the training is worth more.
       self._failed(step, error)
       return
     self._finishing = threading.Thread(target=self._finish, args=(step,))
@@ -136,16 +136,18 @@ class Checkpoints:
     """Restores the newest step that is whole, telling which ones are not.
 
     Args:
-      shapes: the state's shapes, dtypes and shardings (`ShapeDtypeStruct`s).
-      fits: raises an InputError if a run record is another experiment's.
+      shapes: a pytree like the state, of `ShapeDtypeStruct`s with shardings.
+      fits: raises an InputError if a run record belongs to another experiment.
       strict: refuse instead of passing over a bad step.
 
     Returns:
       None if there is no step to go on from.
 
     Raises:
-      InputError: from `fits`; the newest step is bad (with `strict`), or every
-        step that was ever finished.
+      InputError: `fits` raised it; or, with `strict`, the newest step is bad;
+        or every step that was ever finished is.
+      NoAccessError, FormatError: the newest step may be good, but cannot be
+        read here; going on from an older one would lose what it holds.
     """
     while True:
       step = cluster.decided_by_first(

@@ -1,11 +1,12 @@
 """The PyTorch reference's tensor names and layouts, and ours: both ways.
 
 The one place that knows the other code's names. Its linear weights are
-[out, in], ours are [in, out]. Embeddings are alike.
+[out, in], ours are [in, out]. Embeddings have the same layout in both.
 """
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,7 +35,7 @@ def to_reference(weights: Weights) -> dict[str, np.ndarray]:
   return named
 
 
-def params_to_reference(params) -> dict[str, np.ndarray]:
+def params_to_reference(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """The part of `to_reference` that concerns a tree laid out like params."""
   flat = traverse_util.flatten_dict(params, sep=".")
   return {
@@ -51,7 +52,7 @@ def from_reference(
   Args:
     named: the reference's state-dict names to arrays.
     model: the network that they belong to.
-    num_rows: of the puzzle table.
+    num_rows: rows of the puzzle table.
 
   Raises:
     InputError: a tensor is missing, left over, or of the wrong shape.
