@@ -152,8 +152,8 @@ def test_segments_can_be_more_or_fewer_than_in_training(tiny_run, command):
   assert message == "--segments: expected at least 1, got 0."
 
 
-def test_a_closed_stdin_is_no_puzzle(tiny_run, command, monkeypatch):
-  monkeypatch.setattr("sys.stdin", None)
+def test_an_empty_stdin_is_no_puzzle(tiny_run, command, monkeypatch):
+  monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
   assert "no puzzle given" in command.error(solve, f"--workdir={tiny_run}")
 
 

@@ -47,15 +47,19 @@ def read_puzzles(
   """
   sources = []
   if args.puzzles:
-    sources.append(("", list(_lines_of_arguments(args.puzzles, cells))))
+    sources.append(
+      ("the arguments", list(_lines_of_arguments(args.puzzles, cells)))
+    )
   if args.file is not None:
     sources.append((str(args.file), _lines_of_file(args.file)))
   if not sources and not (sys.stdin is None or sys.stdin.isatty()):
-    sources.append(("stdin", _lines_of_stdin()))
+    lines = _lines_of_stdin()
+    if any(line.strip() for _, line in lines):
+      sources.append(("stdin", lines))
   puzzles = []
   for source, lines in sources:
     found = text.read(lines, cells)
-    if source and not found:
+    if not found:
       raise InputError(
         f"{source}: expected puzzles of {cells} cells, got none; read is "
         f"{text.forms}."
