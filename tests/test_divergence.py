@@ -10,9 +10,11 @@ import pytest
 from hrm_jax.config import ON_NONFINITE
 from hrm_jax.console import InputError
 from hrm_jax.train import divergence, setup
+from hrm_jax.train.curves import NoWriter
 from hrm_jax.train.divergence import DivergedError, Guard, RollBackError
+from hrm_jax.train.meter import Meter
 from hrm_jax.train.update import Health
-from tests import runs
+from tests import runs, toys
 
 
 def health_of(*goods):
@@ -57,6 +59,33 @@ def test_a_bad_update_is_noticed_two_updates_later():
   guard.watch(2, health_of(True), state=None)
   with pytest.raises(DivergedError):
     guard.watch(3, health_of(True), state=None)
+
+
+@pytest.mark.parametrize("order", [("guard", "meter"), ("meter", "guard")])
+def test_guard_and_meter_may_look_at_an_update_in_any_order(order):
+  sums = {k: np.asarray(v)[None] for k, v in toys.METRIC_SUMS.items()}
+  guard = Guard("stop", name_of)
+  meter = Meter(
+    NoWriter(),
+    first_step=0,
+    last_step=2,
+    global_batch_size=32,
+    seq_len=5,
+    flops_per_step=1.0,
+    peak_flops=1.0,
+    log_every=1,
+  )
+  look = {
+    "guard": lambda step: guard.watch(step, health_of(step == 1), state=None),
+    "meter": lambda step: meter.update(step, sums),
+  }
+  for step in (1, 2):
+    for name in order:
+      look[name](step)
+  meter.flush()
+  assert {f"train/{name}" for name in sums} <= meter.latest.keys()
+  with pytest.raises(DivergedError, match="update 2"):
+    guard.flush()
 
 
 def test_rollback_asks_for_it_once():

@@ -36,10 +36,10 @@ _NUMBERS_OF_PROCESSES = (
   "SLURM_STEP_NUM_TASKS",
 )
 
-# Seconds; long enough for a host that swaps or compiles.
+# In seconds: a host that swaps or compiles may be silent for so long.
 HEARTBEAT_TIMEOUT = 100
 
-# In what JAX says when communication fails, on CPU and on GPU.
+# Words that stand in what JAX says when communication fails, on CPU and GPU.
 _DISCONNECTED = "Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED"
 
 _roll_call: RollCall | None = None
@@ -275,14 +275,18 @@ def sum_over_processes(counts: Any) -> Any:
   return jax.tree.map(lambda of_each: of_each.sum(0), gathered)
 
 
-# Of what process 0 decides; other than a step.
+# What process 0 sends for None. No step has this number.
 _NOTHING = -1
 
 
 def decided_by_first(decide: Callable[[], int | None]) -> int | None:
   """What process 0 decides, in all processes: they must do the same.
 
-  Digests are also computed once only. A number from 0, a bool or None.
+  Some decisions are also too expensive to make everywhere, such as digests of
+  whole checkpoints.
+
+  Args:
+    decide: returns a number from 0 on, a bool or None; called in process 0.
   """
   number = _NOTHING
   if is_first():

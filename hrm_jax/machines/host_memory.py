@@ -7,8 +7,8 @@ in anew, page by page: 7 to 15 % of its time.
 
 import ctypes
 
-# Of glibc's malloc.h. One arena, because the others are bounded in size and
-# fall back on mapping.
+# The numbers stand in glibc's malloc.h. One arena, because the others are
+# bounded in size and fall back on mapping.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _SETTINGS = ((_M_TRIM_THRESHOLD, -1), (_M_MMAP_MAX, 0), (_M_ARENA_MAX, 1))
 

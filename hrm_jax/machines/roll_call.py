@@ -6,8 +6,12 @@ whose number stands still for too long is dead or stuck. The store not
 answering means that process 0 is. One that ends with an error leaves its exit
 code in place of the number, and the others end with the same.
 
-JAX watches too and would end the process, but by aborting it: with many lines,
-and not always the name of the process. It is given more time, as a backstop.
+This is made by hand because JAX, which watches too, would end the process by
+aborting it: with many lines, not always the name of the lost process, and no
+exit code that a script could tell from a crash. It is given more time, as a
+backstop. Its key-value store is no public interface, but there is no other way
+for processes to hear of each other without waiting; where it is missing, JAX's
+own watch remains.
 """
 
 import contextlib
@@ -26,15 +30,16 @@ EXIT_CODE = 69
 _KEY = "hrm_jax/roll_call"
 _LEFT = "left"  # Before the exit code.
 
-# Calls that a process may let pass. Process 0 gives the others a little more:
-# with it goes the store, and they could not tell any more whom they miss.
+# How many calls a process may let pass. Process 0 gives the others a little
+# more time than they give each other: when it ends, so does the store, and they
+# could no longer tell whom they miss.
 _PATIENCE, _PATIENCE_OF_FIRST = 10, 12
 
-# Calls that a process may take to end by itself, once another one has failed:
-# most often it meets the same mistake, and has its own last words.
+# How many calls long a process may take to end by itself, once another one has
+# failed: most often it meets the same mistake, and has its own last words.
 _LAST_WORDS = 2
-# Calls for which process 0 then stays; and seconds, so that those who have
-# just said their last word are gone before the store is.
+# How many calls long process 0 then stays, so that the others can tell; and how
+# many seconds more, so that those who just did are gone before the store is.
 _STAY, _MARGIN = 10, 1.0
 
 
@@ -66,7 +71,7 @@ class RollCall:
     # so while it does not answer only process 0 is under suspicion.
     self._silent: dict[int, int] = {}
     self._unanswered = 0
-    self._left: dict[int, int] = {}  # Exit codes.
+    self._left: dict[int, int] = {}  # From process to its exit code.
     self._exit_code: int | None = None
     self._is_over = threading.Event()
     # The only one that speaks for this process, so that nothing it says comes

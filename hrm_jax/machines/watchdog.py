@@ -12,8 +12,8 @@ class Watchdog:
   """Watches from a thread of its own while it is entered.
 
   Args:
-    seconds: without a `beat` after which it reports, and again after as long;
-      0: never.
+    seconds: how long there may be no `beat` before it reports. It does so
+      again whenever as long has passed; 0: never.
   """
 
   def __init__(self, seconds: float):

@@ -22,10 +22,11 @@ from hrm_jax.train import finite
 from hrm_jax.train.state import TrainState
 from hrm_jax.train.update import Health, compute_update
 
-# Dispatches that may be in flight when one is read: reading never waits.
+# How many later dispatches may be under way when the health of one is read. By
+# then it is there, so that reading it does not wait for the device.
 _LAG = 2
 
-# In a row; so many cannot be bad luck.
+# So many bad updates in a row cannot be bad luck, even where each is skipped.
 _MOST_SKIPPED = 10
 
 
@@ -61,11 +62,11 @@ def report(
   may still think about that of any of the `halt_max_steps` - 1 batches before.
 
   Args:
-    workdir: of the run.
+    workdir: where the file goes.
     error: what happened.
-    data: of the run; names the examples of a batch, row by row.
-    latest: metrics that were logged last.
-    halt_max_steps: segments that a puzzle gets at most.
+    data: tells which examples a batch was made of, row by row.
+    latest: the metrics that were logged last.
+    halt_max_steps: how many segments a puzzle gets at most.
   """
   batch, *before = (
     {"step": step, "set": set_name, "examples": examples.tolist()}
@@ -112,7 +113,7 @@ class Guard:
   ):
     self._policy, self._name_of, self._forgiven = policy, name_of, forgiven
     self._under_way: collections.deque = collections.deque()
-    self._skipped = 0  # In a row.
+    self._skipped = 0  # How many bad updates there were in a row.
     self._state: TrainState | None = None
 
   def watch(self, last: int, health: Health, state: TrainState) -> None:
@@ -161,7 +162,7 @@ class Guard:
 def examined_names(
   state: TrainState, batch: Batch, **settings: Any
 ) -> list[str]:
-  """What `nonfinite` of `train_step` counts; the arguments are the same."""
+  """The names that `Health.nonfinite` counts; arguments as for `train_step`."""
   update = functools.partial(compute_update, **settings)
   _, _, examined, _ = jax.eval_shape(update, state, batch)
   return finite.names(examined)
@@ -173,17 +174,19 @@ def name_nonfinite(
   """The name of what was not finite first in an update.
 
   Args:
-    state: after the update, or a few later ones that failed as well.
-    batch: any.
-    number: `nonfinite` of the update.
-    **settings: of `train_step`.
+    state: after the update, or after a few later ones that failed as well.
+    batch: any batch; only its shapes count.
+    number: `Health.nonfinite` of the update.
+    **settings: as for `train_step`.
   """
-  # By name, so moments come first: if not finite, they spoil the weights.
+  # In the order of the names, so moments come first: where they are not finite,
+  # they spoil the weights.
   kept = {"opt_state": state.opt_state, "weights": state.weights}
   found = int(jax.jit(finite.first_nonfinite)(kept))
   if found >= 0:
     return finite.names(kept)[found]
   if number < 0:
-    return "a norm"  # Of numbers so large that the sum of squares is not.
-  # Only now: it traces the whole update.
+    # Every number is finite, but too large for the sum of their squares.
+    return "a norm"
+  # Last, because it traces the whole update.
   return examined_names(state, batch, **settings)[number]

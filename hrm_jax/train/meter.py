@@ -20,13 +20,13 @@ class Meter:
 
   Args:
     writer: where the scalars go; closed on exit.
-    first_step: updates done before this run.
-    last_step: update that this run ends with.
-    global_batch_size: rows of an update.
-    seq_len: G, tokens of a row.
-    flops_per_step: arithmetic of an update.
+    first_step: how many updates were done before this run.
+    last_step: the update that this run ends with.
+    global_batch_size: rows of a batch, over all devices.
+    seq_len: G, the number of tokens in a row.
+    flops_per_step: floating-point operations of an update.
     peak_flops: FLOP/s that all devices together reach in a matrix product.
-    log_every: updates between log entries.
+    log_every: logs the updates whose number is a multiple of this.
   """
 
   def __init__(
@@ -41,7 +41,8 @@ class Meter:
     peak_flops: float,
     log_every: int,
   ):
-    self.latest: dict[str, float] = {}  # Logged last, by full name.
+    # What was logged last, by full name; others read it.
+    self.latest: dict[str, float] = {}
     self._writer = writer
     self._batch_size, self._seq_len = global_batch_size, seq_len
     self._step_seconds_at_peak = flops_per_step / peak_flops
@@ -49,7 +50,9 @@ class Meter:
     self._bar = console.Progress(
       "train", last_step, unit="updates", start=first_step
     )
-    self._logged = first_step  # The last update that was.
+    self._logged = first_step  # The last update that was logged.
+    # The newest dispatch: its last update, and its sums. They are read when the
+    # next one comes, because to read them is to wait for the device.
     self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
     self._restart_clock(first_step)
 
@@ -77,12 +80,14 @@ class Meter:
 
     Args:
       last: the last of the n updates.
-      sums: of each, [n].
+      sums: the metric sums of each, by name, [n] arrays.
     """
     n = len(sums["count"])
     previous, self._pending = self._pending, (last, sums)
     if previous is None:
-      self._restart_clock(last - n)  # Compiled, and only now under way.
+      # The program has been compiled by now, and the updates have just begun:
+      # what came before is not their time.
+      self._restart_clock(last - n)
     else:
       self._log_due(*previous)
     self._bar.advance(n)
@@ -96,7 +101,8 @@ class Meter:
   def settle(self) -> None:
     """Logs what is due, waiting for it, and sees it onto the disk.
 
-    For before a save: the run that goes on from there logs later updates only.
+    Call it before a save: a run that goes on from the checkpoint logs only
+    later updates, so the earlier ones must be on disk before it is.
     """
     if self._pending is not None:
       self._log_due(*self._pending)
@@ -107,7 +113,10 @@ class Meter:
     self._writer.json("config", config)
 
   def write_evaluation(self, step: int, result: Mapping[str, Any]) -> None:
-    """Logs an evaluation; `flush` first, and the clock does not count it."""
+    """Logs an evaluation of update `step`.
+
+    Call `flush` before the evaluation begins, so that the clock leaves it out.
+    """
     for set_name, means in result["sets"].items():
       values = {f"eval/{set_name}/{k}": v for k, v in means.items()}
       self._writer.scalars(step, values)
@@ -119,6 +128,13 @@ class Meter:
     *,
     always_last: bool = False,
   ) -> None:
+    """Logs those of a dispatch's updates that are due.
+
+    Args:
+      last: the last of the n updates.
+      sums: the metric sums of each, [n].
+      always_last: log the last one even if `log_every` leaves it out.
+    """
     n = len(sums["count"])
     steps = [
       step
@@ -132,7 +148,8 @@ class Meter:
     sums = jax.device_get(sums)
     for step in steps:
       each = {k: v[step - last - 1] for k, v in sums.items()}
-      # The clock has only been read for the last of them.
+      # The host waits for a dispatch as a whole, so it can tell the time only
+      # after the last update.
       speed = self._speed(last) if step == steps[-1] else {}
       self._log(step, each, speed)
 
@@ -144,7 +161,7 @@ class Meter:
     self._writer.scalars(step, values)
     self.latest = values
     note = f"loss {means['lm_loss']:.3f}"
-    if means["count"]:  # Only rows that halted tell the rest.
+    if means["count"]:  # The other means are over the rows that halted.
       note += f", exact {means['exact_accuracy']:.1%}"
       note += f", segments {means['steps']:.2f}"
     self._bar.note(note)

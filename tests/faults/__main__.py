@@ -2,7 +2,7 @@
 
   peers      two processes: one is told to end, one killed, one stopped
   kills      SIGKILL at random moments; the run is started again
-  terms      SIGTERM and SIGINT; the run is started again
+  terms      SIGTERM, SIGINT and SIGHUP; the run is started again
   readers    two readers of a run that keeps only its newest update
   nans       a NaN in the weights, the table, the states of a batch
   full_disk  a disk that runs full during a save

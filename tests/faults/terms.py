@@ -1,4 +1,4 @@
-"""SIGTERM, and once SIGINT: saved to the last update, and ended with 75."""
+"""SIGTERM, once SIGINT and SIGHUP: saved to the last update, ended with 75."""
 
 import pathlib
 import random
@@ -13,21 +13,22 @@ from tests.faults.processes import OBSERVED, Starter
 
 
 def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
-  """Trains one run to its end, with so many SIGTERMs and a SIGINT on the way.
+  """Trains one run to its end, with so many SIGTERMs, a SIGINT and a SIGHUP.
 
   It saves only when it is asked to end, and after an evaluation.
 
   Returns:
-    `terms` and `interrupts`; `lost_steps`, updates that were made and had to
-    be made again; whether the run is the uninterrupted one; `seconds_to_end`,
-    the longest time from the signal to the end; `saved_at`; `problems`: none.
+    `terms`, `interrupts` and `hangups`; `lost_steps`, updates that were made
+    and had to be made again; whether the run is the uninterrupted one;
+    `seconds_to_end`, the longest time from the signal to the end; `saved_at`;
+    `problems`: none.
   """
-  want = reference.train(starter, hits.iterations(count + 1))
+  want = reference.train(starter, hits.iterations(count + 2))
   workdir = starter.scratch / "terminated"
   directory = saved_steps.directory_of(workdir)
   record = starter.scratch / "terminated.jsonl"
   environment = {"FAULTS_RECORD": str(record), "FAULTS_PAUSE": "0.03"}
-  numbers = [signal.SIGTERM] * count + [signal.SIGINT]
+  numbers = [signal.SIGTERM] * count + [signal.SIGINT, signal.SIGHUP]
   rng.shuffle(numbers)
 
   codes, saved, seconds = [], [0], []
@@ -63,6 +64,7 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
   return {
     "terms": numbers.count(signal.SIGTERM),
     "interrupts": numbers.count(signal.SIGINT),
+    "hangups": numbers.count(signal.SIGHUP),
     "lost_steps": lost,
     **same,
     "seconds_to_end": round(max(seconds), 1),
