@@ -15,6 +15,7 @@ from hrm_jax.model.weights import gather_puzzle_rows
 from hrm_jax.train import divergence, setup, update
 from hrm_jax.train.divergence import examined_names
 from tests.toys import (
+  ARCHS,
   BATCH_SIZE,
   NUM_ROWS,
   Trainer,
@@ -25,7 +26,7 @@ from tests.toys import (
   without_halting,
 )
 
-LR, DECAY = 1e-2, 0.1  # Of `toy_optimizers`.
+LR, DECAY = 1e-2, 0.1  # What `toy_optimizers` use.
 
 
 @functools.cache
@@ -151,6 +152,31 @@ def test_every_mesh_computes_what_one_device_does(axes):
   ):
     # A five-hundredth of a move.
     np.testing.assert_allclose(got, want, rtol=0, atol=LR / 500)
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_padding_rows_change_nothing_for_the_others(name):
+  model, loss = toy_model(**ARCHS[name]), Loss()
+  batch, real = toy_batch(padding=3), slice(BATCH_SIZE - 3)
+  run_segment = jax.jit(
+    functools.partial(update.forward_backward, model, loss=loss)
+  )
+  weights, draws = toy_weights(model), no_exploration()
+  carry, _, padded = run_segment(weights, fresh_carry(model), batch, draws)
+  _, _, full = run_segment(weights, fresh_carry(model), toy_batch(), draws)
+  for got, want in zip(padded.output, full.output, strict=True):
+    np.testing.assert_array_equal(got[real], want[real])
+  _, sums = losses.loss_and_metrics(
+    *(padded.output[i][real] for i in (2, 3, 4)),
+    None,
+    labels=batch["labels"][real],
+    halted=carry.halted[real],
+    segments=carry.segments[real],
+    loss_type=loss.loss_type,
+    q_weight=loss.q_weight,
+  )
+  for key in ("count", "accuracy", "exact_accuracy", "steps", "lm_loss"):
+    np.testing.assert_allclose(padded.sums[key], sums[key], rtol=1e-6)
 
 
 def test_several_updates_at_once_are_the_same_as_one_by_one():
@@ -389,7 +415,7 @@ def test_an_update_that_is_not_finite_moves_nothing_and_says_why(what, named):
   ("what", "named"),
   [
     ("moments", "opt_state.0.nu.lm_head.kernel"),
-    # Of a token that no puzzle has: nothing that is computed is not finite.
+    # The row of a token that no puzzle has: all that is computed is finite.
     ("unused", "weights.params.embed_tokens.embedding"),
   ],
 )

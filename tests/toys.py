@@ -183,7 +183,7 @@ class Trainer:
     return jax.device_put(batch, sharding.by_row(self.mesh))
 
 
-# Of one update, as `losses.loss_and_metrics` and the optimisers leave them.
+# What `losses.loss_and_metrics` and the optimisers say of one update.
 METRIC_SUMS = {
   "count": np.int32(4),
   "accuracy": np.float32(3),

@@ -21,7 +21,7 @@ from hrm_jax.model.hrm import HRM
 
 SETTINGS = ("auto", "xla", "cudnn")
 
-# From (implementation, model, rows) to seconds.
+# A function from (implementation, model, rows) to seconds.
 Timing = Callable[[str, HRM, int], float]
 
 
@@ -33,14 +33,14 @@ def choose(
   *,
   earlier: str | None = None,
 ) -> HRM:
-  """The network, with the implementation of attention that it shall use.
+  """Chooses the implementation of attention: the network, with it set.
 
   Several processes choose what process 0 chooses: they must run one program.
 
   Args:
-    setting: "auto": the faster one; or which one.
+    setting: "auto", the faster one, or the name of one.
     model: the network.
-    rows: of the batch, on each device.
+    rows: how many rows of the batch each device has.
     timing: replaces `measured_seconds`.
     earlier: what the run has used so far; "auto" keeps it if it runs here.
 
@@ -51,7 +51,7 @@ def choose(
   if setting == "cudnn":
     try:
       timing("cudnn", model, rows)
-    except Exception as error:  # Of many kinds: JAX's, XLA's, cuDNN's.
+    except Exception as error:  # JAX, XLA and cuDNN raise many.
       raise InputError(
         f"config.attention: expected auto or xla, because cuDNN's does not "
         f"run here ({one_line(error)}); got 'cudnn'."
@@ -68,14 +68,14 @@ def choose(
 def _faster(model: HRM, rows: int, timing: Timing, *, keep_cudnn: bool) -> str:
   try:
     cudnn = timing("cudnn", model, rows)
-  except Exception as error:  # Of many kinds: JAX's, XLA's, cuDNN's.
+  except Exception as error:  # JAX, XLA and cuDNN raise many.
     log.info(f"attention: xla; cuDNN's does not run here ({one_line(error)})")
     return "xla"
   if keep_cudnn:
     return "cudnn"
   try:
     xla = timing("xla", model, rows)
-  except Exception as error:  # Its weights, [B, A, S, S], may not fit.
+  except Exception as error:  # Its scores, [B, A, S, S], may not fit.
     log.info(f"attention: cudnn; XLA's does not run here ({one_line(error)})")
     return "cudnn"
   choice = "cudnn" if cudnn < xla else "xla"
@@ -95,10 +95,11 @@ def measured_seconds(
     implementation: "xla" or "cudnn".
     model: gives the sizes and the dtype.
     rows: B.
-    repeats: that are timed; the median counts.
+    repeats: how many runs are timed; their median counts.
   """
+  # All blocks are alike, so one of them tells which is faster.
   A = model.num_heads
-  shape = (rows, model.num_positions, A, model.hidden_size // A)
+  shape = (rows, model.num_positions, A, model.hidden_size // A)  # [B, S, A, C]
   keys = jax.random.split(jax.random.key(0), 3)
   qkv = [jax.random.normal(key, shape, model.dtype) for key in keys]
 

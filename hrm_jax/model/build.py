@@ -52,7 +52,7 @@ def check_arch(arch: Mapping[str, Any]) -> None:
 
 
 def _resolved(arch: Mapping[str, Any]) -> dict[str, Any]:
-  """With a value for the key that may be None, `unroll`."""
+  """The same keys, with a value for the one that may be None, `unroll`."""
   if arch.get("unroll", False) is not None:
     return dict(arch)
   # Faster on CPUs; elsewhere nobody has measured it.

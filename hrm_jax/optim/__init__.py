@@ -1,1 +1,1 @@
-"""How weights move: Adam-atan2, sparse sign-SGD, the schedule."""
+"""How weights move: Adam-atan2, sparse sign-SGD, the learning rate."""

@@ -1,4 +1,14 @@
-"""Adam-atan2 and the learning-rate schedule, as optax transforms."""
+"""Adam-atan2, the optimiser of the dense parameters, as an optax transform.
+
+Adam divides the first moment m by the root of the second, sqrt(v), plus an
+epsilon. Adam-atan2 takes the angle of the point (sqrt(v), m) instead, which
+needs no epsilon (arXiv 2407.05872). Source of the details: the CUDA kernel of
+the adam-atan2 package that the HRM code trains with.
+
+Unlike optax's own transforms these take `is_good`: an update that is not finite
+must leave no trace, and that is decided on the device, because a host that
+looks at each update before the next one starts would hold the device up.
+"""
 
 import math
 from typing import NamedTuple
@@ -30,8 +40,8 @@ def scale_by_adam_atan2(
 ) -> optax.GradientTransformationExtraArgs:
   """Adam's direction with atan2(m, sqrt(v)) for m / (sqrt(v) + eps).
 
-  Bounded and free of an epsilon, hence blind to the scale of the gradient
-  (arXiv 2407.05872). atan2(0, 0) = 0: no gradient, no move.
+  Bounded and free of an epsilon, hence blind to the scale of the gradient.
+  atan2(0, 0) = 0: no gradient, no move.
 
   As in the reference's CUDA kernel, the first moment's bias correction stands
   outside the atan2, so early directions may exceed pi/2.
@@ -47,6 +57,7 @@ def scale_by_adam_atan2(
   """
 
   def init(params):
+    # Two trees, not one twice: a donated buffer can be given away only once.
     zeros = jax.tree.map(jnp.zeros_like, params)
     nu = jax.tree.map(jnp.zeros_like, params)
     return ScaleByAdamAtan2State(jnp.zeros([], jnp.int32), zeros, nu)
@@ -54,6 +65,7 @@ def scale_by_adam_atan2(
   def update(grads, state, params=None, *, is_good=True, **extra_args):
     del params, extra_args
     count = state.count + 1
+    # A NaN times 0 is still one: it must go before the moments see it.
     grads = jax.tree.map(lambda g: jnp.where(is_good, g, 0.0), grads)
     # 1 - b as a Python double: float32(0.999) is off by 1e-8, one part in
     # 1e5 of what is left of 1.
@@ -63,6 +75,7 @@ def scale_by_adam_atan2(
     nu = jax.tree.map(
       lambda v, g: keep_2 * v + take_2 * jnp.square(g), state.nu, grads
     )
+    # Both moments start at zero and are too small at first, by 1 - b^count.
     # Factors, not divisors: XLA fuses no quotient into what uses it.
     correction_1 = 1 / _bias_correction(b1, count)
     correction_2 = 1 / _bias_correction(b2, count)
@@ -75,7 +88,7 @@ def scale_by_adam_atan2(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
-# The coefficients of what was there, and of what comes.
+# The coefficients of what was there, and of what comes: moments that stay.
 _KEEP_ALL = np.array([1.0, 0.0], np.float32)
 
 
@@ -96,10 +109,12 @@ def angle(m: jax.Array, v: jax.Array) -> jax.Array:
     m: finite.
     v: from 0 on. Below 1e-37, as small as float32 goes, it may count as 0.
   """
-  # Not below |m|, so that it holds where the square of m is too small.
+  # tan(angle / 2) = m / (x + sqrt(x^2 + m^2)) with x = sqrt(v). The divisor is
+  # not below |m|, so that this holds where the square of m is too small.
   whole = jnp.maximum(jnp.sqrt(v) + jnp.sqrt(v + jnp.square(m)), jnp.abs(m))
   tangent = m / jnp.maximum(whole, np.finfo(np.float32).tiny)
   square = jnp.square(tangent)
+  # Horner's rule.
   ratio = jnp.zeros_like(square)
   for coefficient in reversed(_TWO_ARCTAN.coef.tolist()):
     ratio = ratio * square + coefficient
@@ -108,13 +123,17 @@ def angle(m: jax.Array, v: jax.Array) -> jax.Array:
 
 def _bias_correction(decay: float, count: jax.Array) -> jax.Array:
   """1 - decay^count, without the cancellation of doing so in float32."""
-  if decay == 0:
+  if decay == 0:  # It has no logarithm.
     return jnp.ones([], jnp.float32)
   return -jnp.expm1(count * math.log(decay))
 
 
 class ScaleByLearningRateState(NamedTuple):
-  """State of `_scale_by_learning_rate`: [] int32, updates applied so far."""
+  """State of `_scale_by_learning_rate`.
+
+  Attributes:
+    count: [] int32, updates applied so far.
+  """
 
   count: jax.Array
 
@@ -122,7 +141,10 @@ class ScaleByLearningRateState(NamedTuple):
 def _scale_by_learning_rate(
   learning_rate: optax.ScalarOrSchedule,
 ) -> optax.GradientTransformationExtraArgs:
-  """optax's, but with `is_good` as in `scale_by_adam_atan2`: no move if not."""
+  """Like optax's, but a bad update moves nothing and is not counted.
+
+  The factor 0 turns also the weight decay off that stands before it.
+  """
   learning_rate = from_update_one(learning_rate)
 
   def init(params):
@@ -159,6 +181,7 @@ def adam_atan2(
     b2: decay of the second moment.
     weight_decay: multiplied by the learning rate before use.
   """
+  # Decay before the learning rate, so that it is multiplied by it too.
   return optax.chain(
     scale_by_adam_atan2(b1, b2),
     optax.add_decayed_weights(weight_decay),

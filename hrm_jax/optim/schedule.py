@@ -12,19 +12,24 @@ def warmup_cosine(
 ) -> optax.Schedule:
   """A linear rise from zero, then a cosine towards `min_ratio` of the top.
 
-  Written with sin^2 of half the *remaining* way, which is the same curve but
-  exact in float32 near its end, where 1 + cos cancels. Beyond `total_steps`
-  the curve rises again, as the reference's does.
+  Written with sin^2 of half the *remaining* way, which is the same curve as the
+  usual (1 + cos) / 2, but exact in float32 near its end, where 1 + cos cancels.
+  Beyond `total_steps` the curve rises again, as the reference's does; no run
+  gets there.
 
   Args:
-    base_lr: the learning rate at the top.
+    base_lr: the learning rate at the top, after the rise.
     warmup_steps: updates of the rise; update `warmup_steps` has `base_lr`.
     total_steps: the update at which the cosine reaches its end.
-    min_ratio: the end over the top; 1 makes the rate constant.
+    min_ratio: the end over the top; 1 makes the rate constant after the rise.
 
   Returns:
-    A function of the update's number, which counts from 1.
+    A function from the update's number, which counts from 1, to the rate, []
+    float32.
+
+  Source: cosine_schedule_with_warmup_lr_lambda in pretrain.py of the HRM code.
   """
+  # At least 1: a run that is all rise has no cosine, and must not divide by 0.
   span = max(1, total_steps - warmup_steps)
 
   def schedule(update: jax.Array | int) -> jax.Array:
@@ -42,7 +47,11 @@ def warmup_cosine(
 def from_update_one(
   learning_rate: optax.ScalarOrSchedule,
 ) -> optax.ScalarOrSchedule:
-  """Lets a schedule over update numbers from 1 be used by optax, from 0."""
+  """Lets a schedule over update numbers from 1 be used by optax, from 0.
+
+  The reference counts an update before it asks for its rate, so that
+  with a warm-up the first update has some rate. A number stays what it is.
+  """
   if not callable(learning_rate):
     return learning_rate
   return lambda count: learning_rate(count + 1)

@@ -1,8 +1,9 @@
 """The puzzle table: gather rows, and move only those rows, by sign.
 
 Each puzzle identifier owns a row of a [N, W] table that is far larger than
-any batch (ARC: a million rows). The gradient is taken with respect to the
-gathered rows, so no dense [N, W] gradient ever exists.
+any batch (ARC: a million rows), and an update uses B of them. The gradient is
+taken with respect to the gathered rows, so no dense [N, W] gradient ever
+exists, and no update looks at the whole table.
 """
 
 from typing import NamedTuple
@@ -27,7 +28,11 @@ class SparseRows(NamedTuple):
 
 
 class SparseSignSgdState(NamedTuple):
-  """State of `sparse_sign_sgd`: only the number of updates, [] int32."""
+  """State of `sparse_sign_sgd`: there are no moments.
+
+  Attributes:
+    count: [] int32, updates applied so far; for the schedule.
+  """
 
   count: jax.Array
 
@@ -64,8 +69,10 @@ def sparse_sign_sgd(
     lr = learning_rate
     if callable(lr):
       lr = lr(state.count)
-    summed = _sum_duplicates(grads, num_rows=params.shape[0])
+    summed = _sum_duplicates(grads, num_rows=params.shape[0])  # ids [B]
+    # An unused entry has an id out of range: it reads zeros.
     rows = jnp.take(params, summed.ids, axis=0, mode="fill", fill_value=0)
+    # [B, W]. The sign makes the sum over the global batch and its mean alike.
     moves = -lr * (weight_decay * rows + jnp.sign(summed.rows))
     return SparseRows(summed.ids, moves), SparseSignSgdState(state.count + 1)
 
@@ -79,12 +86,20 @@ def _sum_duplicates(grads: SparseRows, num_rows: int) -> SparseRows:
   scatter-add on a GPU, whose order could flip the sign of a sum near zero.
   """
   unique = jnp.unique(grads.ids, size=grads.ids.size, fill_value=num_rows)
-  is_same = (unique[:, None] == grads.ids[None, :]).astype(jnp.float32)
-  return SparseRows(unique, jnp.dot(is_same, grads.rows, precision="highest"))
+  is_same = unique[:, None] == grads.ids[None, :]  # [B, B]
+  # Highest: rounded to bfloat16, a sum near zero could have the wrong sign.
+  rows = jnp.dot(is_same.astype(jnp.float32), grads.rows, precision="highest")
+  return SparseRows(unique, rows)  # [B], [B, W]
 
 
 def apply_sparse_updates(table: jax.Array, updates: SparseRows) -> jax.Array:
-  """Adds the updates to their rows: [N, W] float32, in place if donated."""
+  """Adds the updates to their rows: [N, W] float32, in place if donated.
+
+  Args:
+    table: [N, W] float32.
+    updates: of distinct rows in order, as `sparse_sign_sgd` returns them; those
+      of row N are dropped.
+  """
   return table.at[updates.ids].add(
     updates.rows,
     mode="drop",

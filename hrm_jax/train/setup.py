@@ -30,8 +30,9 @@ class Setup(NamedTuple):
     model: the network.
     loss: which loss.
     optimizers: of the weights.
-    init: from nothing to the first state, on the devices.
-    shapes: of the state, with its dtypes and shardings.
+    init: makes the first state, on the devices.
+    shapes: the state's shapes, dtypes and shardings, without its numbers: what
+      a checkpoint is restored into.
   """
 
   mesh: Mesh
@@ -42,7 +43,7 @@ class Setup(NamedTuple):
   shapes: TrainState
 
   def make_train_step(self, update: Callable[..., Any]) -> Callable[..., Any]:
-    """See `make_train_step`."""
+    """`update.train_step` or `train_steps`, jitted: see `make_train_step`."""
     return make_train_step(
       self.model,
       self.optimizers,
@@ -72,6 +73,7 @@ def make_setup(
     InputError: the batch or the table does not divide over the devices; the
       attention that was asked for does not run.
   """
+  # What does not fit the machines is said before anything is timed or traced.
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.table)
   sharding.check_batch_size(config.global_batch_size, mesh)
   model = attention.choose(
@@ -102,22 +104,22 @@ def make_setup(
   return Setup(
     mesh,
     model,
-    make_loss(config),
+    Loss(**config.loss),
     optimizers,
     jax.jit(init, out_shardings=shardings),
     jax.tree.map(lambda s, at: s.update(sharding=at), shapes, shardings),
   )
 
 
-def make_loss(config: ml_collections.ConfigDict) -> Loss:
-  """The loss that the configuration names."""
-  return Loss(**config.loss)
-
-
 def make_optimizers(
   config: ml_collections.ConfigDict, total_steps: int
 ) -> Optimizers:
-  """Adam-atan2 for the dense parameters, sign-SGD for the puzzle table."""
+  """Adam-atan2 for the dense parameters, sign-SGD for the puzzle table.
+
+  Args:
+    config: checked by `check_config`.
+    total_steps: of the run; both learning rates follow one curve.
+  """
   schedule = functools.partial(
     warmup_cosine,
     warmup_steps=config.lr_warmup_steps,
@@ -150,8 +152,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Any], Any]:
   """`update.train_step`, jitted for a mesh; it donates the state.
 
-  The state leaves as it came in, so the second update finds the program of
-  the first.
+  The state leaves laid out as it came in, so the second update finds the
+  program of the first. What is logged comes out whole on every device.
 
   Args:
     model: the network.
@@ -161,6 +163,7 @@ def make_train_step(
     shardings: laid out like the state.
     update: `update.train_step` or `update.train_steps`.
   """
+  # Donated: the new state takes the old one's memory, most of what a run needs.
   return jax.jit(
     functools.partial(update, model=model, optimizers=optimizers, loss=loss),
     donate_argnums=0,

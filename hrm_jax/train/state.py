@@ -9,14 +9,14 @@ import optax
 from hrm_jax.model import halting
 from hrm_jax.model.halting import Carry
 from hrm_jax.model.hrm import HRM
-from hrm_jax.model.weights import (
-  Weights,
-  init_weights,
-)
+from hrm_jax.model.weights import Weights, init_weights
 
 
 class TrainState(NamedTuple):
   """Everything a run needs to go on, bit for bit.
+
+  What is not here follows from the configuration and from `step`: the order of
+  the data, the learning rate, the random numbers of each update.
 
   Attributes:
     step: [] int32, updates done.
@@ -38,6 +38,9 @@ class TrainState(NamedTuple):
 class Optimizers(NamedTuple):
   """How the weights move.
 
+  The puzzle table has its own transform, because an update sees a few of its
+  rows and the dense parameters all.
+
   Attributes:
     dense: transform of the dense parameters; takes `is_good`.
     table: transform of the puzzle table.
@@ -57,7 +60,15 @@ def init_state(
   batch_size: int,
   num_rows: int,
 ) -> TrainState:
-  """The state before the first update; every row waits for its puzzle."""
+  """The state before the first update; every row waits for its puzzle.
+
+  Args:
+    model: the network.
+    optimizers: their states start here too.
+    seed: of the weights and of all that is random in the updates.
+    batch_size: B, of the global batch: one row of the carry each.
+    num_rows: N, rows of the puzzle table.
+  """
   init_key, key = jax.random.split(jax.random.key(seed))
   weights = init_weights(model, init_key, num_rows)
   table_opt_state = None
