@@ -6,6 +6,7 @@ import pytest
 
 from configs import sudoku
 from hrm_jax.checkpoint import run_record
+from hrm_jax.config import base
 from hrm_jax.console import InputError
 from tests.toys import METADATA
 
@@ -111,3 +112,33 @@ def test_a_data_set_must_fit_the_weights():
   run["dataset"]["vocab_size"] -= 1
   with pytest.raises(InputError, match=r"^here: vocab_size is \d+, but"):
     run_record.check_fits_data(run, METADATA, "here")
+
+
+def test_data_are_found_from_home_or_from_where_the_command_runs(
+  tmp_path, monkeypatch
+):
+  (tmp_path / "sets" / "a").mkdir(parents=True)
+  (tmp_path / "run" / "data").mkdir(parents=True)
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path / "sets")
+  run = tmp_path / "run"
+  assert run_record.find_data("", run) == run / "data"
+  assert run_record.find_data("~/sets/a", run) == tmp_path / "sets" / "a"
+  assert run_record.find_data("a", run).samefile(tmp_path / "sets" / "a")
+  config = base()
+  config.data.path = "~/sets/a"
+  assert run_record.data_directory(config, run) == tmp_path / "sets" / "a"
+
+
+def test_data_that_are_not_where_they_were_are_named_with_the_way_out(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(InputError) as error:
+    run_record.find_data("sets/b", tmp_path)
+  said = str(error.value)
+  assert said.startswith(f"{tmp_path}/sets/b: no such directory; ")
+  assert "config.data.path=sets/b, " in said
+  assert said.endswith("--data=DIR.")
+  with pytest.raises(InputError, match=r"trained on WORKDIR/data, .*--data="):
+    run_record.find_data("", tmp_path)

@@ -8,12 +8,14 @@ Answers are counted in `arc_tally`.
 import argparse
 import collections
 import json
+import os
 import pathlib
 
 from hrm_jax import console
 from hrm_jax.arc_vote import tally as arc_tally
 from hrm_jax.arc_vote.vote import score, submission
 from hrm_jax.checkpoint import atomic_file, saved_steps
+from hrm_jax.checkpoint.run_record import find_data
 from hrm_jax.console import InputError, log
 
 _EXAMPLE = """example, from the tasks to the submission:
@@ -29,12 +31,13 @@ def _data_directory(workdir: pathlib.Path) -> pathlib.Path:
   path = workdir / "config.json"
   try:
     config = json.loads(path.read_text(encoding="utf-8"))
-    return pathlib.Path(config["data"]["path"] or workdir / "data")
+    recorded = os.fspath(config["data"]["path"])
   except (OSError, ValueError, TypeError, KeyError):
     raise InputError(
       f"{path}: expected the configuration of a run, which names its data set; "
       "without it pass --data."
     ) from None
+  return find_data(recorded, workdir)
 
 
 def _predictions_directory(

@@ -81,6 +81,12 @@ def make_parser() -> argparse.ArgumentParser:
     metavar="DIR",
     help="eval, solve: directory of the run",
   )
+  add(
+    "--data",
+    type=console.path,
+    metavar="DIR",
+    help="eval, solve: the data set (default: what the run was trained on)",
+  )
   number("--batches", 2000, "data: batches that are read in a round")
   number("--rounds", 5, "data, eval, solve: rounds that are timed")
   number("--batch-size", 0, "eval, solve: puzzles at a time; 0: as in training")
@@ -116,6 +122,7 @@ def _on_a_run(args: argparse.Namespace) -> dict[str, Any]:
   platform.check()
   return ON_A_RUN[args.command](
     args.workdir,
+    data=args.data,
     rounds=args.rounds,
     limit=args.limit,
     batch_size=args.batch_size,

@@ -16,7 +16,7 @@ import numpy as np
 
 from hrm_jax.checkpoint import run_record
 from hrm_jax.checkpoint.load import load
-from hrm_jax.checkpoint.run_record import data_directory
+from hrm_jax.checkpoint.run_record import find_data
 from hrm_jax.console import log
 from hrm_jax.data import puzzle_text
 from hrm_jax.data.evaluation_batches import EvaluationData
@@ -38,6 +38,7 @@ WAYS = {
 def benchmark_eval(
   workdir: pathlib.Path,
   *,
+  data: pathlib.Path | None = None,
   batch_size: int | None = None,
   limit: int | None = None,
   rounds: int = 5,
@@ -46,6 +47,7 @@ def benchmark_eval(
 
   Args:
     workdir: of the run.
+    data: the data set; None: what the run was trained on.
     batch_size: rows over all devices; None or 0 takes the run's.
     limit: at most this many examples of each set; None or 0 means all.
     rounds: measurements of each way, after one that is not counted.
@@ -64,12 +66,13 @@ def benchmark_eval(
   """
   trained = load(workdir, on_all_devices=True)
   mesh = trained.mesh
-  root = data_directory(trained.config, workdir)
+  root = data or find_data(trained.config.data.path, workdir)
   split = open_split(root, "test")
   run_record.check_fits_data(trained.run, split.metadata, str(split.path))
   size = batch_size or trained.config.global_batch_size
   sharding.check_batch_size(size, mesh, "batch size")
-  data = EvaluationData(split, batch_size=size, limit=limit).fitted(mesh.size)
+  puzzles = EvaluationData(split, batch_size=size, limit=limit)
+  puzzles = puzzles.fitted(mesh.size)
   loss = Loss(**trained.config.loss)
   evaluators = {
     name: Evaluator(trained.model, loss, mesh, **way)
@@ -80,7 +83,7 @@ def benchmark_eval(
     runs = _in_rounds(
       {
         name: lambda evaluator=evaluator: evaluator(
-          weights, data, step=trained.step
+          weights, puzzles, step=trained.step
         )
         for name, evaluator in evaluators.items()
       },
@@ -91,8 +94,8 @@ def benchmark_eval(
   return {
     "trained": measure(trained.weights),
     "never_halting": measure(_never_halting(trained.weights)),
-    "puzzles": data.num_examples,
-    "batch_size": data.batch_size,
+    "puzzles": puzzles.num_examples,
+    "batch_size": puzzles.batch_size,
     "halt_max_steps": trained.model.halt_max_steps,
     "rounds": rounds,
     "step": trained.step,
@@ -103,6 +106,7 @@ def benchmark_eval(
 def benchmark_solve(
   workdir: pathlib.Path,
   *,
+  data: pathlib.Path | None = None,
   batch_size: int | None = None,
   limit: int | None = None,
   rounds: int = 5,
@@ -111,6 +115,7 @@ def benchmark_solve(
 
   Args:
     workdir: of a Sudoku run.
+    data: the data set; None: what the run was trained on.
     batch_size: rows; None or 0 takes the run's.
     limit: at most this many puzzles; None or 0 means all.
     rounds: measurements of each way, after one that is not counted. Every one
@@ -125,7 +130,7 @@ def benchmark_solve(
   """
   trained = load(workdir)
   puzzle_text.kind_of_checkpoint(trained.metadata)
-  root = data_directory(trained.config, workdir)
+  root = data or find_data(trained.config.data.path, workdir)
   inputs = [np.asarray(s.inputs) for s in open_split(root, "test").sets]
   puzzles = np.concatenate(inputs)[: limit or None]
   size = batch_size or trained.config.global_batch_size

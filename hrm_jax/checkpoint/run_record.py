@@ -13,6 +13,7 @@ from typing import Any
 
 import ml_collections
 
+from hrm_jax import console
 from hrm_jax.checkpoint import atomic_file
 from hrm_jax.config import by_dotted_key
 from hrm_jax.console import InputError, log
@@ -210,5 +211,35 @@ def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
 def data_directory(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> pathlib.Path:
-  """Where a run's data set lies: `config.data.path`, or WORKDIR/data."""
-  return pathlib.Path(config.data.path or pathlib.Path(workdir) / "data")
+  """Where a run's data set lies: `config.data.path`, or WORKDIR/data.
+
+  A relative path is one from where the command runs, and `~` is a home.
+  """
+  return _data_directory(config.data.path, workdir)
+
+
+def find_data(recorded: str, workdir: pathlib.Path) -> pathlib.Path:
+  """The data set that a run was trained on, for who reads the run later.
+
+  Args:
+    recorded: its `config.data.path`.
+    workdir: of the run.
+
+  Raises:
+    InputError: it is not there; names what was recorded, and --data.
+  """
+  root = _data_directory(recorded, workdir)
+  if not root.is_dir():
+    name = f"config.data.path={recorded}" if recorded else "WORKDIR/data"
+    raise InputError(
+      f"{root.absolute()}: no such directory; the run was trained on {name}, "
+      "which is looked for from where the command runs; say where it is now "
+      "with --data=DIR."
+    )
+  return root
+
+
+def _data_directory(path: str, workdir: pathlib.Path) -> pathlib.Path:
+  if not path:
+    return pathlib.Path(workdir) / "data"
+  return console.expand_home(path)

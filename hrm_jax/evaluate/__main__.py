@@ -14,7 +14,7 @@ from typing import Any
 from hrm_jax import console
 from hrm_jax.checkpoint import run_record, saved_steps
 from hrm_jax.checkpoint.load import load
-from hrm_jax.checkpoint.run_record import data_directory
+from hrm_jax.checkpoint.run_record import find_data
 from hrm_jax.console import RunError, log
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
@@ -43,7 +43,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
   console.check_least("--segments", args.segments, 1)
   trained = load(args.workdir, args.step, on_all_devices=True)
   config, mesh = trained.config, trained.mesh
-  root = args.data or data_directory(config, args.workdir)
+  root = args.data or find_data(config.data.path, args.workdir)
   split = open_split(root, args.split)
   run_record.check_fits_data(trained.run, split.metadata, str(split.path))
   batch_size = args.batch_size
