@@ -73,6 +73,14 @@ class Parser(argparse.ArgumentParser):
     self.exit(2, f"error: {message.rstrip('.')}; see --help.\n")
 
 
+def _path(text: str) -> pathlib.Path:
+  """A path of the command line; no shell expands the ~ of --data=~/x."""
+  try:
+    return pathlib.Path(text).expanduser()
+  except RuntimeError as error:
+    raise argparse.ArgumentTypeError(f"'{text}': {error}") from None
+
+
 def parse_args() -> argparse.Namespace:
   description, _, rest = __doc__.partition("\n\n")
   parser = Parser(
@@ -82,7 +90,9 @@ def parse_args() -> argparse.Namespace:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--expect-devices", type=int, metavar="N", help="of all processes")
+  add(
+    "--expect-devices", type=int, metavar="N", help="devices of all processes"
+  )
   add("--expect-processes", type=int, metavar="N")
   add(
     "--expect-platform",
@@ -92,13 +102,13 @@ def parse_args() -> argparse.Namespace:
   add("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
   add("--num-processes", type=int, metavar="N")
   add("--process-id", type=int, metavar="I", help="0 to N - 1")
-  add("--data", type=pathlib.Path, metavar="DIR", help="of the data set")
+  add("--data", type=_path, metavar="DIR", help="directory of the data set")
   add(
     "--workdir",
-    type=pathlib.Path,
+    type=_path,
     metavar="DIR",
     default=pathlib.Path(),
-    help="of the run, need not exist (default: the current directory)",
+    help="directory of the run, may not exist yet (default: the current one)",
   )
   add("--min-free-gb", type=float, metavar="GB", default=5.0, help="default: 5")
   add(

@@ -166,3 +166,18 @@ def test_readers_of_a_run_keep_their_programs_with_the_user(
     module, f"--workdir={tmp_path}", *flags
   )
   assert error == "kept in /home/me/cache/hrm_jax/compilation_cache"
+
+
+def test_a_user_without_a_home_is_told_that_nothing_is_kept(
+  monkeypatch, no_cache, caplog
+):
+  def nobody():
+    raise RuntimeError("Could not determine home directory.")
+
+  monkeypatch.delenv("XDG_CACHE_HOME")
+  monkeypatch.setattr(pathlib.Path, "home", nobody)
+  monkeypatch.setattr(compilation_cache.log, "propagate", True)
+  assert compilation_cache.of_user() is None
+  compilation_cache.use(compilation_cache.of_user())
+  assert "compiled programs are not kept: this user has no home" in caplog.text
+  assert jax.config.jax_compilation_cache_dir is None

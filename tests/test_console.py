@@ -281,3 +281,52 @@ def test_a_reader_of_the_result_that_has_gone_changes_nothing(
 
   monkeypatch.setattr("sys.stdout", Gone())
   console.print_json({"step": 1})
+
+
+@pytest.mark.parametrize(
+  "closed", ["<&-", ">&-", "2>&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
+)
+def test_a_stream_that_is_not_there_disturbs_nothing(tmp_path, closed):
+  program = (
+    "import sys\n"
+    "from hrm_jax import console\n"
+    "def main():\n"
+    "  mine = open(sys.argv[1], 'w')\n"
+    "  assert mine.fileno() > 2, mine.fileno()\n"
+    "  terminal = sys.stdin.isatty(), sys.stdin.read()\n"
+    "  print('said to nobody', file=sys.stderr)\n"
+    "  for _ in console.progress('ab', 'count', unit='letters'):\n"
+    "    console.log.info('counted')\n"
+    "  mine.write(f'{terminal}')\n"
+    "  console.print_json({'done': True})\n"
+    "  sys.exit(75)\n"
+    "console.run(main)\n"
+  )
+  script = f'"$0" -c "$1" "$2" {closed}'
+  if "<" not in closed:
+    script += " < /dev/null"
+  done = subprocess.run(
+    ["bash", "-c", script, sys.executable, program, tmp_path / "file"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 75, done.stderr
+  assert (tmp_path / "file").read_text() == "(False, '')"
+  said = ">&-" in closed.replace("2>&-", "")
+  assert done.stdout == ("" if said else '{"done": true}\n')
+  assert ("counted" in done.stderr) == ("2>&-" not in closed)
+
+
+def test_an_error_is_told_by_its_code_where_no_stream_is():
+  program = (
+    "from hrm_jax import console\n"
+    "def main():\n"
+    "  raise console.InputError('for nobody')\n"
+    "console.run(main)\n"
+  )
+  script = '"$0" -c "$1" <&- >&- 2>&-'
+  done = subprocess.run(
+    ["bash", "-c", script, sys.executable, program], check=False
+  )
+  assert done.returncode == 2

@@ -66,16 +66,18 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--workdir", type=pathlib.Path, required=True, help="of the run")
+  add(
+    "--workdir", type=console.path, required=True, help="directory of the run"
+  )
   add(
     "--step",
     type=saved_steps.step_argument,
-    help="of the weights, or 'best'; default: the newest",
+    help="step of the weights, or 'best'; default: the newest",
   )
-  add("--data", type=pathlib.Path, help="default: what it was trained on")
+  add("--data", type=console.path, help="default: what it was trained on")
   add(
     "--output",
-    type=pathlib.Path,
+    type=console.path,
     help="default: submission.json beside the predictions",
   )
   args = parser.parse_args()

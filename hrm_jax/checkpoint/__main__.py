@@ -219,7 +219,7 @@ def main() -> None:
       epilog=_EXAMPLE,
       formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    sub.add_argument("directory", metavar="DIR", type=pathlib.Path)
+    sub.add_argument("directory", metavar="DIR", type=console.path)
     return sub
 
   command("list", "show steps, sizes, times, and which have all their files")

@@ -19,7 +19,7 @@ def check() -> None:
   try:
     jax.devices()
   except (RuntimeError, AssertionError) as error:
-    platforms = jax.config.jax_platforms
+    platforms = _asked_for()
     if not platforms:
       raise
     # Where a package is missing, JAX fails without a word.
@@ -30,3 +30,7 @@ def check() -> None:
       f"JAX_PLATFORMS={platforms}: JAX finds no such devices here{said}; "
       f"{install}unset JAX_PLATFORMS."
     ) from None
+
+
+def _asked_for() -> str:
+  return jax.config.jax_platforms or ""

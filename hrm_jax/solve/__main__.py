@@ -21,7 +21,7 @@ from hrm_jax.console import InputError
 from hrm_jax.data import puzzle_text, sudoku_text
 from hrm_jax.data.puzzle_text import PuzzleText
 from hrm_jax.data.sudoku_text import Line
-from hrm_jax.machines import compilation_cache
+from hrm_jax.machines import compilation_cache, platform
 from hrm_jax.solve import report
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
@@ -145,6 +145,7 @@ def main() -> None:
   args = _parser().parse_args()
   console.check_least("--segments", args.segments, 1)
 
+  platform.check()
   compilation_cache.use(compilation_cache.of_user())
   trained = load(args.workdir, args.step)
   kind = puzzle_text.kind_of_checkpoint(trained.metadata)
