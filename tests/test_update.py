@@ -162,6 +162,8 @@ def test_padding_rows_change_nothing_for_the_others(name):
     functools.partial(update.forward_backward, model, loss=loss)
   )
   weights, draws = toy_weights(model), no_exploration()
+  # So that all rows halt, those of padding too.
+  weights.params["q_head"]["bias"] = jnp.asarray([100.0, -100.0])
   carry, _, padded = run_segment(weights, fresh_carry(model), batch, draws)
   _, _, full = run_segment(weights, fresh_carry(model), toy_batch(), draws)
   for got, want in zip(padded.output, full.output, strict=True):
@@ -175,6 +177,7 @@ def test_padding_rows_change_nothing_for_the_others(name):
     loss_type=loss.loss_type,
     q_weight=loss.q_weight,
   )
+  assert np.all(carry.halted)
   for key in ("count", "accuracy", "exact_accuracy", "steps", "lm_loss"):
     np.testing.assert_allclose(padded.sums[key], sums[key], rtol=1e-6)
 
