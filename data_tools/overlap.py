@@ -5,6 +5,7 @@ to. A puzzle may stand there as it is, or as a symmetry image, into which
 training with augmentation turns it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,8 +18,6 @@ from hrm_jax.data.mixing import mix
 
 # Rows hashed at once: some MB, whatever their length.
 _CELLS_AT_ONCE = 1 << 18
-# Beyond so many 6x6 Sudoku the exact comparison would take minutes.
-_MOST_EXACT = 20_000
 
 Keys = Callable[[np.ndarray], np.ndarray]  # [n, G] rows to [n] uint64
 
@@ -71,7 +70,7 @@ def count(
       rows + mix(ids.astype(np.uint64))
       for rows, ids in zip(hashes, identifiers, strict=True)
     ]
-  equal = np.isin(hashes[1], hashes[0])
+  _, equal = _shared(*hashes)
   images = None
   if kind in (puzzle_kind.SUDOKU, puzzle_kind.MAZE):
     images = _count_images(kind, train, test, np.flatnonzero(~equal))
@@ -81,15 +80,19 @@ def count(
 def class_keys(kind: str, puzzles: np.ndarray) -> np.ndarray:
   """Returns [N] uint64 keys that every puzzle shares with its images.
 
-  Made for splitting: to keep equal keys together keeps images together. A few
+  Made for splitting: to keep equal keys together keeps images together. Some
   puzzles that are no images may share a key.
+
+  Args:
+    kind: one of puzzle_kind.KINDS that has images.
+    puzzles: [N, G] token ids.
   """
-  first, then = _stages(kind, exact=False)
-  keys = _over_pieces(first, puzzles)
-  if then is not None:
+  quick, *slower = _stages(kind)[:2]
+  keys = _over_pieces(quick, puzzles)
+  for stage in slower:
     order, times = np.unique(keys, return_inverse=True, return_counts=True)[1:]
     again = np.flatnonzero(times[order] > 1)
-    keys[again] = _over_pieces(then, puzzles[again])
+    keys[again] = _over_pieces(stage, puzzles, again)
   return keys
 
 
@@ -105,32 +108,55 @@ def row_hashes(rows: np.ndarray) -> np.ndarray:
 
 
 def _count_images(
-  kind: str, train: np.ndarray, test: np.ndarray, rest: np.ndarray
+  kind: str, train: np.ndarray, test: np.ndarray, asked: np.ndarray
 ) -> int:
-  """How many test puzzles, of those numbered `rest`, are training images."""
-  first, _ = _stages(kind, exact=True)
-  keys = _over_pieces(first, train), _over_pieces(first, test, rest)
-  asked = rest[np.isin(keys[1], keys[0])]
-  known = np.flatnonzero(np.isin(keys[0], keys[1]))
-  _, then = _stages(kind, exact=len(asked) + len(known) <= _MOST_EXACT)
-  if then is None or not len(asked):
-    return len(asked)
-  keys = _over_pieces(then, train, known), _over_pieces(then, test, asked)
-  return int(np.isin(keys[1], keys[0]).sum())
+  """How many test puzzles, of those numbered `asked`, are training images."""
+  known = None  # all
+  # Each stage is slower than the one before it, and sees fewer puzzles.
+  for stage in _stages(kind):
+    keys = (
+      _over_pieces(stage, train, known),
+      _over_pieces(stage, test, asked),
+    )
+    is_known, is_asked = _shared(*keys)
+    known = np.flatnonzero(is_known) if known is None else known[is_known]
+    asked = asked[is_asked]
+  return len(asked)
 
 
-def _stages(kind: str, *, exact: bool) -> tuple[Keys, Keys | None]:
-  """A quick key that images share, and a slow one where that is shared."""
+def _stages(kind: str) -> list[Keys]:
+  """Keys that images share, from the quickest to the one that tells most."""
   if kind == puzzle_kind.MAZE:
-    return _maze_keys, None
+    return [_maze_keys]
+  return [
+    sudoku_canonical.signatures,
+    functools.partial(sudoku_canonical.signatures, of_cells=True),
+    _sudoku_keys,
+  ]
 
-  def sudoku_keys(puzzles: np.ndarray) -> np.ndarray:
-    side = sudoku.side_of(puzzles.shape[1])
-    if exact and side in sudoku_canonical.EXACT_SIDES:
-      return row_hashes(sudoku_canonical.canonical_forms(puzzles))
-    return sudoku_canonical.invariants(puzzles)
 
-  return sudoku_canonical.signatures, sudoku_keys
+def _sudoku_keys(puzzles: np.ndarray) -> np.ndarray:
+  side = sudoku.side_of(puzzles.shape[1])
+  if side in sudoku_canonical.EXACT_SIDES:
+    return row_hashes(sudoku_canonical.canonical_forms(puzzles))
+  return sudoku_canonical.invariants(puzzles)
+
+
+def _shared(
+  train: np.ndarray, test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Which [N] and which [M] keys stand among the others; [N] and [M] bool.
+
+  As np.isin both ways, but without sorting the training keys, which are many.
+  """
+  distinct, of_test = np.unique(test, return_inverse=True)
+  if not len(distinct):
+    return np.zeros(len(train), bool), np.zeros(0, bool)
+  place = np.searchsorted(distinct, train).clip(max=len(distinct) - 1)
+  in_test = distinct[place] == train
+  seen = np.zeros(len(distinct), bool)
+  seen[place[in_test]] = True
+  return in_test, seen[of_test]
 
 
 def _maze_keys(mazes: np.ndarray) -> np.ndarray:
