@@ -2,7 +2,7 @@
 
 Undoes the augmentation of every saved prediction, counts equal answers to
 each test input, and reports pass@1, 2, 10, 100 and 1000 over whole tasks.
-Answers are counted in `arc_tally`.
+`tally` counts the answers, `vote` ranks them.
 """
 
 import argparse

@@ -49,16 +49,16 @@ class Answer(NamedTuple):
 
   votes: int
   confidence: int  # sum of sigmoid(q_halt) over the votes, times 2**80
-  file: str  # of the first vote: the set's name, and which process's part
-  row: int  # of the first vote, in that file
-  place: int  # of the first vote, in the set
+  file: str  # where its first vote is: the set's name and which process's part
+  row: int  # of that file, where its first vote is
+  place: int  # of the first vote among the examples of the set
 
   def first(self) -> tuple[str, int]:
     """Set and place: orders answers as one process would come across them."""
     return _PART.sub("", self.file), self.place
 
 
-# Of a file's name, where several processes have written a set.
+# The end of a file's name where several processes have written a set.
 _PART = re.compile(r"\.\d+of\d+$")
 
 # Per (task, digest of the input): answers by digest.
@@ -71,7 +71,7 @@ class Questions(NamedTuple):
   identifiers: list[str]  # by number
   inputs: dict[str, list[str]]  # digests of a task's test inputs
   outputs: dict[str, list[str | None]]  # their answers' digests, if known
-  digest: str  # of the files that say so
+  digest: str  # names the content of the files that say so
 
 
 def grid_digest(grid: np.ndarray) -> str:
@@ -162,8 +162,8 @@ def tally_file(
 
   Args:
     directory: WORKDIR/predictions/<step>/test.
-    name: of the set; its files are <name>__<column>.npy.
-    questions: of the data set that was evaluated.
+    name: the set's; its files are <name>__<column>.npy.
+    questions: what the data set that was evaluated asks.
 
   Raises:
     InputError: a file is missing or damaged, or answers another question.

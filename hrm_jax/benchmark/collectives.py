@@ -18,7 +18,7 @@ KINDS = (
   "collective-broadcast",
 )
 
-# Of an element; what is not here (tokens, say) is no data.
+# Bits of an element by its type; what is not here (tokens, say) is no data.
 _BITS = {"pred": 8, "s4": 4, "u4": 4}
 _BITS |= {f"{sign}{n}": n for sign in "su" for n in (8, 16, 32, 64)}
 _BITS |= {"bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64, "c128": 128}
@@ -39,8 +39,8 @@ class Collective(NamedTuple):
 
   Attributes:
     kind: one of `KINDS`.
-    shape: of its result, as HLO writes it.
-    bytes: of its result on one device, each time it runs.
+    shape: type and shape of its result, as HLO writes it.
+    bytes: how large its result is on one device, each time it runs.
     times: how often it runs: the trip counts of the loops around it.
     loops: how many loops are around it.
     source: the JAX operations it comes from.
@@ -128,7 +128,7 @@ def _called(line: str) -> list[str]:
 
 
 def _bytes(shape: str) -> int:
-  """Of an array, or of all arrays of a tuple."""
+  """Bytes of an array, or of all arrays of a tuple."""
   total = 0
   for dtype, dims in _ARRAY.findall(shape):
     bits = _BITS.get(dtype, 8 if dtype.startswith("f8") else 0)

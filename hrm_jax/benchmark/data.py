@@ -18,7 +18,7 @@ from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.data.split import open_split
 from hrm_jax.data.train_batches import TrainData
 
-# Of a generated set: Sudoku-1k with a tenth of its views.
+# How large a generated set is: Sudoku-1k with a tenth of its views.
 GROUPS, VIEWS = 1000, 100
 
 
@@ -32,8 +32,8 @@ def benchmark_data(
   """Times reading training batches, as one process that has all rows does.
 
   Args:
-    config: of the run. Its data set is read; if there is none, a generated one.
-    metadata: of the puzzles to generate.
+    config: names the data set that is read; if there is none, one is generated.
+    metadata: what the puzzles to generate look like.
     batches: read per round, if the run has as many.
     rounds: that are timed, after one that is not. Each begins with the run's
       first batch, so the system has the files in memory.

@@ -46,7 +46,7 @@ def benchmark_eval(
   """Puzzles per second of evaluation, on the test split of a run.
 
   Args:
-    workdir: of the run.
+    workdir: the directory of a run.
     data: the data set; None: what the run was trained on.
     batch_size: rows over all devices; None or 0 takes the run's.
     limit: at most this many examples of each set; None or 0 means all.
@@ -114,7 +114,7 @@ def benchmark_solve(
   """Puzzles per second of `solve --file`, on the test puzzles of a run.
 
   Args:
-    workdir: of a Sudoku run.
+    workdir: the directory of a Sudoku run.
     data: the data set; None: what the run was trained on.
     batch_size: rows; None or 0 takes the run's.
     limit: at most this many puzzles; None or 0 means all.

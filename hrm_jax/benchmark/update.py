@@ -1,6 +1,7 @@
 """Measures the training update: time, compilation, communication.
 
-On generated batches, so that neither data nor a run is needed.
+It works on generated batches, so that neither data nor a run is needed. What a
+run measures of itself while it trains is `train.meter`.
 """
 
 import contextlib
@@ -37,9 +38,9 @@ class Program(NamedTuple):
   """A training update, and what it works on.
 
   Attributes:
-    config: it was built from.
-    metadata: of the generated puzzles.
-    setup: what `config` says.
+    config: what it was built from.
+    metadata: what the generated puzzles look like.
+    setup: the network, optimisers and mesh that `config` asks for.
     step: the update, jitted; it donates the state.
   """
 
@@ -49,7 +50,7 @@ class Program(NamedTuple):
   step: Callable[[TrainState, Batch], Any]
 
   def batch_shapes(self) -> Batch:
-    """Of a batch, with shardings."""
+    """Shapes, dtypes and shardings of a batch."""
     by_row = sharding.by_row(self.setup.mesh)
     return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_row),
@@ -172,7 +173,7 @@ def train(
     "step_s_min": min(times),
     "step_s_max": max(times),
     "steps": len(times),
-    # Of this process, all threads: hardly moves on a busy machine.
+    # All threads of this process together: hardly moves on a busy machine.
     "cpu_s": statistics.median(cpu_times),
     "cpu_s_min": min(cpu_times),
     "examples_per_s": B / step_s,
@@ -218,7 +219,7 @@ def _timed_compilation(
   program: Program,
 ) -> tuple[jax.stages.Compiled, float, float]:
   """The update, with the seconds that lowering and compiling it took."""
-  jax.clear_caches()  # Of this process; what is on disk stays.
+  jax.clear_caches()  # Those in memory; what is on disk stays.
   began = time.perf_counter()
   lowered = program.lower()
   lowered_at = time.perf_counter()
@@ -290,6 +291,6 @@ def _circumstances(program: Program) -> dict[str, Any]:
 
 
 def _peak_bytes() -> int | None:
-  """Of the fullest device; None where it does not tell (CPU)."""
+  """The most bytes in use on a device; None where it does not tell (CPU)."""
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
   return max((s.get("peak_bytes_in_use", 0) for s in stats), default=0) or None

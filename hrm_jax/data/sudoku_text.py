@@ -94,7 +94,7 @@ class _Grids:
 
   def __init__(self, side: int):
     self._side, self._cells = side, side * side
-    self._rows: list[Line] = []  # of the grid that is being read
+    self._rows: list[Line] = []  # read so far of a grid
     self._dashes = False  # whether - is a blank
     self._tabs = False  # whether tabs stand between cells
 

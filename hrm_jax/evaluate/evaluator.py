@@ -93,7 +93,7 @@ class Evaluator:
     Args:
       weights: on the devices.
       data: the batches; their size divides over the devices.
-      step: of the weights, for the record.
+      step: updates that the weights have seen, for the record.
       predictions: where to write the answers, if anywhere.
       after_batch: called after each; may raise to end the evaluation.
 
@@ -205,8 +205,8 @@ def save_predictions(
 
   Args:
     wanted: whether to write at all; else yields None.
-    workdir: of the run.
-    step: of the weights.
+    workdir: the directory of the run.
+    step: updates that the weights have seen.
     split: name of what will be evaluated.
     data: as `Evaluator.in_chunks` returns it: its batches say which rows are
       this process's.

@@ -1,4 +1,7 @@
-"""From sums, which merge across rows, batches and devices, to means.
+"""Turns metric sums into the means that are logged; pure.
+
+Sums, made by `model.losses` and `scoring`, merge across rows, batches and
+devices; means do not. The clock and the log of a run are `train.meter`.
 
 The names are the reference's: `train/accuracy`, `train/lm_loss`, ...; ours
 are `eval/<set>/<metric>` and `perf/<quantity>`.

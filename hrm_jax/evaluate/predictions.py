@@ -30,7 +30,7 @@ class PredictionFiles:
   Args:
     directory: where they go.
     rows_by_set: their lengths.
-    suffix: of the sets' names.
+    suffix: what is added to the sets' names.
 
   Attributes:
     failed: whether one could not be written.
@@ -64,8 +64,8 @@ class PredictionFiles:
 
     Args:
       wanted: whether to write at all; else yields None.
-      workdir: of the run.
-      step: of the weights.
+      workdir: the directory of the run.
+      step: updates that the weights have seen.
       split: name of what will be evaluated.
       rows_by_set: how many rows this process is going to write.
       part: number of this process, and of how many.

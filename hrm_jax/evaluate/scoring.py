@@ -1,4 +1,7 @@
-"""From a batch to metric sums: pure functions, on the devices."""
+"""From a batch to metric sums: pure functions, on the devices.
+
+What a whole split scores is `evaluator`; what its sums mean, `metrics`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,16 +9,22 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hrm_jax.data import maze, puzzle_kind
+from hrm_jax.data.puzzle import Batch
 from hrm_jax.data.split import Split
 from hrm_jax.machines import sharding
 from hrm_jax.model import losses
-from hrm_jax.model.hrm import HRM
+from hrm_jax.model.hrm import HRM, SegmentOutput
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import Weights, gather_puzzle_rows
 from hrm_jax.solve.inference import solve, solve_queue
 
+# Metric sums by name; right answers after each segment; the answers by column.
+Scored = tuple[dict[str, jax.Array], jax.Array, dict[str, jax.Array]]
 
-def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
+
+def eval_step(
+  weights: Weights, batch: Batch, *, model: HRM, loss: Loss, halt: str
+) -> Scored:
   """Thinks about one batch to the end and scores it.
 
   Args:
@@ -26,8 +35,8 @@ def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
     halt: "full" or "act".
 
   Returns:
-    Metric sums over the batch; the rows with a right answer after segment
-    1, 2, ..., [halt_max_steps] int32; and the answers, for saving.
+    Metric sums over the batch; how many rows have a right answer after
+    segment 1, 2, ..., [halt_max_steps] int32; and the answers, for saving.
   """
   labels = batch["labels"]
   answer = solve(
@@ -45,7 +54,7 @@ def eval_step(weights: Weights, batch, *, model: HRM, loss: Loss, halt: str):
 
 def eval_chunk(
   weights: Weights,
-  chunk,
+  chunk: Batch,
   waiting: jax.Array,
   *,
   model: HRM,
@@ -53,7 +62,7 @@ def eval_chunk(
   mesh: Mesh,
   batches: int,
   with_logits: bool,
-):
+) -> Scored:
   """Thinks about several batches, each row halting by itself, and scores them.
 
   Each device works through its share of the chunk as a queue, see
@@ -108,7 +117,9 @@ def eval_chunk(
   return sums, by_segment, to_save
 
 
-def _score(output, segments, labels, loss: Loss) -> dict[str, jax.Array]:
+def _score(
+  output: SegmentOutput, segments: jax.Array, labels: jax.Array, loss: Loss
+) -> dict[str, jax.Array]:
   """Metric sums over rows that have all come to their end."""
   _, sums = losses.loss_and_metrics(
     output.logits,
@@ -128,7 +139,9 @@ def _counted(labels: jax.Array) -> jax.Array:
   return jnp.any(labels >= 0, axis=-1)
 
 
-def _to_save(output, *, with_logits: bool) -> dict[str, jax.Array]:
+def _to_save(
+  output: SegmentOutput, *, with_logits: bool
+) -> dict[str, jax.Array]:
   answers = {
     "predictions": jnp.argmax(output.logits, -1).astype(jnp.int32),
     "q_halt_logits": output.q_halt_logits,

@@ -39,7 +39,7 @@ def read_puzzles(
 
   Args:
     args: the command line.
-    text: of the kind of puzzle that the checkpoint solves.
+    text: how the kind of puzzle that the checkpoint solves is read.
     cells: G.
 
   Raises:

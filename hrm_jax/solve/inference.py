@@ -4,13 +4,14 @@ The loops of `segments` and `continuous_batching`, bound to the network.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from hrm_jax.data.puzzle import Batch
-from hrm_jax.model.hrm import HRM
+from hrm_jax.model.hrm import HRM, SegmentOutput
 from hrm_jax.model.weights import Weights, gather_puzzle_rows, initial_latents
 from hrm_jax.solve import continuous_batching, segments
 from hrm_jax.solve.segments import Answer
@@ -33,7 +34,7 @@ def solve(
   batch: Batch,
   *,
   halt: str,
-  observe=lambda output: (),
+  observe: Callable[[SegmentOutput], Any] = lambda output: (),
 ) -> Answer:
   """Thinks about a batch from the initial states until its rows are done.
 
@@ -68,8 +69,8 @@ def solve_queue(
   count: jax.Array,
   *,
   num_rows: int,
-  keep,
-  observe=lambda output, puzzles: (),
+  keep: Callable[[SegmentOutput, jax.Array, Any], Any],
+  observe: Callable[[SegmentOutput, Any], Any] = lambda output, puzzles: (),
 ) -> continuous_batching.Answers:
   """Thinks about a queue of puzzles, each until it halts by itself.
 
@@ -99,12 +100,20 @@ def solve_queue(
   )
 
 
-def _starting_states(model: HRM, weights: Weights, num_rows: int):
+def _starting_states(
+  model: HRM, weights: Weights, num_rows: int
+) -> tuple[jax.Array, jax.Array]:
   z_shape = (num_rows, model.num_positions, model.hidden_size)
-  return tuple(
-    jnp.broadcast_to(z, z_shape) for z in initial_latents(model, weights)
-  )
+  z_H, z_L = initial_latents(model, weights)
+  return jnp.broadcast_to(z_H, z_shape), jnp.broadcast_to(z_L, z_shape)
 
 
-def _segment(model: HRM, weights: Weights, z_H, z_L, inputs, puzzle_rows):
+def _segment(
+  model: HRM,
+  weights: Weights,
+  z_H: jax.Array,
+  z_L: jax.Array,
+  inputs: jax.Array,
+  puzzle_rows: jax.Array | None,
+) -> SegmentOutput:
   return model.apply(weights.variables, z_H, z_L, inputs, puzzle_rows)

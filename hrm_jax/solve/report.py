@@ -35,7 +35,7 @@ def as_text(solution: Solution, text: PuzzleText, *, trace: bool) -> str:
 
   Args:
     solution: what to show.
-    text: of its kind.
+    text: how its kind of puzzle is drawn and judged.
     trace: whether to show the answer after every segment, too.
   """
   parts = []

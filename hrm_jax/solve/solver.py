@@ -139,7 +139,7 @@ def one_behind(
 
 def _answer_batch(
   model: HRM, weights: Weights, batch: Batch, count: jax.Array, *, num_rows: int
-):
+) -> tuple[jax.Array, ...]:
   """Every row runs all segments.
 
   Returns:
@@ -154,7 +154,7 @@ def _answer_batch(
 
 def _answer_queue(
   model: HRM, weights: Weights, queue: Batch, count: jax.Array, *, num_rows: int
-):
+) -> tuple[jax.Array, ...]:
   """The same of the first `count` puzzles, each halting by itself."""
   ids = queue["puzzle_identifiers"]
   rows = gather_puzzle_rows(model, weights, ids)
