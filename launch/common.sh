@@ -7,11 +7,12 @@ if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
   exit 0
 fi
 
-# What hrm_jax.train exits with when SIGTERM made it save and stop.
+# What hrm_jax.train exits with when a signal made it save and stop.
 # shellcheck disable=SC2034  # Some of the scripts use it.
 PREEMPTED=75
 
-say() { printf '==> %s\n' "$*" >&2; }
+# A terminal that has closed takes no more lines, and ends nothing.
+say() { printf '==> %s\n' "$*" >&2 || true; }
 die() {
   echo "error: $*" >&2
   exit 2

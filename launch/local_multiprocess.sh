@@ -25,7 +25,8 @@ and waits for them. Each gets the arguments behind "--" and --coordinator,
 Output of process 0 passes through; the others' goes to stderr behind their
 number. When one fails, the others are ended (TERM, then KILL) and its exit
 code is returned; 75 means that the run was preempted and saved: the same
-command goes on with it. INT and TERM are passed on to all processes.
+command goes on with it. INT is passed on to all processes as it is, and TERM,
+HUP, USR1 and USR2 as TERM.
 
 Environment:
   PYTHON         the Python to use (default: python3)

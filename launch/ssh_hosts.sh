@@ -28,9 +28,9 @@ waits for them. Each gets the arguments behind "--" and --coordinator,
   --dry-run      prints the commands, runs nothing
 
 Output of process 0 passes through; the others' goes to stderr behind their
-number. When one fails, the others are ended and its exit code is returned. INT
-and TERM send TERM to all processes, and so does a lost connection: the run
-saves and stops with code 75. The same command goes on with it. The workdir
+number. When one fails, the others are ended and its exit code is returned. INT,
+TERM, HUP, USR1 and USR2 send TERM to all processes, and so does a lost
+connection: the run saves and stops with code 75. The same command goes on with it. The workdir
 must lie on a file system that every machine sees.
 
 Environment:

@@ -29,7 +29,8 @@ launch() {
   fi
   mkfifo "$scratch/$i"
   while IFS= read -r line || [[ -n $line ]]; do
-    printf '[%s] %s\n' "$i" "$line" >&2
+    # A terminal that has closed takes no more lines; the process goes on.
+    printf '[%s] %s\n' "$i" "$line" >&2 || true
   done <"$scratch/$i" &
   readers[i]=$!
   "$@" </dev/null >"$scratch/$i" 2>&1 &

@@ -148,7 +148,7 @@ case $action in
       # Without a run there is nothing to save.
       [[ -n $child ]] || exit 143
     }
-    trap 'on_signal' INT TERM
+    trap 'on_signal' INT TERM HUP
     for ((attempt = 1; attempt <= attempts; attempt++)); do
       obtain
       on_hosts setup ${setup[@]+"${setup[@]}"} || {

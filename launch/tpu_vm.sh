@@ -30,9 +30,9 @@ Works on every host of a TPU that exists already; JAX finds the hosts itself.
                  sudo apt-get install -y python3.12-venv'
   --dry-run      prints the commands, runs nothing
 
-INT and TERM make `run` do what `stop` does. A `run` first stops one that is
-still going, and one whose connection is lost stops with 75. The same `run`
-goes on with the same workdir.
+INT, TERM and HUP (a closed terminal) make `run` do what `stop` does. A `run`
+first stops one that is still going, and one whose connection is lost stops with
+75. The same `run` goes on with the same workdir.
 USAGE
 }
 
@@ -135,7 +135,7 @@ case $action in
     run </dev/null &
     set +m
     child=$!
-    trap 'say "stopping the run"; stop || true' INT TERM
+    trap 'say "stopping the run"; stop || true' INT TERM HUP
     code=0
     wait_for "$child" || code=$?
     exit "$code"

@@ -99,14 +99,9 @@ def python_program(tmp_path, body: str) -> str:
   return str(path)
 
 
-def exit_code_on_signal(
-  number: int, tmp_path: pathlib.Path, script: str, *args: str, **variables
-) -> int:
-  """Of a script that runs two processes, which the signal has to end.
-
-  They exit with 75 on SIGTERM, and with 76 on SIGINT.
-  """
-  program = python_program(
+def program_that_waits(tmp_path: pathlib.Path) -> str:
+  """Says "ready"; exits with 75 on SIGTERM, and with 76 on SIGINT."""
+  return python_program(
     tmp_path,
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
@@ -117,6 +112,16 @@ def exit_code_on_signal(
       time.sleep(0.1)
     """,
   )
+
+
+def exit_code_on_signal(
+  number: int, tmp_path: pathlib.Path, script: str, *args: str, **variables
+) -> int:
+  """Exit code of a script that runs two processes; the signal has to end them.
+
+  They are `program_that_waits`.
+  """
+  program = program_that_waits(tmp_path)
   with started(
     script, *args, "--", program, PYTHON=sys.executable, **variables
   ) as process:

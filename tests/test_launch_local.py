@@ -1,14 +1,19 @@
 """launch/local_multiprocess.sh, with real processes."""
 
+import shutil
 import signal
+import subprocess
 import sys
 
 import pytest
 
 from tests.launch_scripts import (
+  LAUNCH,
   PREEMPTED,
+  environment,
   exit_code_on_signal,
   is_alive,
+  program_that_waits,
   python_program,
   run,
 )
@@ -90,13 +95,36 @@ def test_a_preempted_process_leaves_the_others_time_to_save(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("number", "expected"), [(signal.SIGTERM, 75), (signal.SIGINT, 76)]
+  ("number", "expected"),
+  [
+    (signal.SIGTERM, 75),
+    (signal.SIGINT, 76),
+    (signal.SIGHUP, 75),
+    (signal.SIGUSR1, 75),
+  ],
 )
 def test_a_signal_reaches_every_process(tmp_path, number, expected):
   code = exit_code_on_signal(
     number, tmp_path, "local_multiprocess.sh", "--processes=2"
   )
   assert code == expected
+
+
+def test_a_terminal_that_closes_ends_every_process(tmp_path):
+  """Nothing can be said any more, and that must not end the script before."""
+  program = program_that_waits(tmp_path)
+  closed = ["tests.closed_terminal", "[1] ready", str(tmp_path / "closed")]
+  script = [shutil.which("bash"), "launch/local_multiprocess.sh"]
+  done = subprocess.run(
+    [sys.executable, "-m", *closed, *script, "--processes=2", "--", program],
+    cwd=LAUNCH.parent,
+    env=environment(PYTHON=sys.executable),
+    check=False,
+    timeout=30,
+  )
+  assert done.returncode == 75
+  for name in ("pid0", "pid1"):
+    assert not is_alive(int((tmp_path / name).read_text()))
 
 
 def test_a_python_without_jax_gets_one_line(tmp_path):

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import threading
 
+import pytest
+
 from tests.launch_scripts import PREEMPTED, fake_program, run, started
 
 TPU = ("--name=t", "--zone=z")
@@ -45,15 +47,16 @@ def fake_gcloud(tmp_path) -> str:
   )
 
 
-def test_a_tpu_that_was_taken_away_is_queued_for_again(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_tpu_that_was_taken_away_is_queued_for_again(tmp_path, number):
   path = fake_gcloud(tmp_path)
   args = ("run", *TPU, "--", "-m", "x")
   with started(
     "tpu_queued_resource.sh", *args, PATH=path, TMPDIR=tmp_path
   ) as process:
     assert process.stdout.readline() == "ready\n"
-    # And TERM stops the run over there, which is waited for.
-    process.send_signal(signal.SIGTERM)
+    # And a signal stops the run over there, which is waited for.
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
   assert process.returncode == PREEMPTED, err
   assert " ".join((tmp_path / "log").read_text().split()) == (
