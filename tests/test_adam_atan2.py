@@ -109,7 +109,7 @@ def test_the_angle_is_right_for_small_and_large_numbers(scale):
 
 def test_an_update_that_is_not_good_changes_nothing():
   transform = adam_atan2.adam_atan2(
-    lambda update: 0.1 * update, weight_decay=0.5
+    lambda update: 0.1 * jnp.float32(update), weight_decay=0.5
   )
   broken = scaled(gradients(1), np.nan)
   params, state = run(transform, [gradients(0)])
@@ -136,7 +136,7 @@ def test_jit_changes_nothing():
 
 def test_first_update_takes_rate_one():
   transform = adam_atan2.adam_atan2(
-    lambda update: 0.1 * update, weight_decay=1.0
+    lambda update: 0.1 * jnp.float32(update), weight_decay=1.0
   )
   params, _ = run(transform, [scaled(PARAMS, 0.0)])
   assert_trees_close(params, scaled(PARAMS, 0.9))

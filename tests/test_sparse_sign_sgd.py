@@ -67,7 +67,9 @@ def test_order_of_the_batch_does_not_matter():
 
 def test_schedule_counts_updates_from_one():
   table = normal(N, W)
-  transform = sparse_sign_sgd(lambda update: 0.25 * update, weight_decay=1.0)
+  transform = sparse_sign_sgd(
+    lambda update: 0.25 * jnp.float32(update), weight_decay=1.0
+  )
   state = transform.init(table)
   for factor in (0.75, 0.5):
     rows = SparseRows(jnp.array([2]), jnp.zeros((1, W)))

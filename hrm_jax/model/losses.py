@@ -129,6 +129,7 @@ def loss_and_metrics(
   # wherever the row may halt.
   per_cell = cross_entropy(logits, labels, loss_type)  # [B, G]
   divisor = jnp.maximum(valid_cells, 1).astype(jnp.float32)  # [B]
+  right_share = right.sum(-1).astype(jnp.float32) / divisor  # [B]
   lm_loss = (per_cell.sum(-1) / divisor).sum()
   # The value of halting is the chance that the answer, as it is now, is right:
   # the reward is 1 for a right answer and 0 otherwise.
@@ -146,7 +147,7 @@ def loss_and_metrics(
   knew = (q_halt_logits >= 0) == correct
   metrics = {
     "count": counted.sum(dtype=jnp.int32),
-    "accuracy": jnp.where(counted, right.sum(-1) / divisor, 0.0).sum(),
+    "accuracy": jnp.where(counted, right_share, 0.0).sum(),
     "exact_accuracy": (counted & correct).sum(dtype=jnp.int32),
     "q_halt_accuracy": (counted & knew).sum(dtype=jnp.int32),
     "steps": jnp.where(counted, segments, 0).sum(dtype=jnp.int32),

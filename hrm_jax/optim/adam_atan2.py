@@ -82,7 +82,7 @@ def scale_by_adam_atan2(
     directions = jax.tree.map(
       lambda m, v: correction_1 * angle(m, correction_2 * v), mu, nu
     )
-    count = state.count + is_good
+    count = state.count + jnp.asarray(is_good, jnp.int32)
     return directions, ScaleByAdamAtan2State(count, mu, nu)
 
   return optax.GradientTransformationExtraArgs(init, update)
@@ -125,7 +125,7 @@ def _bias_correction(decay: float, count: jax.Array) -> jax.Array:
   """1 - decay^count, without the cancellation of doing so in float32."""
   if decay == 0:  # It has no logarithm.
     return jnp.ones([], jnp.float32)
-  return -jnp.expm1(count * math.log(decay))
+  return -jnp.expm1(count.astype(jnp.float32) * math.log(decay))
 
 
 class ScaleByLearningRateState(NamedTuple):
@@ -158,7 +158,8 @@ def _scale_by_learning_rate(
       lr = lr(state.count)
     factor = jnp.where(is_good, -lr, 0.0)
     updates = jax.tree.map(lambda u: factor * u, updates)
-    return updates, ScaleByLearningRateState(state.count + is_good)
+    count = state.count + jnp.asarray(is_good, jnp.int32)
+    return updates, ScaleByLearningRateState(count)
 
   return optax.GradientTransformationExtraArgs(init, update)
 
