@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from hrm_jax.model import halting, layers
-from hrm_jax.model.hrm import HRM, Level, SegmentOutput, count_parameters
-from hrm_jax.model.layers import Block
+from hrm_jax.model.hrm import HRM, SegmentOutput, count_parameters
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import init_weights
 from hrm_jax.train import update
@@ -56,25 +55,6 @@ def test_sudoku_size_has_the_published_number_of_parameters():
     lambda key: init_weights(model, key, 1), jax.random.key(0)
   )
   assert count_parameters(weights.params) == 27_275_266
-
-
-def test_each_layer_starts_by_its_own_fan_in():
-  make_block = functools.partial(
-    Block, num_heads=2, expansion=1.0, rope_theta=None, rms_norm_eps=1e-5
-  )
-  z = normal(1, 2, 64)
-  variables = jax.jit(Level(3, make_block).init)(jax.random.key(0), z, z)
-  kernels = jax.tree.leaves(variables)
-  assert len(kernels) == 3 * 4
-  for kernel in kernels:
-    deviation = kernel.std() * kernel.shape[0] ** 0.5
-    np.testing.assert_allclose(deviation, 1, rtol=0.05)
-    assert np.abs(kernel).max() * kernel.shape[0] ** 0.5 <= 2.2738
-  first, second, _ = (
-    jax.tree.leaves(variables["params"][f"layers_{i}"]) for i in range(3)
-  )
-  for one, other in zip(first, second, strict=True):
-    assert not np.any(one == other)
 
 
 # ------------------------------------------------- what every network holds

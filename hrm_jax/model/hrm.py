@@ -20,7 +20,6 @@ Source: arXiv 2506.21734, and its code, models/hrm/hrm_act_v1.py.
 
 import contextlib
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +28,7 @@ from flax import linen as nn
 from jax import lax
 
 from hrm_jax.model.layers import Block, Embedding, Linear, truncated_normal
+from hrm_jax.model.level import Level, Update
 
 
 class SegmentOutput(NamedTuple):
@@ -47,95 +47,6 @@ class SegmentOutput(NamedTuple):
   logits: jax.Array
   q_halt_logits: jax.Array
   q_continue_logits: jax.Array
-
-
-class Level(nn.Module):
-  """One recurrent module: adds its injection to the state, runs its blocks.
-
-  The injection is what the module hears from outside, anew at every update:
-  L_level hears z_H + x, so that the puzzle is never forgotten however long it
-  thinks; H_level hears z_L.
-
-  Each block has weights of its own. By default they are stacked for a scan
-  over the blocks, so the compiled program holds one block however many there
-  are.
-
-  Attributes:
-    num_layers: how many blocks.
-    make_block: makes a block.
-    remat: whether the backward pass computes a block's intermediates again.
-    unroll: whether the blocks are written out instead. A scan copies each
-      block's weights out of the stack on every pass, and its intermediates and
-      gradients into one.
-  """
-
-  num_layers: int
-  make_block: Callable[..., Block]
-  remat: bool = False
-  unroll: bool = False
-
-  def setup(self):
-    self.layers = [self.make_block() for _ in range(self.num_layers)]
-
-  def __call__(self, z: jax.Array, injection: jax.Array) -> jax.Array:
-    """Maps [B, S, D], [B, S, D] to [B, S, D]; draws the weights at first."""
-    z += injection
-    for block in self.layers:
-      z = block(z)  # [B, S, D]
-    return z
-
-  def as_function(
-    self,
-    dtype: jnp.dtype,
-    *,
-    frozen: bool = False,
-    num_outputs: int | None = None,
-  ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """`__call__` as a pure function, to be called many times.
-
-    Linen modules cannot be called inside a `lax` loop, pure functions can. The
-    weights are cast and stacked here, once, not on every pass.
-
-    Args:
-      dtype: of the states.
-      frozen: whether no gradient enters.
-      num_outputs: how many positions are asked for, the first ones; None: all.
-        Only the last block can leave out the others: attention in the blocks
-        before it reads every position.
-    """
-    params = self.variables["params"]
-    if frozen:
-      params = lax.stop_gradient(params)
-    params = jax.tree.map(lambda weight: weight.astype(dtype), params)
-    of_blocks = [params[f"layers_{i}"] for i in range(self.num_layers)]
-    whole, last = of_blocks, None
-    if num_outputs is not None:
-      *whole, last = of_blocks
-    block = self.make_block(parent=None)
-
-    def run_block(z, of_block):
-      return block.apply({"params": of_block}, z), None
-
-    if self.remat:
-      # What the backward pass needs of a block is its input alone then.
-      run_block = jax.checkpoint(run_block)
-    in_loop = bool(whole) and not self.unroll
-    if in_loop:
-      # Each leaf [number of whole blocks, ...].
-      stacked = jax.tree.map(lambda *of_each: jnp.stack(of_each), *whole)
-
-    def run(z, injection):
-      z += injection
-      if in_loop:
-        z, _ = lax.scan(run_block, z, stacked)
-      else:
-        for of_block in whole:
-          z, _ = run_block(z, of_block)
-      if last is not None:
-        z = block.apply({"params": last}, z, num_outputs)  # [B, outputs, D]
-      return z
-
-    return run
 
 
 class HRM(nn.Module):
@@ -417,14 +328,9 @@ def _scale(x: jax.Array, factor: float) -> jax.Array:
   return (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
-# An update of a state: from the state and what the module hears, both
-# [B, S, D], to the new state.
-_Update = Callable[[jax.Array, jax.Array], jax.Array]
-
-
 def _cycle_without_gradient(
-  f_H: _Update,
-  f_L: _Update,
+  f_H: Update,
+  f_L: Update,
   z_H: jax.Array,
   z_L: jax.Array,
   x: jax.Array,
@@ -449,7 +355,7 @@ def _cycle_without_gradient(
 
 
 def _update_z_L(
-  f_L: _Update, z_H: jax.Array, z_L: jax.Array, x: jax.Array, *, times: int
+  f_L: Update, z_H: jax.Array, z_L: jax.Array, x: jax.Array, *, times: int
 ) -> jax.Array:
   """Several updates of z_L while z_H stands still."""
   return lax.fori_loop(0, times, lambda _, z_L: f_L(z_L, z_H + x), z_L)

@@ -24,11 +24,12 @@ from hrm_jax.machines.watchdog import Watchdog
 from hrm_jax.model import flops
 from hrm_jax.model.build import check_arch
 from hrm_jax.model.hrm import HRM, count_parameters
-from hrm_jax.train import curves, divergence, run_data, setup, update
+from hrm_jax.train import curves, divergence, run_data, update
 from hrm_jax.train.agenda import Agenda, make_agenda
 from hrm_jax.train.divergence import Guard, RollBackError
 from hrm_jax.train.meter import Meter
 from hrm_jax.train.run import Run
+from hrm_jax.train.setup import Setup, make_setup
 from hrm_jax.train.state import TrainState
 
 
@@ -113,21 +114,21 @@ def _train(
 
   # --- pure functions: the data say how large the network is, and how many
   # updates its learning rate is spread over
-  parts = setup.make_setup(
+  setup = make_setup(
     config,
     metadata,
     total_steps=data.total_steps,
     earlier_attention=load.attention_of(workdir),
   )
   evaluator = Evaluator(
-    parts.model, parts.loss, parts.mesh, halt=config.eval.halt
+    setup.model, setup.loss, setup.mesh, halt=config.eval.halt
   )
   record = run_record.describe(
     config,
     metadata,
     {"train": digest(train_split), "test": digest(test_split)},
   )
-  record["attention"] = parts.model.attention
+  record["attention"] = setup.model.attention
 
   with Checkpoints(
     workdir, config.max_to_keep, config.keep_period
@@ -135,28 +136,28 @@ def _train(
     # --- state: a checkpoint is read into the shapes that the pure functions
     # have, and wins over a fresh start
     state, done = _resume_or_init(
-      checkpoints, parts, record, train_split, workdir, strict=strict_restore
+      checkpoints, setup, record, train_split, workdir, strict=strict_restore
     )
 
     # --- collaborators: they begin to count at the update that was found
     agenda = make_agenda(
       config, data, done=done, is_ended=record["ended"] is not None
     )
-    _log_start(state, agenda, metadata, parts.model, done=done)
+    _log_start(state, agenda, metadata, setup.model, done=done)
     run = Run(
       config=config,
       workdir=workdir,
       data=data,
       test=test,
-      parts=parts,
-      train_steps=parts.make_train_step(update.train_steps),
+      setup=setup,
+      train_steps=setup.make_train_step(update.train_steps),
       evaluator=evaluator,
       checkpoints=checkpoints,
       record=record,
       agenda=agenda,
-      guard=Guard(config.on_nonfinite, _namer(data, parts), forgiven),
+      guard=Guard(config.on_nonfinite, _namer(data, setup), forgiven),
       meter=_make_meter(
-        config, workdir, metadata, parts.model, done=done, stop=agenda.stop
+        config, workdir, metadata, setup.model, done=done, stop=agenda.stop
       ),
       watchdog=Watchdog(config.watchdog_seconds),
       preemption=preemption,
@@ -251,7 +252,7 @@ def _open_splits(
 
 def _resume_or_init(
   checkpoints: Checkpoints,
-  parts: setup.Setup,
+  setup: Setup,
   record: dict[str, Any],
   split: Split,
   workdir: pathlib.Path,
@@ -262,7 +263,7 @@ def _resume_or_init(
 
   Args:
     checkpoints: of the run.
-    parts: what the state is for.
+    setup: what the state is for.
     record: the run record; takes over the history of an earlier run.
     split: what it trains on.
     workdir: of the run.
@@ -273,13 +274,13 @@ def _resume_or_init(
     run_record.check_fits_data(earlier, split.metadata, str(split.path))
     run_record.check_same_run(record, earlier, workdir)
 
-  resumed = checkpoints.resume(parts.shapes, fits=check_fits, strict=strict)
+  resumed = checkpoints.resume(setup.shapes, fits=check_fits, strict=strict)
   if resumed:
     done, earlier, state = resumed
     run_record.take_over(record, earlier, done)
     log.info(f"resumed {workdir} at update {done:,}")
   else:
-    done, state = 0, parts.init()
+    done, state = 0, setup.init()
   if cluster.is_first():
     run_record.write_description(workdir, record)
   return state, done
@@ -330,7 +331,7 @@ def _make_meter(
   )
 
 
-def _namer(data: TrainData, parts: setup.Setup) -> divergence.Namer:
+def _namer(data: TrainData, setup: Setup) -> divergence.Namer:
   """Names what is not finite; reads a batch only when it is asked."""
 
   def name_of(state: TrainState, number: int) -> str:
@@ -338,9 +339,9 @@ def _namer(data: TrainData, parts: setup.Setup) -> divergence.Namer:
       state,
       data.batch(0),
       number,
-      model=parts.model,
-      optimizers=parts.optimizers,
-      loss=parts.loss,
+      model=setup.model,
+      optimizers=setup.optimizers,
+      loss=setup.loss,
     )
 
   return name_of

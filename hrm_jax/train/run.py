@@ -22,10 +22,11 @@ from hrm_jax.evaluate.evaluator import (
 from hrm_jax.machines import cluster, sharding
 from hrm_jax.machines.preemption import Preemption
 from hrm_jax.machines.watchdog import Watchdog
-from hrm_jax.train import agenda, divergence, setup
+from hrm_jax.train import agenda, divergence
 from hrm_jax.train.agenda import Agenda
 from hrm_jax.train.divergence import DivergedError, Guard
 from hrm_jax.train.meter import Meter
+from hrm_jax.train.setup import Setup
 from hrm_jax.train.state import TrainState
 
 
@@ -42,7 +43,7 @@ class Run:
     workdir: its directory.
     data: the batches to train on.
     test: the batches to evaluate.
-    parts: the network, its optimisers and the mesh.
+    setup: the network, its optimisers and the mesh.
     train_steps: `update.train_steps`, jitted; it donates the state.
     evaluator: scores all of `test`.
     checkpoints: saves in the background.
@@ -58,7 +59,7 @@ class Run:
   workdir: pathlib.Path
   data: TrainData
   test: EvaluationData
-  parts: setup.Setup
+  setup: Setup
   train_steps: Callable[[TrainState, tuple[puzzle.Batch, ...]], Any]
   evaluator: Evaluator
   checkpoints: Checkpoints
@@ -74,7 +75,7 @@ class Run:
 
     Those of the next dispatch are read and sent while one is in use.
     """
-    mesh, batch_size = self.parts.mesh, self.config.global_batch_size
+    mesh, batch_size = self.setup.mesh, self.config.global_batch_size
     batches = sharding.prefetch(
       _batches_from(
         self.data,
@@ -96,7 +97,7 @@ class Run:
       PreemptedError: it is time to stop.
     """
     self.watchdog.beat(f"update {done:,}")
-    self.preemption.check(self.parts.mesh)
+    self.preemption.check(self.setup.mesh)
 
   def evaluate(self, state: TrainState, done: int) -> None:
     """Scores the test split and puts the result into the run record.
@@ -114,7 +115,7 @@ class Run:
       done,
       "test",
       self.evaluator.in_chunks(self.test),
-      self.parts.mesh,
+      self.setup.mesh,
     ) as predictions:
       result = self.evaluator(
         state.weights,
@@ -155,7 +156,7 @@ class Run:
           error,
           self.data,
           self.meter.latest,
-          halt_max_steps=self.parts.model.halt_max_steps,
+          halt_max_steps=self.setup.model.halt_max_steps,
         )
       raise
 
