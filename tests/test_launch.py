@@ -111,8 +111,8 @@ DRY_RUNS = {
     sbatch launch/slurm.sbatch -m hrm_jax.train --workdir=r
     source launch/env_gpu.sh
     srun --kill-on-bad-exit=1 bash -c 'trap : TERM HUP USR1 USR2; "$@"; \
-code=$?; ((code != 75)) || sleep 10; exit "$code"' task python3 -m hrm_jax.train \
---workdir=r
+code=$?; ((code != 75)) || sleep 10; exit "$code"' task \
+python3 -m hrm_jax.train --workdir=r
     scontrol requeue "$SLURM_JOB_ID"  # on exit code 75, if not cancelled
     """,
   ),
