@@ -102,6 +102,17 @@ FORMS = {
     "\t".join(row).replace(".", "") for row in rows(c)
   ),
   "list": as_list,
+  "lines of json": lambda c: f'{{"id": 7, "puzzle": "{c}"}}',
+  "markdown": lambda c: "\n".join(
+    f"| {' | '.join(row)} |".replace(".", " ") for row in rows(c)
+  ),
+  "dots and dashes": lambda c: (
+    ".---.---.\n:---+---:\n".join(
+      "".join(f"| {' '.join(row)} |\n" for row in part)
+      for part in (rows(c)[:2], rows(c)[2:])
+    )
+    + "'---'---'\n"
+  ),
   "mark": lambda c: "\ufeff" + c,
   "table": lambda c: f"puzzle\n{c}\n",
   "kaggle": lambda c: f"quizzes,solutions\n{c.replace('.', '0')},1\n",

@@ -55,7 +55,7 @@ _BETWEEN = re.compile("[\\s,;:|\"'\\[\\](){}\u2500-\u257f]+")
 _BRACKETS = re.compile(r"[\[\](){}]")
 _RULE = re.compile("[-=~+|*:.'`\\s\u2500-\u257f]+")
 # At least one thing that no row of cells holds: any line but upright ones.
-_DRAWN = re.compile("--|==|~~|\\+|(?![│┃║┆┇┊┋╎╏])[\u2500-\u257f]|^\\|[|\\s]*$")
+_DRAWN = re.compile("--|==|~~|\\+|(?![│┃║┆┇┊┋╎╏])[\u2500-\u257f]")
 _SECTION = re.compile(r"\[([A-Za-z][\w ]*)\]")
 _FACT = re.compile(r"([A-Za-z][\w -]*?)\s*:(.*)")
 _PUZZLE_LABEL = re.compile(rf"({'|'.join(COLUMNS)}|game)\b[\s:]*", re.I)
@@ -230,9 +230,12 @@ def _pieces(text: str, side: int) -> list[str]:
   """Splits a line into pieces of cells; nothing between commas is a blank."""
   if _BRACKETS.search(text):
     text = _BRACKETS.sub("", text).strip(" ,")
-  for mark in ",;\t":
-    if text.count(mark) in (side - 1, side * side - 1):
-      fields = [field.strip(" \"'") for field in text.split(mark)]
+  for mark in ",;\t|":
+    inner = text
+    if mark == "|" and text.startswith("|") and text.endswith("|"):
+      inner = text[1:-1]  # A row of a Markdown table.
+    if inner.count(mark) in (side - 1, side * side - 1):
+      fields = [field.strip(" \"'") for field in inner.split(mark)]
       if all(len(field) < 2 for field in fields):
         return [field or "." for field in fields]
   return [piece for piece in _BETWEEN.split(text) if piece]
