@@ -192,6 +192,14 @@ def test_bad_entries_get_one_line(text, message, tmp_path, commands):
   assert list(tmp_path.iterdir()) == [source]
 
 
+def test_a_cell_is_one_character(tmp_path, commands):
+  line = {"input": [["# "]], "output": "#", "split": "train"}
+  source = write_jsonl(tmp_path / "task.jsonl", [line])
+  flags = ["--source", source, "--output-dir", tmp_path / "out"]
+  error = commands.error(build_grid, *flags, "--charset", "# ")
+  assert "column 1: expected a character of --charset '# ', got '# '" in error
+
+
 def test_test_inputs_that_stand_in_training_are_counted(tmp_path, monkeypatch):
   lines = []
   monkeypatch.setattr(build_grid.overlap.log, "warning", lines.append)

@@ -49,6 +49,11 @@ def test_equal_means_every_cell_whatever_the_dtype(dtype):
   assert overlap.count("grid", train, test) == (1, None, 3)
 
 
+def test_the_same_cells_at_other_places_are_another_puzzle():
+  train = np.arange(1, 17, dtype=np.uint8)[None]
+  assert overlap.count("grid", train, np.roll(train, 4, axis=1)).equal == 0
+
+
 def test_a_grid_under_another_identifier_is_another_puzzle():
   grids = np.ones((2, 4), np.uint8)
   numbers = np.array([1, 2]), np.array([2, 3])
