@@ -159,6 +159,7 @@ def _reader(path: str) -> Iterator[Any]:
   """A CSV reader of a file; what goes wrong in it becomes an InputError."""
   reader = None
   try:
+    _refuse_archive(path)
     # utf-8-sig drops a byte order mark; the csv module sees to line ends.
     with open(path, encoding="utf-8-sig", newline="") as file:
       reader = csv.reader(file, strict=True)
@@ -171,6 +172,15 @@ def _reader(path: str) -> Iterator[Any]:
     raise not_utf8(path) from None
   except OSError as error:
     raise InputError(f"{path}: cannot read: {error.strerror}.") from None
+
+
+def _refuse_archive(path: str) -> None:
+  """Public tables often come as an archive."""
+  with open(path, "rb") as file:
+    if file.read(4).startswith((b"PK\x03\x04", b"\x1f\x8b")):
+      raise InputError(
+        f"{path}: expected a CSV file, got an archive; unpack it first."
+      )
 
 
 def _read(path: str, reader: Any, form: Form) -> Table:
@@ -227,8 +237,9 @@ def _find_columns(path: str, header: list[str]) -> _Columns:
     if len(places) > 1 or (not places and role != "rating"):
       more = "several" if places else "none"
       raise InputError(
-        f"{path}: line 1: expected a header with one column for the {role}, "
-        f"named {' or '.join(known)}, got {more} in {got:.200}."
+        f"{path}: line 1: expected a header, separated by commas, with one "
+        f"column for the {role}, named {' or '.join(known)}, got {more} in "
+        f"{got:.200}."
       )
     found[role] = places[0] if places else None
   taken = tuple(header[i] for i in found.values() if i is not None)

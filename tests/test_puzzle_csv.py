@@ -274,6 +274,16 @@ def test_smaller_boards_are_read(side, tmp_path):
     build_sudoku.build(tmp_path / "other", source_csv=tmp_path)
 
 
+@pytest.mark.parametrize("begin", [b"PK\x03\x04", b"\x1f\x8b\x08"])
+def test_an_archive_is_to_be_unpacked(begin, source, tmp_path, commands):
+  (source / "train.csv").write_bytes(begin + b"more")
+  flags = ["--source-csv", source, "--output-dir", tmp_path / "out"]
+  error = commands.error(build_sudoku, *flags)
+  assert error.endswith(
+    "train.csv: expected a CSV file, got an archive; unpack it first."
+  )
+
+
 def test_text_that_is_not_utf8_is_located(source, tmp_path, commands):
   (source / "test.csv").write_bytes(PLAIN.encode() + b"caf\xe9,,,\n")
   error = commands.error(
