@@ -151,3 +151,15 @@ def test_prune_keeps_what_may_not_be_read(
   assert (code, value["old"], value["kept"]) == (0, [2], [1, 3])
   assert "1/run/metadata: cannot be read (Permission denied)" in err[0]
   assert steps_of(tmp_path) == [1, 3]
+
+
+def test_a_directory_that_may_not_be_read_gets_one_line(
+  tmp_path, command, monkeypatch
+):
+  def refuse(path):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+  monkeypatch.setattr(checkpoint_cli.os, "listdir", refuse)
+  for name in ("list", "verify", "prune"):
+    message = command.error(checkpoint_cli, name, tmp_path)
+    assert message.startswith(f"{tmp_path}: cannot be read (Permission denied)")

@@ -13,6 +13,7 @@ from typing import Any
 
 from hrm_jax import console
 from hrm_jax.checkpoint import manifest, saved_steps
+from hrm_jax.checkpoint.errors import no_access, not_accessible
 from hrm_jax.console import InputError
 
 _EXAMPLE = """examples:
@@ -182,11 +183,16 @@ def _checkpoints_of(path: pathlib.Path) -> pathlib.Path:
 
   Raises:
     InputError: it is not there, or there is nothing in it.
+    NoAccessError: it cannot be read.
   """
-  if not path.is_dir():
-    raise InputError(f"{path}: no such directory.")
+  try:
+    names = os.listdir(path)
+  except OSError as error:
+    if number := no_access(error):
+      raise not_accessible(path, number) from None
+    raise InputError(f"{path}: no such directory.") from None
   inside = saved_steps.directory_of(path)
-  directory = inside if inside.is_dir() else path
+  directory = inside if inside.name in names else path
   if not saved_steps.all_steps(directory):
     raise InputError(
       f"{path}: expected a workdir or its directory of checkpoints, got one "

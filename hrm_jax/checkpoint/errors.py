@@ -68,7 +68,7 @@ def not_accessible(path: str | pathlib.Path, number: int) -> NoAccessError:
   )
   return NoAccessError(
     f"{path}: cannot be read ({os.strerror(number)}), so nobody knows whether "
-    f"the checkpoint is whole, and it is left as it is; {way_out}."
+    f"what is saved there is whole, and it is left as it is; {way_out}."
   )
 
 

@@ -63,17 +63,15 @@ def all_steps(directory: pathlib.Path) -> list[int]:
   """Every step that has a directory, whole or not, in increasing order.
 
   Raises:
-    InputError: the directory is there, but cannot be read: a run would start
-      over what may be saved.
+    NoAccessError: the directory is there, but cannot be read. Taken for an
+      empty one, a run would start over what may be saved.
   """
   try:
     names = os.listdir(directory)
-  except (FileNotFoundError, NotADirectoryError):
-    return []
   except OSError as error:
-    raise InputError(
-      f"{directory}: cannot be read ({error.strerror})."
-    ) from None
+    if number := no_access(error):
+      raise not_accessible(directory, number) from None
+    return []
   return sorted(int(n) for n in names if n.isdecimal() and str(int(n)) == n)
 
 
