@@ -1,8 +1,10 @@
 """Reading for inference, also while a run saves and deletes."""
 
 import errno
+import logging
 import os
 import threading
+import types
 
 import pytest
 
@@ -167,3 +169,29 @@ def test_readers_get_ever_newer_steps_while_a_run_saves(trained, lines):
   assert steps[0] >= 10
   assert steps[-1] > 11
   assert not any("digest" in line for line in lines)
+
+
+def test_arrays_read_in_vain_leave_no_tracebacks(monkeypatch, caplog):
+  kept = []
+  monkeypatch.setattr(load_module.sys, "unraisablehook", kept.append)
+  load_module._ignore_reads_given_up.cache_clear()
+  load_module._ignore_reads_given_up()
+  read = types.SimpleNamespace(cr_code=types.SimpleNamespace(co_filename=""))
+  of_orbax = types.SimpleNamespace(
+    cr_code=types.SimpleNamespace(co_filename="x/orbax/serialization.py")
+  )
+  closed = RuntimeError("Event loop is closed")
+  for error, where in ((closed, None), (ValueError(), of_orbax)):
+    load_module.sys.unraisablehook(
+      types.SimpleNamespace(exc_value=error, object=where)
+    )
+  assert kept == []
+  for where in (None, read):
+    load_module.sys.unraisablehook(
+      types.SimpleNamespace(exc_value=ValueError(), object=where)
+    )
+  assert len(kept) == 2
+  log = logging.getLogger("asyncio")
+  log.error("Task exception was never retrieved")
+  log.error("something else")
+  assert caplog.messages == ["something else"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import pathlib
 import sys
 from typing import Any, NamedTuple
@@ -21,7 +22,9 @@ from hrm_jax.model.build import make_model
 from hrm_jax.model.hrm import HRM
 from hrm_jax.model.weights import Weights, init_weights, num_table_rows
 
-# What asyncio says to who reports to a loop that has ended.
+# What asyncio says of an error that nobody waits for any more, and to who
+# reports to a loop that has ended.
+_NOT_RETRIEVED = "exception was never retrieved"
 _CLOSED = "Event loop is closed"
 
 
@@ -151,18 +154,25 @@ def _make_network(
 
 
 @functools.cache
-def _ignore_closed_loops() -> None:
-  """Keeps quiet, in this process, about reads that end after their error.
+def _ignore_reads_given_up() -> None:
+  """Keeps quiet, in this process, about arrays that are read in vain.
 
   Orbax gives up at the first array that cannot be read and closes its event
-  loop; TensorStore then reports the others to it, each of which would end in
-  a traceback on stderr, though `explained` has said it all in one line.
+  loop. The others then fail too, or find nobody to report to, and asyncio and
+  Python would print pages of tracebacks on stderr, though `explained` has said
+  it all in one line.
   """
+  logging.getLogger("asyncio").addFilter(
+    lambda record: _NOT_RETRIEVED not in record.getMessage()
+  )
   otherwise = sys.unraisablehook
 
   def hook(unraisable: Any) -> None:
-    error = unraisable.exc_value
-    if not (isinstance(error, RuntimeError) and _CLOSED in str(error)):
+    code = getattr(unraisable.object, "cr_code", None)
+    if not (
+      _CLOSED in str(unraisable.exc_value)
+      or "orbax" in getattr(code, "co_filename", "")
+    ):
       otherwise(unraisable)
 
   sys.unraisablehook = hook
@@ -170,7 +180,7 @@ def _ignore_closed_loops() -> None:
 
 def _read_weights(path: pathlib.Path, shapes: Weights) -> Weights:
   """Reads the weights alone of a checkpoint's state."""
-  _ignore_closed_loops()
+  _ignore_reads_given_up()
   item = {"weights": shapes._asdict()}
   with explained(path), ocp.PyTreeCheckpointer() as reader:
     restored = reader.restore(

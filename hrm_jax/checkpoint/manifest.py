@@ -79,7 +79,11 @@ def problems(
       )
       return [problem for problem in each if problem]
   except (FileNotFoundError, NotADirectoryError):
-    return [Problem(FILE_NAME, "is missing: the checkpoint is incomplete")]
+    return [
+      Problem(
+        FILE_NAME, "is missing: the checkpoint is incomplete, or being saved"
+      )
+    ]
   except OSError as error:
     bad = pathlib.Path(error.filename or own)
     if bad.is_relative_to(directory):
