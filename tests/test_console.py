@@ -71,7 +71,7 @@ def test_interruption_is_not_a_traceback(capsys):
   assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU"])
 def test_termination_unwinds(name):
   number, unwound = getattr(signal, name), []
 

@@ -19,7 +19,7 @@ from tests.toys import mesh_of
 
 
 @pytest.mark.parametrize(
-  "name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"]
+  "name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"]
 )
 def test_the_first_signal_asks_for_a_stop(name):
   number = getattr(signal, name)
@@ -63,6 +63,7 @@ def test_the_second_signal_ends_the_process(name):
     ("SIGTERM", "SIGHUP"),  # Of systemd, with SendSIGHUP.
     ("SIGUSR1", "SIGTERM"),  # Of Slurm, ahead of the limit and at it.
     ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGUSR1"),
+    ("SIGXCPU", "SIGXCPU", "SIGXCPU"),
   ],
 )
 def test_what_only_asks_does_not_insist(names):

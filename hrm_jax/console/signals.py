@@ -2,7 +2,8 @@
 
 SIGTERM comes from schedulers and SIGINT from Ctrl-C. SIGHUP comes when the
 terminal is closed. SIGUSR1 and SIGUSR2 are what Slurm scripts ask for ahead of
-a time limit (`#SBATCH --signal=USR1@120`).
+a time limit (`#SBATCH --signal=USR1@120`), and what Grid Engine sends. SIGXCPU
+comes with a limit on CPU time (`ulimit -St`), every second from then on.
 """
 
 import signal
@@ -10,7 +11,7 @@ import signal
 # Windows does not have them all.
 _POLITE = [
   getattr(signal, name)
-  for name in ("SIGHUP", "SIGUSR1", "SIGUSR2")
+  for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
   if hasattr(signal, name)
 ]
 

@@ -4,9 +4,9 @@ Machines are taken away with a SIGTERM and a minute's notice. A run that gets
 one saves after the updates that it has dispatched, or with several processes
 two dispatches later, and exits with `EXIT_CODE`, which the launch scripts take
 as a request to run the same command again. The first SIGINT (Ctrl-C) does the
-same, and so do SIGHUP, unless it is ignored, SIGUSR1 and SIGUSR2. These three
-only ask, however often they come; a second SIGTERM or SIGINT ends the process
-at once.
+same, and so do SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU, unless they are ignored.
+These four only ask, however often they come; a second SIGTERM or SIGINT ends
+the process at once.
 
 Orbax and JAX's preemption service do not replace this: they hear SIGTERM only,
 and only where a coordination service runs, which a single process has not.
