@@ -108,8 +108,8 @@ def _measure(
     raise InputError(
       f"{module}: expected exit code 0, got {process.returncode} and: {last}"
     )
-  # Linux counts in KiB, macOS in bytes. No less than this process holds: the
-  # child begins as its copy.
+  # Linux counts in KiB, macOS in bytes. It is no less than this process
+  # holds: the child begins as its copy.
   unit = 1 if sys.platform == "darwin" else 1024
   result = {"seconds": round(seconds, 2), "peak_bytes": usage.ru_maxrss * unit}
   console.log.info(
