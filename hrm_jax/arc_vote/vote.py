@@ -8,9 +8,9 @@ import numpy as np
 from hrm_jax.arc_vote import tally as arc_tally
 from hrm_jax.arc_vote.tally import Answer, Questions, Tally
 
+# A task counts for pass@k if its answers are among the k first.
 KS = (1, 2, 10, 100, 1000)
-
-
+# Answers to each test input that the competition takes.
 ATTEMPTS = 2
 
 
