@@ -80,7 +80,7 @@ def test_termination_unwinds(name):
       signal.raise_signal(number)
     finally:
       unwound.append("begun")
-      signal.raise_signal(signal.SIGHUP)  # Of the shell, after the terminal's.
+      signal.raise_signal(signal.SIGHUP)  # The shell's, after the terminal's.
       unwound.append("done")
 
   with pytest.raises(SystemExit) as exit_info:

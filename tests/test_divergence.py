@@ -18,7 +18,7 @@ from tests import runs, toys
 
 
 def health_of(*goods):
-  """Of the updates of one dispatch."""
+  """What `train_steps` tells of the updates of one dispatch."""
   return Health(
     jnp.array(goods), jnp.array([-1 if is_good else 1 for is_good in goods])
   )

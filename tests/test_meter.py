@@ -57,12 +57,12 @@ def logged_losses(directory):
 
 
 def sums_of(step):
-  """Of one update."""
+  """The sums of one update, whose loss is its number."""
   return one_update({**METRIC_SUMS, "lm_loss": np.float32(32 * step)})
 
 
 def several_updates(first, last):
-  """Of one dispatch."""
+  """The sums of the updates of one dispatch."""
   each = [sums_of(step) for step in range(first, last + 1)]
   return {k: np.concatenate([sums[k] for sums in each]) for k in METRIC_SUMS}
 

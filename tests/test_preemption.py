@@ -60,8 +60,8 @@ def test_the_second_signal_ends_the_process(name):
   "names",
   [
     ("SIGHUP", "SIGHUP"),  # The terminal's, and the shell's.
-    ("SIGTERM", "SIGHUP"),  # Of systemd, with SendSIGHUP.
-    ("SIGUSR1", "SIGTERM"),  # Of Slurm, ahead of the limit and at it.
+    ("SIGTERM", "SIGHUP"),  # From systemd, with SendSIGHUP.
+    ("SIGUSR1", "SIGTERM"),  # From Slurm, ahead of the limit and at it.
     ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGUSR1"),
     ("SIGXCPU", "SIGXCPU", "SIGXCPU"),
   ],
@@ -170,7 +170,7 @@ def test_an_evaluation_is_given_up_after_the_batch(tmp_path, monkeypatch):
   monkeypatch.setattr(evaluator, "_add", count)
   result = runs.train_tiny(tmp_path)
   assert (result["ended"], result["step"]) == ("preempted", 5)
-  assert len(scored) == 1  # Of two batches.
+  assert len(scored) == 1  # There are two batches.
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ class _Run:
 
 
 def _shapes(run: dict[str, Any]) -> TrainState:
-  """Of the state of a run, as the trainer has them."""
+  """The state's shapes of a run, as the trainer has them."""
   metadata = metadata_from_json(run["dataset"], "")
   config = ml_collections.ConfigDict(run["config"])
   return setup.make_setup(config, metadata, total_steps=1).shapes

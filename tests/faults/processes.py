@@ -16,7 +16,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).parent.parent.parent
 TRAIN, OBSERVED = "hrm_jax.train", "tests.faults.observed"
 
-# Of any one process on a busy machine; more is a hang.
+# Seconds that one process may take on a busy machine; more is a hang.
 PATIENCE = 300.0
 
 # How often the disk is looked at: half a save takes some milliseconds.
