@@ -38,6 +38,7 @@ WITHOUT_JAX = (
   "hrm_jax.data",
   "hrm_jax.checkpoint.manifest",
   "hrm_jax.checkpoint.run_record",
+  "hrm_jax.checkpoint.choice",
   "hrm_jax.checkpoint.saved_steps",
   "hrm_jax.benchmark.data",
   "hrm_jax.evaluate.predictions",

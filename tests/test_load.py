@@ -8,8 +8,8 @@ import types
 
 import pytest
 
+from hrm_jax.checkpoint import choice
 from hrm_jax.checkpoint import load as load_module
-from hrm_jax.checkpoint import saved_steps
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
 from hrm_jax.model import attention
@@ -142,7 +142,7 @@ def test_a_run_that_deletes_faster_than_anyone_reads_gets_one_line(
     )
     raise InputError("something is missing")
 
-  monkeypatch.setattr(saved_steps, "TRIES", 3)
+  monkeypatch.setattr(choice, "TRIES", 3)
   monkeypatch.setattr(load_module, "_read_weights", delete_first)
   with pytest.raises(InputError, match="deletes each checkpoint before it is"):
     load(trained)

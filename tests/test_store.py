@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from hrm_jax import console
-from hrm_jax.checkpoint import manifest, saved_steps, store
+from hrm_jax.checkpoint import choice, manifest, saved_steps, store
 from hrm_jax.checkpoint.store import Checkpoints
 from hrm_jax.console import InputError, RunError
 from tests import runs
@@ -48,10 +48,10 @@ def test_damage_to_any_file_is_named_and_the_step_passed_over(
     if damage is not delete and not content:
       continue  # Orbax leaves empty marker files.
     damage(path)
-    assert saved_steps.choose_step(directory) == 5, name
+    assert choice.choose_step(directory) == 5, name
     assert f"{path}: " in lines.pop(), name
     path.write_bytes(content)
-  assert saved_steps.choose_step(directory) == 10
+  assert choice.choose_step(directory) == 10
 
 
 def test_a_half_written_directory_is_no_checkpoint(tmp_path, lines):
@@ -207,7 +207,7 @@ def test_the_best_and_the_period_outlive_max_to_keep(tmp_path):
   save(tmp_path, 1, accuracy=0.9, **policy)
   save(tmp_path, *range(2, 10), accuracy=0.1, **policy)
   assert steps_of(tmp_path) == [1, 4, 8, 9]
-  assert saved_steps.find_step(tmp_path, "best") == 1
+  assert choice.find_step(tmp_path, "best") == 1
 
 
 def test_old_steps_stay_until_the_new_one_has_its_manifest(

@@ -84,3 +84,17 @@ def replace_step(directory, old, new):
   manifest.write(directory / str(new), new)
   saved_steps.remove(directory, str(old))
   return new
+
+
+def make_step(workdir, step, accuracy=None, evaluated=None):
+  """A step with an evaluation, of this step if nothing else is said."""
+  path = workdir / "checkpoints" / str(step)
+  (path / "run").mkdir(parents=True)
+  evaluation = accuracy is not None and {
+    "step": evaluated or step,
+    "sets": {k: {"exact_accuracy": v} for k, v in accuracy.items()},
+  }
+  run = {"format": 1, "evaluation": evaluation or None}
+  (path / "run" / "metadata").write_text(json.dumps(run))
+  manifest.write(path, step)
+  return path

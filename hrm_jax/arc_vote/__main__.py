@@ -14,7 +14,7 @@ import pathlib
 from hrm_jax import console
 from hrm_jax.arc_vote import tally as arc_tally
 from hrm_jax.arc_vote.vote import score, submission
-from hrm_jax.checkpoint import atomic_file, saved_steps
+from hrm_jax.checkpoint import atomic_file, choice, saved_steps
 from hrm_jax.checkpoint.run_record import find_data
 from hrm_jax.console import InputError, log
 
@@ -44,7 +44,7 @@ def _predictions_directory(
   workdir: pathlib.Path, step: int | str | None
 ) -> pathlib.Path:
   if step == "best":
-    step = saved_steps.number_of(saved_steps.directory_of(workdir), step)
+    step = choice.number_of(saved_steps.directory_of(workdir), step)
   root = workdir / "predictions"
   steps = [int(p.name) for p in root.glob("*") if p.name.isdecimal()]
   if not steps or step not in (None, *steps):
@@ -71,7 +71,7 @@ def main() -> None:
   )
   add(
     "--step",
-    type=saved_steps.step_argument,
+    type=choice.step_argument,
     help="step of the weights, or 'best'; default: the newest",
   )
   add("--data", type=console.path, help="default: what it was trained on")

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from hrm_jax import console
-from hrm_jax.checkpoint import manifest, saved_steps
+from hrm_jax.checkpoint import choice, manifest, saved_steps
 from hrm_jax.checkpoint.errors import no_access, not_accessible
 from hrm_jax.console import InputError
 
@@ -84,7 +84,7 @@ def verify(directory: pathlib.Path, step: int | str | None) -> dict[str, Any]:
   """
   steps = saved_steps.all_steps(directory)
   if step is not None:
-    steps = [saved_steps.number_of(directory, step)]
+    steps = [choice.number_of(directory, step)]
   found = {}
   for each in console.progress(steps, "verify", unit="checkpoints"):
     found[each] = saved_steps.problems(directory, each)
@@ -232,7 +232,7 @@ def main() -> None:
   verifying = command("verify", "check every digest; exit 1 if one is wrong")
   verifying.add_argument(
     "--step",
-    type=saved_steps.step_argument,
+    type=choice.step_argument,
     help="a number, or 'best'; default: all",
   )
   pruning = command(

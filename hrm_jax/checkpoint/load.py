@@ -12,7 +12,7 @@ import ml_collections
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from hrm_jax.checkpoint import saved_steps
+from hrm_jax.checkpoint import choice, saved_steps
 from hrm_jax.checkpoint.errors import DeletedError, explained
 from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import DatasetMetadata, metadata_from_json
@@ -81,15 +81,13 @@ def load(
 
   Raises:
     InputError: there is no such checkpoint, or it is damaged; see also the
-      errors of `saved_steps.find_step`.
+      errors of `choice.find_step`.
   """
   directory = saved_steps.directory_of(workdir)
   network = None
-  for _ in range(saved_steps.TRIES):
+  for _ in range(choice.TRIES):
     try:
-      number = cluster.decided_by_first(
-        lambda: saved_steps.find_step(workdir, step)
-      )
+      number = cluster.decided_by_first(lambda: choice.find_step(workdir, step))
     except DeletedError:
       if step == "best":
         continue
@@ -108,8 +106,8 @@ def load(
       if _is_untouched(directory, number, before):
         return _trained(number, run, network, weights)
     if isinstance(step, int):
-      raise saved_steps.deleted(directory, step)
-  raise saved_steps.deleted_too_fast(directory)
+      raise choice.deleted(directory, step)
+  raise choice.deleted_too_fast(directory)
 
 
 def _is_untouched(

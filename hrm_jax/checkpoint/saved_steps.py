@@ -11,39 +11,29 @@ is an error of its own, and never deleted.
 Orbax's `CheckpointManager` has policies for what is kept, but it knows no
 digests: it would count a damaged step among those that stay, and delete the
 good one before it. So this file does it by hand.
-
-A run may be saving and deleting while others read here. `remove` renames
-before it deletes, so a step that is listed no more after it was read in part
-was deleted, not damaged; the choice is then made again.
 """
 
-import argparse
 import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hrm_jax.checkpoint import atomic_file, format_number, manifest
 from hrm_jax.checkpoint.errors import (
-  DeletedError,
   FormatError,
   NoAccessError,
   no_access,
   not_accessible,
 )
-from hrm_jax.console import InputError, log
+from hrm_jax.console import InputError
 
 # Orbax writes to <step>.orbax-checkpoint-tmp, and renames it when it is done.
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _REMOVED = ".removed"
-
-# How often a reader chooses again when its step was deleted meanwhile. A run
-# that saves every update of a tiny network deletes several a second.
-TRIES = 100
 
 
 class Identity(NamedTuple):
@@ -90,7 +80,7 @@ def _is_there(path: pathlib.Path) -> bool:
   return True
 
 
-def identity(directory: pathlib.Path, step: int) -> tuple[int, int, int] | None:
+def identity(directory: pathlib.Path, step: int) -> Identity | None:
   """Tells a step from one that is saved later in its place; None: deleted."""
   try:
     stat = (directory / str(step) / manifest.FILE_NAME).lstat()
@@ -149,193 +139,9 @@ def complete_steps(directory: pathlib.Path) -> list[int]:
   return [s for s in steps if not problems(directory, s, digests=False)]
 
 
-def choose_step(
-  directory: pathlib.Path,
-  *,
-  strict: bool = False,
-  passed_over: Collection[int] = (),
-) -> int | None:
-  """Chooses the checkpoint to go on from: the newest whose digests are right.
-
-  A warning names the bad file of each newer one. Where a run is saving, the
-  choice is made again if a step was deleted while it was looked at.
-
-  Args:
-    directory: where the checkpoints of a run lie.
-    strict: refuse instead of passing over a bad one.
-    passed_over: steps that do not count.
-
-  Returns:
-    The step; None if there is none.
-
-  Raises:
-    InputError: with `strict`, a step is damaged or incomplete.
-    NoAccessError: a step that may be the one cannot be read.
-    FormatError: such a step was written by another version.
-    DeletedError: a step was deleted at each of many tries.
-  """
-  for _ in range(TRIES):
-    passed: dict[int, str] = {}
-    for step in reversed(all_steps(directory)):
-      if step in passed_over:
-        continue
-      try:
-        found = damage(directory, step)
-      except NoAccessError:
-        if is_there(directory, step):
-          raise
-        break  # What is deleted on a file server may still have its handle.
-      if found and not is_there(directory, step):
-        break
-      if not found:
-        _tell(passed)
-        return step
-      if strict:
-        raise InputError(
-          f"{_summary(found)}; --strict-restore goes on from no older step."
-        )
-      passed[step] = _summary(found)
-    else:
-      _tell(passed)
-      return None
-  raise deleted_too_fast(directory)
-
-
-def _tell(passed: Mapping[int, str]) -> None:
-  for step, line in passed.items():
-    log.warning(f"warning: {line}; passing over step {step}")
-
-
-def deleted_too_fast(directory: pathlib.Path) -> DeletedError:
-  """What to raise where `TRIES` choices were deleted while being read."""
-  return DeletedError(
-    f"{directory}: its run deletes each checkpoint before it is read, at "
-    f"{TRIES} tries; try --step=best, or wait for the end of the run."
-  )
-
-
-def deleted(directory: pathlib.Path, step: int) -> DeletedError:
-  """What to raise where the step that a person named is deleted meanwhile."""
-  have = ", ".join(map(str, all_steps(directory)))
-  return DeletedError(
-    f"{directory / str(step)}: it was deleted while it was being read, because "
-    f"its run keeps others; leave --step out, or choose another one of {have}."
-  )
-
-
-def step_to_resume(
-  directory: pathlib.Path, *, strict: bool, passed_over: Collection[int]
-) -> int | None:
-  """`choose_step`, for a run that would start anew if it got None.
-
-  Raises:
-    InputError: as that; or there are checkpoints, but all of them are damaged.
-      Those without a manifest were never finished, and do not count.
-  """
-  step = choose_step(directory, strict=strict, passed_over=passed_over)
-  if step is not None:
-    return step
-  if any(_is_finished(directory, s) for s in all_steps(directory)):
-    raise InputError(
-      f"{directory}: none of its checkpoints is whole, and a run does not "
-      "start over what may be saved; move that directory away, or choose "
-      "another --workdir."
-    )
-  if all_steps(directory):
-    log.warning(
-      f"warning: {directory}: no save there was ever finished; the run starts "
-      "from the beginning"
-    )
-  return None
-
-
-def _is_finished(directory: pathlib.Path, step: int) -> bool:
+def is_finished(directory: pathlib.Path, step: int) -> bool:
   """Whether a step has its manifest, which is written last."""
   return _is_there(directory / str(step) / manifest.FILE_NAME)
-
-
-def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
-  """Finds the checkpoint that a person asks for, and checks its digests.
-
-  Args:
-    workdir: the run's directory.
-    step: a step, "best", or None for the newest that is whole.
-
-  Raises:
-    InputError: it is not there, or is damaged.
-    NoAccessError, FormatError: see `damage`.
-    DeletedError: it was deleted meanwhile.
-  """
-  directory = directory_of(workdir)
-  if not all_steps(directory):
-    raise InputError(
-      f"{directory}: no checkpoint there; train one with python -m "
-      f"hrm_jax.train --config=FILE --workdir={workdir}."
-    )
-  if step is None:
-    step = choose_step(directory)
-    if step is None:
-      raise InputError(
-        f"{directory}: none of its checkpoints is whole; python -m "
-        f"hrm_jax.checkpoint verify {workdir} tells what is wrong."
-      )
-    return step
-  step = number_of(directory, step)
-  try:
-    found = damage(directory, step)
-  except NoAccessError:
-    if is_there(directory, step):
-      raise
-    raise deleted(directory, step) from None
-  if found:
-    if not is_there(directory, step):
-      raise deleted(directory, step)
-    raise InputError(f"{_summary(found)}; choose another --step.")
-  return step
-
-
-def number_of(directory: pathlib.Path, step: int | str) -> int:
-  """The number of a step, where "best" is one too.
-
-  Raises:
-    InputError: it is not there.
-    FormatError: none is best, and another version wrote one of them.
-  """
-  if step == "best":
-    step = _best_there(directory)
-    if step is None:
-      for each in complete_steps(directory):
-        if line := format_problem(directory, each):
-          raise FormatError(line)
-      raise InputError(
-        f"{directory}: no checkpoint with an evaluation of its own, so none "
-        "is best; choose --step=NUMBER."
-      )
-  steps = all_steps(directory)
-  if step not in steps:
-    have = ", ".join(map(str, steps))
-    raise InputError(f"{directory}: no step {step} there; it has {have}.")
-  return step
-
-
-def _best_there(directory: pathlib.Path) -> int | None:
-  for _ in range(TRIES):
-    before = all_steps(directory)
-    best = best_step(scores(directory))
-    if best is not None or before == all_steps(directory):
-      return best
-  raise deleted_too_fast(directory)
-
-
-def step_argument(text: str) -> int | str:
-  """The value of a `--step` flag: a number, or "best"."""
-  if text == "best":
-    return text
-  if not text.isdecimal():
-    raise argparse.ArgumentTypeError(
-      f"expected a number or 'best', got '{text}'"
-    )
-  return int(text)
 
 
 def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:
@@ -491,7 +297,7 @@ def unfinished(directory: pathlib.Path, before: int) -> list[int]:
   return [
     step
     for step in all_steps(directory)
-    if step < before and not _is_finished(directory, step)
+    if step < before and not is_finished(directory, step)
   ]
 
 
@@ -517,8 +323,3 @@ def _delete(path: pathlib.Path) -> None:
     path.unlink()
   else:
     shutil.rmtree(path)
-
-
-def _summary(problems: list[str]) -> str:
-  more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-  return problems[0] + more

@@ -22,7 +22,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from hrm_jax.checkpoint import format_number, manifest, saved_steps
+from hrm_jax.checkpoint import choice, format_number, manifest, saved_steps
 from hrm_jax.checkpoint.errors import (
   FormatError,
   NoAccessError,
@@ -151,7 +151,7 @@ class Checkpoints:
     """
     while True:
       step = cluster.decided_by_first(
-        lambda: saved_steps.step_to_resume(
+        lambda: choice.step_to_resume(
           self._directory, strict=strict, passed_over=self._unreadable
         )
       )

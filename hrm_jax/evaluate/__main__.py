@@ -12,7 +12,7 @@ import argparse
 from typing import Any
 
 from hrm_jax import console
-from hrm_jax.checkpoint import run_record, saved_steps
+from hrm_jax.checkpoint import choice, run_record
 from hrm_jax.checkpoint.load import load
 from hrm_jax.checkpoint.run_record import find_data
 from hrm_jax.console import RunError, log
@@ -92,7 +92,7 @@ def main() -> None:
   add("--workdir", type=console.path, required=True, help="the run's directory")
   add(
     "--step",
-    type=saved_steps.step_argument,
+    type=choice.step_argument,
     help="which checkpoint, or 'best'; default: the newest",
   )
   add("--data", type=console.path, help="default: what it was trained on")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hrm_jax import console
-from hrm_jax.checkpoint import saved_steps
+from hrm_jax.checkpoint import choice
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
 from hrm_jax.data import puzzle_text, sudoku_text
@@ -120,7 +120,7 @@ def _parser() -> console.ArgumentParser:
   add("--workdir", type=console.path, required=True, help="the run's directory")
   add(
     "--step",
-    type=saved_steps.step_argument,
+    type=choice.step_argument,
     help="which checkpoint, or 'best'; default: the newest",
   )
   add("--file", type=console.path, help="puzzles as text; default: stdin")

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hrm_jax.checkpoint import saved_steps
+from hrm_jax.checkpoint import choice, saved_steps
 from tests.faults import reference
 from tests.faults.processes import OBSERVED, Child, Starter
 
@@ -46,7 +46,7 @@ def run(starter: Starter) -> dict[str, Any]:
     make_room = _fill(mount) if is_mounted else _limit(child)
     go_on.touch()
     code, said = child.wait(), child.stderr
-    newest = saved_steps.choose_step(saved_steps.directory_of(workdir))
+    newest = choice.choose_step(saved_steps.directory_of(workdir))
     make_room()
     result = child.result
     saved = result.get("saved_step")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hrm_jax.checkpoint import saved_steps
+from hrm_jax.checkpoint import choice, saved_steps
 from hrm_jax.machines import preemption, roll_call
 from tests.faults import curves, records
 from tests.faults.processes import OBSERVED, Child, Starter
@@ -47,7 +47,7 @@ def run(starter: Starter) -> dict[str, Any]:
   second.signal(signal.SIGTERM)  # Only one is told; both have to stop.
   go_on.touch()
   codes = [first.wait(), second.wait()]
-  told = saved_steps.choose_step(directory)
+  told = choice.choose_step(directory)
   checks |= {
     f"one is told to end: {codes}": codes == [preemption.EXIT_CODE] * 2,
     f"both have saved {told}": runs.last_of_each(pair) == [told] * 2,
@@ -71,7 +71,7 @@ def run(starter: Starter) -> dict[str, Any]:
   for name in ("one", "four"):
     shutil.copytree(pair, starter.scratch / name)
 
-  held = saved_steps.choose_step(directory) + 2
+  held = choice.choose_step(directory) + 2
   first, second = runs.start(pair, 2, hold={0: held})
   second.until(lambda: runs.made(pair) == held)
   stuck = _seconds_to_end(second, first, signal.SIGSTOP)

@@ -6,7 +6,7 @@ import signal
 import time
 from typing import Any
 
-from hrm_jax.checkpoint import saved_steps
+from hrm_jax.checkpoint import choice, saved_steps
 from hrm_jax.machines import preemption
 from tests.faults import hits, records, reference
 from tests.faults.processes import OBSERVED, Starter
@@ -49,7 +49,7 @@ def run(starter: Starter, count: int, rng: random.Random) -> dict[str, Any]:
     go_on.touch()
     codes.append(child.wait())
     seconds.append(time.monotonic() - began)
-    saved.append(saved_steps.choose_step(directory) or 0)
+    saved.append(choice.choose_step(directory) or 0)
   child = starter.train(
     workdir, *want.flags, module=OBSERVED, environment=environment
   )
