@@ -95,13 +95,18 @@ def main() -> None:
     type=choice.step_argument,
     help="which checkpoint, or 'best'; default: the newest",
   )
-  add("--data", type=console.path, help="default: what it was trained on")
-  add("--split", default="test", help="default: test")
-  add("--halt", choices=HALT_MODES, help="default: the config's eval.halt")
+  add("--data", type=console.path, help="the data set; default: the run's")
+  add("--split", default="test", help="which part of the data; default: test")
+  add(
+    "--halt",
+    choices=HALT_MODES,
+    help="full: every puzzle gets all segments; act: each until it wants to "
+    "halt; default: the config's eval.halt",
+  )
   add(
     "--segments",
     type=int,
-    help="how many a puzzle gets at most, with either way of halting; more or "
+    help="most segments that a puzzle gets, whichever way it halts, more or "
     "fewer than in training; default: the config's model.halt_max_steps",
   )
   add("--limit", type=int, help="examples of each set; default and 0: all")

@@ -124,11 +124,17 @@ def _parser() -> console.ArgumentParser:
     help="which checkpoint, or 'best'; default: the newest",
   )
   add("--file", type=console.path, help="puzzles as text; default: stdin")
-  add("--halt", choices=HALT_MODES, default="act", help="default: act")
+  add(
+    "--halt",
+    choices=HALT_MODES,
+    default="act",
+    help="full: every puzzle gets all segments; act: each until it wants to "
+    "halt; default: act",
+  )
   add(
     "--segments",
     type=int,
-    help="how many a puzzle gets at most, with either way of halting; more or "
+    help="most segments that a puzzle gets, whichever way it halts, more or "
     "fewer than in training; default: the config's model.halt_max_steps",
   )
   add(
