@@ -68,10 +68,7 @@ def remove_leftovers(final: pathlib.Path, parent: pathlib.Path) -> None:
   for lock_path in sorted(parent.glob(f"{_prefix(final.name)}*{_LOCK}")):
     building = lock_path.with_name(lock_path.name.removesuffix(_LOCK))
     replaced = building.with_name(building.name + _REPLACED)
-    try:
-      lock = _acquire(lock_path)
-    except OSError:
-      continue
+    lock = _acquire(lock_path)
     if lock is None:  # Its builder is alive, or nobody can tell.
       continue
     if replaced.exists() and not final.exists():
@@ -96,10 +93,14 @@ def _prefix(name: str) -> str:
 
 
 def _acquire(path: pathlib.Path) -> filelock.BaseFileLock | None:
-  """Takes a lock; None if another has it, or the file system knows no locks."""
+  """Takes a lock; None if another has it, or it cannot be had.
+
+  Some file systems know no locks. Building goes on there without one; what
+  cannot be written at all is told when the directory is made.
+  """
   lock = filelock.FileLock(path)
   try:
     lock.acquire(timeout=0)
-  except (filelock.Timeout, NotImplementedError):
+  except (OSError, NotImplementedError):  # filelock.Timeout is an OSError.
     return None
   return lock

@@ -15,10 +15,8 @@ from hrm_jax.data.split import ExampleSet, Split
 # lock. A batch of ARC is 5.5 MB, so a short queue.
 READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 
-
 # Evaluation takes long over a batch, and its batches may be large.
 READ_FEW_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-
 
 ALL_ROWS = slice(None)
 

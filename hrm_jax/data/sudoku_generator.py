@@ -22,18 +22,14 @@ from hrm_jax.data import (
 # Side of each box shape, and how many blanks a puzzle gets by default.
 SIDES = {"2x2": 4, "2x3": 6, "3x3": 9}
 
-
 BLANKS = {"2x2": (6, 10), "2x3": (14, 22), "3x3": (40, 50)}
-
 
 # How many 4x4 puzzles with one solution and 0, 1, 2, ... blanks there are, up
 # to symmetry; of fewer than four clues there are none.
 CLASSES_4X4 = (2, 2, 22, 56, 210, 414, 788, 980, 1040, 711, 376, 96, 13)
 
-
 # Puzzles drawn at once, at least and at most.
 _DRAWS = (128, 1024)
-
 
 # So many draws in a row without a new class end the search.
 _BARREN_DRAWS = 10_000
