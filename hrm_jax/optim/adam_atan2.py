@@ -101,9 +101,9 @@ _TWO_ARCTAN = np.polynomial.Chebyshev.interpolate(
 def angle(m: jax.Array, v: jax.Array) -> jax.Array:
   """arctan2(m, sqrt(v)), float32, within 3e-7 of it relatively.
 
-  In plain arithmetic, which XLA vectorises everywhere; `jnp.arctan2` calls a
-  function per number on CPUs, 20 times slower. From the tangent of half the
-  angle, which needs one quotient and no cases.
+  It is computed in plain arithmetic, which XLA vectorises everywhere:
+  `jnp.arctan2` calls a function per number on CPUs, 20 times slower. It comes
+  from the tangent of half the angle, which needs one quotient and no cases.
 
   Args:
     m: finite.

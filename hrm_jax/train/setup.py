@@ -76,18 +76,19 @@ def make_setup(
   # What does not fit the machines is said before anything is timed or traced.
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.table)
   sharding.check_batch_size(config.global_batch_size, mesh)
-  model = attention.choose(
-    config.attention,
-    make_model(config.model, metadata),
-    config.global_batch_size // mesh.size,
-    earlier=earlier_attention,
-  )
+  model = make_model(config.model, metadata)
   num_rows = num_table_rows(metadata.num_puzzle_identifiers)
   if model.puzzle_width and num_rows % config.mesh.table:
     raise InputError(
       f"mesh.table: expected a divisor of {num_rows:,}, the rows of the puzzle "
       f"table, got {config.mesh.table}."
     )
+  model = attention.choose(
+    config.attention,
+    model,
+    config.global_batch_size // mesh.size,
+    earlier=earlier_attention,
+  )
   optimizers = make_optimizers(config, total_steps)
   init = functools.partial(
     init_state,
@@ -97,6 +98,8 @@ def make_setup(
     batch_size=config.global_batch_size,
     num_rows=num_rows,
   )
+  # The state is described before it exists. So it is drawn where it shall lie,
+  # each device its part, and a run that resumes never draws it.
   shapes = jax.eval_shape(init)
   shardings = sharding.of_state(
     mesh, shapes, split_moments=config.mesh.split_moments
@@ -126,6 +129,8 @@ def make_optimizers(
     total_steps=total_steps,
     min_ratio=config.lr_min_ratio,
   )
+  # The table has a rate and a decay of its own: where there are many puzzles, a
+  # row of it is used in few updates.
   learning_rate = schedule(config.lr)
   return Optimizers(
     dense=adam_atan2.adam_atan2(

@@ -83,6 +83,7 @@ def forward_backward(
   Returns:
     The new carry (detached), the gradients, and what the segment yielded.
   """
+  # Rows that halted last time begin anew; the others go on where they were.
   carry = halting.refill(carry, batch, *initial_latents(model, weights))
   current = carry.current
   segments = carry.segments + 1  # [B], this one included
@@ -130,6 +131,7 @@ def forward_backward(
     # every segment, whether it halts or not.
     return total / ids.shape[0], (halted, segment)
 
+  # One gradient for both, for they come from one backward pass.
   gradient = jax.grad(scaled_loss, argnums=(0, 1), has_aux=True)
   (d_params, d_rows), (halted, segment) = gradient(weights.params, rows)
   new_carry = Carry(
@@ -193,9 +195,11 @@ def apply_gradients(
   updates, opt_state = optimizers.dense.update(
     gradients.params, state.opt_state, weights.params, is_good=is_good
   )
+  # If the update is bad, `updates` are zeros: the parameters stay.
   params = optax.apply_updates(weights.params, updates)
   norms["param_norm"] = optax.tree.norm(params)
   state = state._replace(
+    # Counted even so: the next update must take the next batch.
     step=state.step + 1,
     weights=weights._replace(params=params, puzzle_table=table),
     opt_state=opt_state,
