@@ -9,8 +9,7 @@ import pytest
 from jax import lax
 
 from configs import sudoku
-from hrm_jax.benchmark import collectives
-from hrm_jax.benchmark import update as measure
+from hrm_jax.benchmark import collectives, update
 from hrm_jax.machines import sharding
 from tests.toys import (
   METADATA,
@@ -120,8 +119,8 @@ def test_the_update_never_gathers_the_table(axes):
 def test_data_parallelism_sends_the_gradient_once():
   config = sudoku.get_config("1k")
   metadata = dataclasses.replace(METADATA, seq_len=81, vocab_size=11)
-  program = measure.make_program(config, metadata)
-  result = measure.communication(program)
+  program = update.make_program(config, metadata)
+  result = update.communication(program)
   assert result["devices"] == 8
   assert result["dense_parameters"] > 27e6
   assert result["bytes_per_device"] <= 1.1 * result["minimum_bytes"]

@@ -12,7 +12,7 @@ import os
 import pathlib
 
 from hrm_jax import console
-from hrm_jax.arc_vote import tally as arc_tally
+from hrm_jax.arc_vote.tally import merge, read_questions, tally_file
 from hrm_jax.arc_vote.vote import score, submission
 from hrm_jax.checkpoint import atomic_file, choice, saved_steps
 from hrm_jax.checkpoint.run_record import find_data
@@ -83,18 +83,14 @@ def main() -> None:
   args = parser.parse_args()
 
   directory = _predictions_directory(args.workdir, args.step)
-  questions = arc_tally.read_questions(
-    args.data or _data_directory(args.workdir)
-  )
+  questions = read_questions(args.data or _data_directory(args.workdir))
   names = sorted(
     path.name.removesuffix("__predictions.npy")
     for path in directory.glob("*__predictions.npy")
   )
   if not names:
     raise InputError(f"{directory}: expected *__predictions.npy, got none.")
-  tally = arc_tally.merge(
-    [arc_tally.tally_file(directory, name, questions) for name in names]
-  )
+  tally = merge([tally_file(directory, name, questions) for name in names])
   asked = collections.Counter(
     bool(tally.get((task, digest)))
     for task, digests in questions.inputs.items()

@@ -5,8 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from hrm_jax.arc_vote import tally as arc_tally
-from hrm_jax.arc_vote.tally import Answer, Questions, Tally
+from hrm_jax.arc_vote.tally import (
+  Answer,
+  Questions,
+  Tally,
+  first_grid,
+  grid_digest,
+)
 
 # A task counts for pass@k if its answers are among the k first.
 KS = (1, 2, 10, 100, 1000)
@@ -59,11 +64,9 @@ def submission(
     result[task] = []
     for digest in inputs:
       answers = tally.get((task, digest), {})
-      empty = arc_tally.grid_digest(np.zeros((0, 0), np.uint8))
+      empty = grid_digest(np.zeros((0, 0), np.uint8))
       best = [d for d in rank(answers) if d != empty][:ATTEMPTS]
-      grids = [
-        arc_tally.first_grid(answers[d], questions, directory) for d in best
-      ]
+      grids = [first_grid(answers[d], questions, directory) for d in best]
       grids = (grids or [[[0]]]) * ATTEMPTS
       result[task].append({"attempt_1": grids[0], "attempt_2": grids[1]})
   return result

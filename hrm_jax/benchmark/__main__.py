@@ -24,8 +24,7 @@ import jax
 
 from hrm_jax import console
 from hrm_jax.benchmark import data as benchmark_data
-from hrm_jax.benchmark import inference
-from hrm_jax.benchmark import update as measure
+from hrm_jax.benchmark import inference, update
 from hrm_jax.console import InputError, log
 from hrm_jax.machines import host_memory, platform
 from hrm_jax.train import config_flags
@@ -137,7 +136,7 @@ def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
     # They stand for accelerators, where blocks run in a loop.
     if args.config.model.unroll is None:
       args.config.model.unroll = False
-  puzzles = measure.generated_puzzles(
+  puzzles = update.generated_puzzles(
     args.seq_len, args.vocab_size, args.num_identifiers
   )
   if args.command == "data":
@@ -145,12 +144,12 @@ def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
       args.config, puzzles, batches=args.batches, rounds=args.rounds
     )
   platform.check()
-  program = measure.make_program(args.config, puzzles)
+  program = update.make_program(args.config, puzzles)
   if args.command == "train":
-    return measure.train(program, steps=args.steps, profile=args.profile)
+    return update.train(program, steps=args.steps, profile=args.profile)
   if args.command == "compile":
-    return measure.compilation(program)
-  return measure.communication(program)
+    return update.compilation(program)
+  return update.communication(program)
 
 
 if __name__ == "__main__":
