@@ -197,7 +197,8 @@ def test_dry_run_prints_exactly_the_commands(script):
   assert code == 0
   out = re.sub(r"\b\d{10,}\.\d+\b", "ID", out)  # Of tpu_vm.sh: time and number.
   lines = [shlex.split(line) for line in out.splitlines()]
-  wanted = textwrap.dedent(expected).replace("PYTHON", sys.executable, 1)
+  python_word = shlex.quote(sys.executable)
+  wanted = textwrap.dedent(expected).replace("PYTHON", python_word, 1)
   if script == "env_gpu.sh":
     wanted = textwrap.dedent(expected)
   if script == "quickstart.sh":  # Makes .venv only where there is none.

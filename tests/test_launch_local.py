@@ -129,7 +129,7 @@ def test_a_terminal_that_closes_ends_every_process(tmp_path):
 
 def test_a_python_without_jax_gets_one_line(tmp_path):
   python = tmp_path / "python"
-  python.write_text(f'#!/bin/sh\nexec {sys.executable} -S -I "$@"\n')
+  python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -I "$@"\n')
   python.chmod(0o755)
   code, _, err = run(
     "local_multiprocess.sh", "--processes=2", "--", "-m", "x", PYTHON=python

@@ -68,9 +68,11 @@ def test_slurm_requeues_a_preempted_run_only(tmp_path, code, state, requeued):
     f'[[ $* == "--noheader --jobs=7 --format=%T" ]] && echo {state}',
   )
   fake_program(
-    tmp_path, "srun", f'echo "$NCCL_DEBUG" "$@" >{tmp_path}/srun; exit {code}'
+    tmp_path, "srun", f'echo "$NCCL_DEBUG" "$@" >"{tmp_path}/srun"; exit {code}'
   )
-  path = fake_program(tmp_path, "scontrol", f'echo "$@" >>{tmp_path}/scontrol')
+  path = fake_program(
+    tmp_path, "scontrol", f'echo "$@" >>"{tmp_path}/scontrol"'
+  )
   # What Slurm runs is a copy, in a folder of its own.
   script = shutil.copy(LAUNCH / "slurm.sbatch", tmp_path / "slurm_script")
   result, _, _ = run(script, "-m", "x", PATH=path, SLURM_JOB_ID="7")

@@ -18,7 +18,7 @@ def fake_gcloud(tmp_path) -> str:
     tmp_path,
     "gcloud",
     f"""
-    cd {tmp_path}
+    cd "{tmp_path}"
     case "$*" in
       *describe*)
         echo describe >>log
@@ -76,7 +76,7 @@ def babysit(tmp_path) -> tuple[int, str]:
     tmp_path,
     "gcloud",
     f"""
-    cd {tmp_path}
+    cd "{tmp_path}"
     next() {{ head -n 1 $1; [[ $(wc -l <$1) == 1 ]] || sed -i 1d $1; }}
     case "$*" in
       *describe*)
