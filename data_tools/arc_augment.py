@@ -114,7 +114,8 @@ def draw_offsets(
     [V, E, 2] int64 rows and columns.
   """
   count = len(variants.transforms)
-  size = np.array([np.maximum(i.shape, o.shape) for i, o in pairs])
+  shapes = [[grid.shape for grid in pair if grid is not None] for pair in pairs]
+  size = np.array([np.max(both, axis=0) for both in shapes])
   room = np.repeat((arc.SIDE + 1 - size)[None], count, axis=0)
   turned = np.isin(variants.transforms, (1, 3, 6, 7))
   room[turned] = room[turned][:, :, ::-1]

@@ -263,7 +263,7 @@ def _task(
       f"{where}: {prefix}name: expected a text, got {name!r:.40}."
     )
   _check_name(name, where)
-  parts = []
+  parts = {}
   for part in ("train", "test"):
     pairs = value.get(part)
     if not isinstance(pairs, list) or not pairs:
@@ -272,13 +272,11 @@ def _task(
         f"{where}: {prefix}{part}: expected a list of pairs, got {got}."
       )
     asked = part == "train" or outputs
-    parts.append(
-      [
-        _pair(where, f"{prefix}{part}[{i}]", pair, asked)
-        for i, pair in enumerate(pairs)
-      ]
-    )
-  return Task(name, where, *parts, evaluated, prefix)
+    parts[part] = [
+      _pair(where, f"{prefix}{part}[{i}]", pair, asked)
+      for i, pair in enumerate(pairs)
+    ]
+  return Task(name, where, parts["train"], parts["test"], evaluated, prefix)
 
 
 def _check_name(name: str, where: str) -> None:

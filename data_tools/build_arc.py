@@ -117,7 +117,7 @@ def _write_group(
     split,
     identifiers=identifiers,
     examples_per_puzzle=np.full(count, len(pairs)),
-    puzzles_per_group=[count],
+    puzzles_per_group=np.array([count]),
   )
 
 

@@ -81,27 +81,29 @@ def _count_overlap(kind: str, train: Split, test: Split) -> overlap.Overlap:
   """Counts the test puzzles that stand in the training data too."""
   if kind != puzzle_kind.GRID:
     # The first of a group is the puzzle, the others are images of it.
-    return overlap.count(
-      kind,
-      *(
-        _concatenate(
-          _some(s.inputs, s.puzzle_indices[s.group_indices[:-1]])
-          for s in split.sets
-        )
-        for split in (train, test)
-      ),
-    )
-  # A group can hold many examples of a task, which its identifier names.
-  return overlap.count(
-    kind,
-    *(_concatenate(s.inputs for s in split.sets) for split in (train, test)),
-    identifiers=tuple(
+    originals = [
       _concatenate(
-        s.puzzle_identifiers.repeat(np.diff(s.puzzle_indices))
+        _some(s.inputs, s.puzzle_indices[s.group_indices[:-1]])
         for s in split.sets
       )
       for split in (train, test)
-    ),
+    ]
+    return overlap.count(kind, originals[0], originals[1])
+  # A group can hold many examples of a task, which its identifier names.
+  examples = [
+    _concatenate(s.inputs for s in split.sets) for split in (train, test)
+  ]
+  identifiers = [
+    _concatenate(
+      s.puzzle_identifiers.repeat(np.diff(s.puzzle_indices)) for s in split.sets
+    )
+    for split in (train, test)
+  ]
+  return overlap.count(
+    kind,
+    examples[0],
+    examples[1],
+    identifiers=(identifiers[0], identifiers[1]),
   )
 
 

@@ -43,7 +43,7 @@ class Form(NamedTuple):
   # [N, G] questions and [N, G] answers to [N] bool: which pairs are right.
   are_right: Callable[[np.ndarray, np.ndarray], np.ndarray]
   # What is wrong with a [G] question and a [G] answer that are not right.
-  error: Callable[[np.ndarray, np.ndarray], str]
+  error: Callable[[np.ndarray, np.ndarray], str | None]
   length_from: str = ""  # where `cells` comes from, if from another place
 
 
@@ -58,8 +58,13 @@ class Table(NamedTuple):
 
   def take(self, indices: np.ndarray) -> "Table":
     """Returns a table of these rows only."""
-    arrays = (None if array is None else array[indices] for array in self[1:])
-    return Table(self.path, *arrays)
+    return Table(
+      self.path,
+      self.questions[indices],
+      self.answers[indices],
+      None if self.ratings is None else self.ratings[indices],
+      self.rows[indices],
+    )
 
 
 class _Columns(NamedTuple):
@@ -157,17 +162,17 @@ def check_unique(
 @contextlib.contextmanager
 def _reader(path: str) -> Iterator[Any]:
   """A CSV reader of a file; what goes wrong in it becomes an InputError."""
-  reader = None
   try:
     _refuse_archive(path)
     # utf-8-sig drops a byte order mark; the csv module sees to line ends.
     with open(path, encoding="utf-8-sig", newline="") as file:
       reader = csv.reader(file, strict=True)
-      yield reader
-  except csv.Error as error:
-    raise InputError(
-      f"{path}: line {reader.line_num}: not valid CSV ({error})."
-    ) from None
+      try:
+        yield reader
+      except csv.Error as error:
+        raise InputError(
+          f"{path}: line {reader.line_num}: not valid CSV ({error})."
+        ) from None
   except UnicodeDecodeError:
     raise not_utf8(path) from None
   except OSError as error:
@@ -328,10 +333,11 @@ def _error(row: list[str], columns: _Columns, form: Form) -> str:
     rating = row[columns.rating]
     if not _NUMBER.fullmatch(rating):
       return f"rating: expected a number, got {rating!r:.40}"
-  return form.error(
-    _to_ids([question], form.question_ids, form.cells)[0],
-    _to_ids([answer], form.answer_ids, form.cells)[0],
-  )
+  questions = _to_ids([question], form.question_ids, form.cells)
+  answers = _to_ids([answer], form.answer_ids, form.cells)
+  assert questions is not None, "a bad character is told above"
+  assert answers is not None, "a bad character is told above"
+  return form.error(questions[0], answers[0]) or "expected another answer"
 
 
 def not_utf8(path: str) -> InputError:

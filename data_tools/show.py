@@ -7,6 +7,7 @@ text is plain where stdout is not a terminal, or NO_COLOR is set.
 """
 
 import argparse
+import io
 import json
 import os
 import pathlib
@@ -223,11 +224,11 @@ def show(
     name = names[identifier] if identifier < len(names) else "?"
     title = f"{split} {i}: {where}, identifier {identifier} {name}"
     lines.append(pen(console.printable(title), BOLD))
-    drawings = [
+    question, answer = (
       draw(kind, tokens, inputs, pen, shape=shape, charset=charset)
       for tokens in (inputs, labels)
-    ]
-    lines += [*side_by_side(*drawings, columns), ""]
+    )
+    lines += [*side_by_side(question, answer, columns), ""]
   return lines
 
 
@@ -267,8 +268,12 @@ def _names(root: pathlib.Path) -> list[str]:
 def _shape(build: dict, seq_len: int) -> tuple[int, int]:
   """Rows and columns: of build.json, else square, else one row."""
   rows, columns = build.get("rows"), build.get("columns")
-  known = isinstance(rows, int) and isinstance(columns, int) and rows > 0
-  if known and rows * columns == seq_len:
+  if (
+    isinstance(rows, int)
+    and isinstance(columns, int)
+    and rows > 0
+    and rows * columns == seq_len
+  ):
     return rows, columns
   side = round(seq_len**0.5)
   return (side, side) if side * side == seq_len else (1, seq_len)
@@ -311,7 +316,8 @@ def main() -> None:
     columns=shutil.get_terminal_size().columns,
   )
   # A file or a pipe may not be UTF-8; a name should not end the command.
-  sys.stdout.reconfigure(errors="backslashreplace")
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")
   print("\n".join(lines))
 
 

@@ -47,7 +47,7 @@ def find(
       "--test-fraction: expected a number between 0 and 1, got "
       f"{test_fraction:g}."
     )
-  source = {}
+  source: dict[str, Any] = {}
   if source_csv is not None:
     paths = _find_csv(pathlib.Path(source_csv))
     if BOTH in paths and test_fraction is None:
@@ -106,6 +106,7 @@ def read_splits(
   """
   if BOTH not in paths:
     return read(paths["train"]), read(paths["test"])
+  assert test_fraction is not None  # `find` has seen to that.
   table = read(paths[BOTH])
   # Whole symmetry classes: what is trained on says nothing of the test.
   classes = np.unique(
@@ -127,7 +128,10 @@ def read_splits(
     "for the test; none of them is equal to a training puzzle or a symmetry "
     "image of one"
   )
-  return tuple(table.take(np.flatnonzero(some)) for some in (~is_test, is_test))
+  train, test = (
+    table.take(np.flatnonzero(some)) for some in (~is_test, is_test)
+  )
+  return train, test
 
 
 def _find_csv(source: pathlib.Path) -> dict[str, str]:

@@ -148,7 +148,7 @@ def are_framed(tokens: np.ndarray) -> np.ndarray:
   """
   grids = tokens.reshape(-1, SIDE, SIDE)
   coloured = grids > EOS_ID
-  rows, columns = coloured.any(2), coloured.any(1)
+  rows, columns = (np.logical_or.reduce(coloured, axis) for axis in (2, 1))
   below, beside = _just_after(rows), _just_after(columns)
   inside = rows[:, :, None] & columns[:, None, :]
   frame = below[:, :, None] & columns[:, None, :]

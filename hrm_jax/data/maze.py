@@ -137,8 +137,8 @@ def search_maze(maze: np.ndarray) -> Search:
   """Finds every shortest path from S to G of a [G] maze that has one each."""
   side = side_of(len(maze))
   cells = np.asarray(maze).reshape(side, side)
-  boards = [board_of(cells == token) for token in (START_ID, GOAL_ID)]
-  return search(board_of(cells != WALL_ID), *boards, side)
+  start, goal = (board_of(cells == token) for token in (START_ID, GOAL_ID))
+  return search(board_of(cells != WALL_ID), start, goal, side)
 
 
 def shortest_length(maze: np.ndarray) -> int:

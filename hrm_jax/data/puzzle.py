@@ -21,7 +21,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -82,16 +82,19 @@ class DatasetMetadata:
 
 def pad_batch(batch: Batch, size: int, metadata: DatasetMetadata) -> Batch:
   """Appends rows that count nowhere, up to `size` rows."""
-  fill = {
-    "inputs": metadata.pad_id,
-    "labels": IGNORE_LABEL_ID,
-    "puzzle_identifiers": metadata.blank_identifier_id,
-  }
-  padded = {}
-  for field, rows in batch.items():
-    padded[field] = np.full((size, *rows.shape[1:]), fill[field], np.int32)
-    padded[field][: len(rows)] = rows
-  return Batch(**padded)
+
+  def pad(rows: np.ndarray, fill: int) -> np.ndarray:
+    padded = np.full((size, *rows.shape[1:]), fill, np.int32)
+    padded[: len(rows)] = rows
+    return padded
+
+  return Batch(
+    inputs=pad(batch["inputs"], metadata.pad_id),
+    labels=pad(batch["labels"], IGNORE_LABEL_ID),
+    puzzle_identifiers=pad(
+      batch["puzzle_identifiers"], metadata.blank_identifier_id
+    ),
+  )
 
 
 def metadata_path(root: str | pathlib.Path, split: str) -> pathlib.Path:
@@ -118,14 +121,14 @@ def metadata_from_json(value: dict, source: str) -> DatasetMetadata:
   """
   if not isinstance(value, dict):
     raise InputError(f"{source}: expected a JSON object, got {value!r:.40}.")
-  known = {}
+  known: dict[str, Any] = {}
   for field in dataclasses.fields(DatasetMetadata):
     optional = field.default is not dataclasses.MISSING
     if field.name not in value:
       if optional:
         continue
       raise InputError(f"{source}: key '{field.name}' is missing.")
-    item = value[field.name]
+    item: Any = value[field.name]
     nullable = optional or field.name == "ignore_label_id"
     if field.name == "sets":
       good = isinstance(item, list) and all(map(_is_file_name, item))
@@ -143,7 +146,8 @@ def metadata_from_json(value: dict, source: str) -> DatasetMetadata:
       raise InputError(
         f"{source}: key '{field.name}': expected {expected}, got {item!r:.40}."
       )
-    known[field.name] = tuple(item) if field.name == "sets" else item
+    known[field.name] = item
+  known["sets"] = tuple(known["sets"])
   return DatasetMetadata(**known)
 
 

@@ -236,7 +236,7 @@ class _Visits:
     )
     bounds, last = [0], np.searchsorted(filled, self._batch_size)
     while last < len(filled):
-      bounds.append(last + 1)
+      bounds.append(int(last) + 1)
       # The next visit begins the next batch; what did not fit is dropped.
       last = np.searchsorted(filled, filled[last] + self._batch_size)
     return np.array(bounds)

@@ -151,6 +151,7 @@ class DatasetWriter:
     Returns:
       The contents of `build.json`.
     """
+    assert self._building is not None, "finish is called within the block"
     for name, split in self._splits.items():
       split.close(
         puzzle.DatasetMetadata(
