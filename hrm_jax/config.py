@@ -42,8 +42,11 @@ class Key(NamedTuple):
 
 
 def _whole(least: int) -> Allowed:
+  # Updates and rows are counted in 32 bits on the devices.
   return Allowed(
-    int, f"a whole number, at least {least}", lambda value: value >= least
+    int,
+    f"a whole number, at least {least} and below 2**31",
+    lambda value: least <= value < 2**31,
   )
 
 
@@ -211,9 +214,7 @@ KEYS = {
   "mesh.data": Key(
     -1,
     "Devices along the batch. -1: as many as there are.",
-    Allowed(
-      int, "-1, or a whole number, at least 1", lambda n: n == -1 or n >= 1
-    ),
+    Allowed(int, "-1, or at least 1", lambda n: n == -1 or 1 <= n < 2**31),
   ),
   "mesh.table": Key(
     1,

@@ -67,6 +67,8 @@ def test_a_bad_value_of_each_key_is_one_line_that_names_it(name):
     ("seed", 2**32),
     ("data.num_train", 0),
     ("model.H_cycles", 0),
+    ("epochs", 2**31),
+    ("mesh.data", 2**31),
     ("model.expansion", 0.0),
     ("model.halt_exploration_prob", 1.5),
     ("mesh.data", 0),

@@ -91,7 +91,8 @@ def test_what_may_be_none_can_be_set_to_none(tmp_path, name, none):
 
 def test_what_may_not_be_none_says_so():
   assert line_of("--config.epochs=None") == (
-    "config.epochs: expected a whole number, at least 1, got 'None'."
+    "config.epochs: expected a whole number, at least 1 and below 2**31, got "
+    "'None'."
   )
 
 

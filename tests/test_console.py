@@ -271,7 +271,7 @@ def test_a_path_begins_at_home_where_it_says_so(monkeypatch, tmp_path):
       parser.parse_args([f"--workdir={text}"])
 
 
-@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO])
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.EBADF])
 def test_a_reader_of_the_result_that_has_gone_changes_nothing(
   monkeypatch, number
 ):
@@ -330,3 +330,20 @@ def test_an_error_is_told_by_its_code_where_no_stream_is():
     ["bash", "-c", script, sys.executable, program], check=False
   )
   assert done.returncode == 2
+
+
+def test_a_result_that_cannot_be_written_is_one_line_and_exit_code_1():
+  program = (
+    "from hrm_jax import console\n"
+    "console.run(lambda: console.print_json({'step': 1}))\n"
+  )
+  done = subprocess.run(
+    ["bash", "-c", '"$0" -c "$1" >/dev/full', sys.executable, program],
+    stderr=subprocess.PIPE,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 1
+  assert done.stderr == (
+    "error: stdout: the result cannot be written (No space left on device)\n"
+  )

@@ -34,7 +34,8 @@ def run(main: Callable[[], Any]) -> None:
   """
   _open_missing_streams()
   if not faulthandler.is_enabled():
-    faulthandler.enable(file=sys.stderr)  # A crash in a library says where.
+    with contextlib.suppress(OSError, ValueError):  # A stderr that is no file.
+      faulthandler.enable(file=sys.stderr)  # A crash in a library says where.
   set_up_logging()
   atexit.register(_forget_what_cannot_be_written)
   for number in (signal.SIGTERM, *signals.that_ask()):
@@ -94,14 +95,19 @@ def _forget_what_cannot_be_written() -> None:
 def print_json(result: dict[str, Any]) -> None:
   """Prints the machine-readable result, alone on the last line of stdout.
 
-  That its reader has gone, a program or a terminal, changes nothing of how the
-  command ends.
+  That its reader has gone, a program or a terminal, or that nobody can write
+  there (`1</dev/null`), changes nothing of how the command ends.
+
+  Raises:
+    RunError: it cannot be written, for a full disk, say.
   """
   try:
     print(json.dumps(as_json(result), allow_nan=False), flush=True)
   except OSError as error:
-    if error.errno not in (errno.EPIPE, errno.EIO):
-      raise
+    if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF):
+      raise RunError(
+        f"stdout: the result cannot be written ({error.strerror})"
+      ) from None
 
 
 def as_json(value: Any) -> Any:
