@@ -375,6 +375,20 @@ def test_chunks_are_whole_batches_of_about_the_same_number(
   assert limited.chunked(batches).num_examples == 3
 
 
+@pytest.mark.parametrize(
+  ("batch_size", "limit", "multiple", "size"),
+  [(64, 3, 8, 8), (64, 9, 8, 16), (8, 9, 8, 8), (64, 5, 1, 5), (64, 0, 4, 28)],
+)
+def test_a_batch_is_no_larger_than_the_examples_need(
+  tmp_path, batch_size, limit, multiple, size
+):
+  split = open_groups(tmp_path, {"a": [[1]] * 27, "b": [[1]] * 2})
+  evaluation = EvaluationData(split, batch_size=batch_size, limit=limit)
+  fitted = evaluation.fitted(multiple)
+  assert fitted.batch_size == size
+  assert fitted.examples_by_set == evaluation.examples_by_set
+
+
 def test_processes_share_an_evaluation_batch(tmp_path):
   split = open_groups(tmp_path, [[5]])
   evaluation = EvaluationData(split, batch_size=4)
