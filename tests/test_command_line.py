@@ -75,7 +75,7 @@ def test_a_command_works_where_streams_are_closed(
 @pytest.mark.parametrize("name", ["train", "evaluate", "solve"])
 @pytest.mark.parametrize("platforms", ["cuda", "tpu", "abacus"])
 def test_devices_that_are_not_there_end_in_one_line(
-  start, tiny_run, name, platforms
+  start, tiny_run, tmp_path, name, platforms
 ):
   done = start(*commands(tiny_run)[name], JAX_PLATFORMS=platforms)
   assert done.returncode == 2, done.stderr
@@ -83,7 +83,7 @@ def test_devices_that_are_not_there_end_in_one_line(
   line = done.stderr.splitlines()[-1]
   assert line.startswith(f"error: JAX_PLATFORMS={platforms}: JAX finds no such")
   assert "Traceback" not in done.stderr
-  assert not list(pathlib.Path(tiny_run.parent).glob("a"))
+  assert list(tmp_path.iterdir()) == []
 
 
 # As for a number that no /etc/passwd knows; becoming one takes root.
