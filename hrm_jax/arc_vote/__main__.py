@@ -74,11 +74,15 @@ def main() -> None:
     type=choice.step_argument,
     help="step of the weights, or 'best'; default: the newest",
   )
-  add("--data", type=console.path, help="default: what it was trained on")
+  add(
+    "--data",
+    type=console.path,
+    help="the data set; default: what the run was trained on",
+  )
   add(
     "--output",
     type=console.path,
-    help="default: submission.json beside the predictions",
+    help="file to write; default: submission.json beside the predictions",
   )
   args = parser.parse_args()
 

@@ -225,7 +225,12 @@ def main() -> None:
       epilog=_EXAMPLE,
       formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    sub.add_argument("directory", metavar="DIR", type=console.path)
+    sub.add_argument(
+      "directory",
+      metavar="DIR",
+      type=console.path,
+      help="workdir of a run, or its directory of checkpoints",
+    )
     return sub
 
   command("list", "show steps, sizes, times, and which have all their files")
