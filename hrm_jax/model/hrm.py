@@ -10,7 +10,7 @@ The cycles run towards a fixed point. At a fixed point the gradient of the whole
 recurrence can be approximated by that of its last update alone (the paper's
 one-step gradient, from deep equilibrium models), so only the very last update
 of z_L and of z_H is differentiated: memory does not grow with the cycles, and
-nothing is propagated back through time.
+nothing is propagated back through time. `gradient_scope` says more.
 
 Shape letters: B rows, G grid cells, P puzzle-embedding slots, S = P + G
 positions, D hidden size, V vocabulary.
