@@ -157,8 +157,8 @@ def test_a_few_puzzles_are_not_padded_to_a_large_batch(
     return put_rows(batch, mesh, batch_size)
 
   monkeypatch.setattr(sharding, "put_rows", counted)
-  flags = f"--workdir={tiny_run}", f"--halt={halt}", "--batch-size=4096"
-  for limit, batch_size in ((3, 8), (9, 16), (0, 32)):
+  flags = f"--workdir={tiny_run}", f"--halt={halt}", "--batch-size=64"
+  for limit, batch_size in ((3, 8), (9, 16), (0, 64)):
     rows.clear()
     result = command(evaluate, *flags, f"--limit={limit}")
     assert result["sets"]["all"]["count"] == (limit or 27)
