@@ -9,7 +9,7 @@ and hidden size, are checked where they meet: in `model.build` and
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import ml_collections
 from ml_collections import config_dict
@@ -305,7 +305,7 @@ def base() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   for name, key in KEYS.items():
     *path, last = name.split(".")
-    section = config
+    section = cast("Any", config)
     for part in path:
       if part not in section:
         section[part] = ml_collections.ConfigDict()

@@ -7,7 +7,8 @@ usage() {
 usage: bash launch/test.sh [--help] [--dry-run] [pytest argument ...]
 
 Makes a fresh virtual environment in .venv-test, installs hrm_jax with its test
-tools, then runs ruff (lint and format) and every test that needs no GPU.
+tools, then runs ruff (lint and format), pyright (types) and every test that
+needs no GPU.
 
   bash launch/test.sh                       everything
   bash launch/test.sh tests/test_sudoku.py  one file
@@ -49,6 +50,9 @@ say "ruff"
 exclude='extend-exclude=[".venv-test"]'
 do_it .venv-test/bin/ruff check --config "$exclude"
 do_it .venv-test/bin/ruff format --check --config "$exclude"
+
+say "pyright"
+do_it .venv-test/bin/python -m pyright --pythonpath .venv-test/bin/python
 
 say "pytest"
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"

@@ -181,6 +181,7 @@ hrm_jax.train | kubectl apply -f -
     .venv-test/bin/ruff check --config 'extend-exclude=[".venv-test"]'
     .venv-test/bin/ruff format --check --config \
 'extend-exclude=[".venv-test"]'
+    .venv-test/bin/python -m pyright --pythonpath .venv-test/bin/python
     .venv-test/bin/python -m pytest -n 2 --dist loadfile \
       --no-loadscope-reorder -m 'not gpu' tests/test_data.py
     """,

@@ -235,9 +235,9 @@ def first_grid(
     for column in ("puzzle_identifiers", "predictions")
   )
   board = boards[answer.row]
-  shape = (int(n[0]) for n in arc.crop_shapes(board[None]))
+  height, width = (int(n[0]) for n in arc.crop_shapes(board[None]))
   text = questions.identifiers[identifiers[answer.row]]
-  return _grid(board, *shape, arc.parse_identifier(text)).tolist()
+  return _grid(board, height, width, arc.parse_identifier(text)).tolist()
 
 
 def _count(

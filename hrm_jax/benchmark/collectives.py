@@ -92,9 +92,11 @@ def collectives(hlo: str) -> list[Collective]:
         )
       elif opcode == "while":
         trips = _TRIPS.search(line)
-        n = int(trips.group(1)) if trips and times is not None else None
+        n = None
+        if trips and times is not None:
+          n = int(trips.group(1)) * times
         for called in _called(line):
-          visit(called, n and n * times, loops + 1)
+          visit(called, n, loops + 1)
       elif opcode in ("call", "conditional", "fusion", "async-start"):
         for called in _called(line):
           visit(called, times, loops)

@@ -78,8 +78,9 @@ def write_generated(root: str, metadata: DatasetMetadata) -> None:
   path = puzzle.metadata_path(root, "train")
   path.parent.mkdir()
   path.write_text(json.dumps(metadata.to_json()), encoding="utf-8")
+  (name,) = metadata.sets
   for field, values in fields.items():
-    np.save(puzzle.field_path(root, "train", *metadata.sets, field), values)
+    np.save(puzzle.field_path(root, "train", name, field), values)
 
 
 def _measure(

@@ -9,8 +9,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
 
 import jax
 import ml_collections
@@ -26,7 +26,6 @@ from hrm_jax.model import flops
 from hrm_jax.model.build import check_arch
 from hrm_jax.model.hrm import count_parameters
 from hrm_jax.train.setup import Setup, make_setup
-from hrm_jax.train.state import TrainState
 from hrm_jax.train.update import train_step
 
 WARM_UP_STEPS = 2
@@ -47,7 +46,7 @@ class Program(NamedTuple):
   config: ml_collections.ConfigDict
   metadata: DatasetMetadata
   setup: Setup
-  step: Callable[[TrainState, Batch], Any]
+  step: jax.stages.Wrapped
 
   def batch_shapes(self) -> Batch:
     """Shapes, dtypes and shardings of a batch."""
@@ -73,7 +72,7 @@ def make_program(
   check_config(config)
   check_arch(config.model)
   setup = make_setup(config, metadata, total_steps=TOTAL_STEPS)
-  step = setup.make_train_step(train_step)
+  step = cast("Any", setup.make_train_step(train_step))
   return Program(config, metadata, setup, step)
 
 
@@ -198,7 +197,7 @@ def compilation(program: Program) -> dict[str, Any]:
   with _empty_compilation_cache():
     compiled, lower_s, compile_s = _timed_compilation(program)
     _, warm_lower_s, warm_compile_s = _timed_compilation(program)
-  memory = compiled.memory_analysis()
+  memory = cast("Any", compiled.memory_analysis())
   cost = compiled.cost_analysis() or {}
   return {
     **_circumstances(program),
@@ -256,7 +255,7 @@ def communication(program: Program) -> dict[str, Any]:
   and the batch's row gradients and identifiers, all of them float32 or int32.
   """
   config = program.config
-  found = collectives.collectives(program.compile().as_text())
+  found = collectives.collectives(program.compile().as_text() or "")
   dense = count_parameters(program.setup.shapes.weights.params)
   B, width = config.global_batch_size, program.setup.model.puzzle_width
   minimum = 4 * dense + B * (4 * width + 4)

@@ -167,8 +167,8 @@ def number_of(directory: pathlib.Path, step: int | str) -> int:
     FormatError: none is best, and another version wrote one of them.
   """
   if step == "best":
-    step = _best_there(directory)
-    if step is None:
+    best = _best_there(directory)
+    if best is None:
       for each in saved_steps.complete_steps(directory):
         if line := saved_steps.format_problem(directory, each):
           raise FormatError(line)
@@ -176,6 +176,7 @@ def number_of(directory: pathlib.Path, step: int | str) -> int:
         f"{directory}: no checkpoint with an evaluation of its own, so none "
         "is best; choose --step=NUMBER."
       )
+    step = best
   steps = saved_steps.all_steps(directory)
   if step not in steps:
     have = ", ".join(map(str, steps))

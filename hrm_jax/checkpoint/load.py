@@ -5,7 +5,7 @@ import functools
 import logging
 import pathlib
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import ml_collections
@@ -87,7 +87,8 @@ def load(
   network = None
   for _ in range(choice.TRIES):
     try:
-      number = cluster.decided_by_first(lambda: choice.find_step(workdir, step))
+      found = cluster.decided_by_first(lambda: choice.find_step(workdir, step))
+      number = cast("int", found)
     except DeletedError:
       if step == "best":
         continue

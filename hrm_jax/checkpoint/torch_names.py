@@ -6,7 +6,7 @@ The one place that knows the other code's names. Its linear weights are
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -74,11 +74,10 @@ def from_reference(
       )
     return value
 
+  leaves: dict[str, Any] = traverse_util.flatten_dict(expected.params, sep=".")
   flat = {
     path: take(_their_name(path), leaf.shape, path)
-    for path, leaf in traverse_util.flatten_dict(
-      expected.params, sep="."
-    ).items()
+    for path, leaf in leaves.items()
   }
   states = {
     name: take(PREFIX + name, leaf.shape, name).astype(leaf.dtype)
@@ -87,7 +86,7 @@ def from_reference(
   table = None
   if expected.puzzle_table is not None:
     name = PREFIX + "puzzle_emb.weights"
-    table = take(name, expected.puzzle_table.shape, name)
+    table = cast("Any", take(name, expected.puzzle_table.shape, name))
   if left:
     raise InputError(f"tensors left over: {', '.join(sorted(left))}.")
   return Weights(traverse_util.unflatten_dict(flat, sep="."), states, table)

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 import tqdm
@@ -92,7 +92,7 @@ class Progress:
 
 def progress(items: Iterable[Any], what: str, *, unit: str) -> Iterator[Any]:
   """Yields `items` while showing how far along they are."""
-  total = len(items) if hasattr(items, "__len__") else None
+  total = len(items) if isinstance(items, Sized) else None
   with Progress(what, total, unit=unit) as bar:
     for item in items:
       yield item

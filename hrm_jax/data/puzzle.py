@@ -39,12 +39,16 @@ FIELDS = (
 )
 
 
+# A NumPy array on the host, a jax.Array on devices.
+Array = Any
+
+
 class Batch(TypedDict):
   """B examples as the model sees them; all int32."""
 
-  inputs: np.ndarray  # [B, G] token ids, pad_id in padding rows
-  labels: np.ndarray  # [B, G] token ids, or IGNORE_LABEL_ID
-  puzzle_identifiers: np.ndarray  # [B], the blank one in padding rows
+  inputs: Array  # [B, G] token ids, pad_id in padding rows
+  labels: Array  # [B, G] token ids, or IGNORE_LABEL_ID
+  puzzle_identifiers: Array  # [B], the blank one in padding rows
 
 
 @dataclasses.dataclass(frozen=True)

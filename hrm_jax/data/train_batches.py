@@ -234,11 +234,11 @@ class _Visits:
     filled = np.cumsum(
       self._sizes[self._between(first, first + self._per_iteration)]
     )
-    bounds, last = [0], np.searchsorted(filled, self._batch_size)
+    bounds, last = [0], int(np.searchsorted(filled, self._batch_size))
     while last < len(filled):
       bounds.append(int(last) + 1)
       # The next visit begins the next batch; what did not fit is dropped.
-      last = np.searchsorted(filled, filled[last] + self._batch_size)
+      last = int(np.searchsorted(filled, filled[last] + self._batch_size))
     return np.array(bounds)
 
 

@@ -139,9 +139,10 @@ class Evaluator:
       totals[name]["path_accuracy"] = right
     seconds = time.perf_counter() - began
     count = sum(int(sums["count"]) for sums in totals.values())
+    shares = np.divide(by_segment, max(count, 1))
     return {
       "sets": {k: metrics.eval_means(sums) for k, sums in totals.items()},
-      "exact_accuracy_by_segment": (by_segment / max(count, 1)).tolist(),
+      "exact_accuracy_by_segment": shares.tolist(),
       "seconds": seconds,
       "puzzles_per_s": data.num_examples / seconds,
       "step": step,

@@ -85,7 +85,8 @@ def eval_chunk(
 
   def keep(output, segments, now):
     def of_row(*row):
-      return _score(*jax.tree.map(lambda leaf: leaf[None], row), loss)
+      output, segments, labels = jax.tree.map(lambda leaf: leaf[None], row)
+      return _score(output, segments, labels, loss)
 
     sums = jax.vmap(of_row)(output, segments, now["labels"])
     return sums, _to_save(output, with_logits=with_logits)

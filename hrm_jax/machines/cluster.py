@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -138,7 +138,7 @@ def _start_roll_call(seconds: int) -> None:
     # Not public; but Orbax, too, goes by it.
     from jax._src import distributed
 
-    store = distributed.global_state.client
+    store = cast("Any", distributed.global_state.client)
   except (ImportError, AttributeError):
     store = None
   if not all(hasattr(store, n) for n in ("key_value_set", "key_value_dir_get")):
@@ -146,7 +146,7 @@ def _start_roll_call(seconds: int) -> None:
     log.warning("warning: a process that is lost will not be named here")
     return
   _roll_call = RollCall(
-    store, jax.process_index(), jax.process_count(), seconds
+    cast("Any", store), jax.process_index(), jax.process_count(), seconds
   )
   _roll_call.start()
   # Before what JAX does at the end, because registered after it.
@@ -202,6 +202,9 @@ def _check(
       f"{', '.join(missing)}: expected beside the other one of --coordinator, "
       "--num-processes and --process-id, got nothing."
     )
+  assert coordinator is not None
+  assert num_processes is not None
+  assert process_id is not None
   host, _, port = coordinator.rpartition(":")
   if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
     raise InputError(

@@ -21,6 +21,7 @@ from hrm_jax.machines import cluster
 # Programs that compile faster are not worth a file. Seconds.
 MIN_COMPILE_S = 0.2
 _DEFAULT_MIN_COMPILE_S = 1.0  # JAX's
+_DIRECTORY = "jax_compilation_cache_dir"
 _ZLIB_MAGIC = b"\x78"
 
 
@@ -51,8 +52,12 @@ def use(directory: pathlib.Path | None) -> None:
   means none. Call it before anything compiles. A directory that is None or
   cannot be written is a line in the log, and no cache.
   """
-  given = jax.config.jax_compilation_cache_dir
-  if directory is None and not given:
+  given = getattr(jax.config, _DIRECTORY)
+  if given and not os.path.isdir(given):
+    return  # A bucket, say.
+  if given:
+    directory = pathlib.Path(given)
+  if directory is None:
     log.warning(
       "warning: compiled programs are not kept: this user has no home "
       "directory; set HOME, XDG_CACHE_HOME or JAX_COMPILATION_CACHE_DIR"
@@ -61,10 +66,6 @@ def use(directory: pathlib.Path | None) -> None:
   try:
     if not given:
       directory.mkdir(parents=True, exist_ok=True)
-    elif os.path.isdir(given):  # Not a bucket, say.
-      directory = pathlib.Path(given)
-    else:
-      return
     if cluster.is_first():
       remove_damaged(directory)
   except OSError as error:
@@ -72,7 +73,7 @@ def use(directory: pathlib.Path | None) -> None:
     return
   if given:
     return
-  jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
+  jax.config.update(_DIRECTORY, str(directory.absolute()))
   name = "jax_persistent_cache_min_compile_time_secs"
   if getattr(jax.config, name) == _DEFAULT_MIN_COMPILE_S:
     jax.config.update(name, MIN_COMPILE_S)

@@ -4,6 +4,7 @@ import jax
 
 from hrm_jax.console import InputError, one_line
 
+_PLATFORMS = "jax_platforms"
 # From a platform of JAX to the extra that brings it.
 _EXTRAS = {"cuda": "gpu", "gpu": "gpu", "tpu": "tpu"}
 
@@ -33,4 +34,4 @@ def check() -> None:
 
 
 def _asked_for() -> str:
-  return jax.config.jax_platforms or ""
+  return getattr(jax.config, _PLATFORMS) or ""

@@ -48,9 +48,11 @@ class Store(Protocol):
 
   def key_value_set(self, key: str, value: str, allow_overwrite: bool) -> Any:
     """Sets a value."""
+    ...
 
   def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
     """All keys below a key, and their values."""
+    ...
 
 
 class RollCall:

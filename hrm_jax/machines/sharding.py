@@ -20,7 +20,7 @@ AXES = ("data", "table")
 
 
 def make_mesh(
-  data: int = -1, table: int = 1, devices: Iterable[jax.Device] | None = None
+  data: int = -1, table: int = 1, devices: Iterable[Any] | None = None
 ) -> Mesh:
   """A mesh of `data` x `table` devices.
 
@@ -118,7 +118,7 @@ def _split_over_data(mesh: Mesh, leaf: Any) -> NamedSharding:
 def local_rows(mesh: Mesh, batch_size: int) -> slice:
   """Which rows of a global batch the devices of this process work on."""
   indices = by_row(mesh).addressable_devices_indices_map((batch_size,))
-  ranges = [rows.indices(batch_size) for (rows,) in indices.values()]
+  ranges = [i[0].indices(batch_size) for i in indices.values() if i is not None]
   return slice(min(r[0] for r in ranges), max(r[1] for r in ranges))
 
 

@@ -4,6 +4,7 @@ Shape letters: B rows, S positions, D hidden size.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,11 +89,12 @@ class Level(nn.Module):
       # What the backward pass needs of a block is its input alone then.
       run_block = jax.checkpoint(run_block)
     in_loop = bool(whole) and not self.unroll
+    stacked = None
     if in_loop:
       # Each leaf [number of whole blocks, ...].
       stacked = jax.tree.map(lambda *of_each: jnp.stack(of_each), *whole)
 
-    def run(z, injection):
+    def run(z, injection) -> Any:
       z += injection
       if in_loop:
         z, _ = lax.scan(run_block, z, stacked)

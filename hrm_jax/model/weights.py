@@ -1,6 +1,6 @@
 """What a trained network consists of, and how it starts."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,8 @@ def initial_latents(
 ) -> tuple[jax.Array, jax.Array]:
   """The states every puzzle starts from: z_H and z_L, each [1, 1, D]."""
   variables = {"initial_states": weights.initial_states}
-  return model.apply(variables, method=HRM.initial_states)
+  states = model.apply(variables, method=HRM.initial_states)
+  return cast("tuple[jax.Array, jax.Array]", states)
 
 
 def gather_puzzle_rows(

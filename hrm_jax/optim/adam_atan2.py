@@ -62,11 +62,11 @@ def scale_by_adam_atan2(
     nu = jax.tree.map(jnp.zeros_like, params)
     return ScaleByAdamAtan2State(jnp.zeros([], jnp.int32), zeros, nu)
 
-  def update(grads, state, params=None, *, is_good=True, **extra_args):
+  def update(updates, state, params=None, *, is_good=True, **extra_args):
     del params, extra_args
     count = state.count + 1
     # A NaN times 0 is still one: it must go before the moments see it.
-    grads = jax.tree.map(lambda g: jnp.where(is_good, g, 0.0), grads)
+    grads = jax.tree.map(lambda g: jnp.where(is_good, g, 0.0), updates)
     # 1 - b as a Python double: float32(0.999) is off by 1e-8, one part in
     # 1e5 of what is left of 1.
     keep_1, take_1 = jnp.where(is_good, jnp.array([b1, 1 - b1]), _KEEP_ALL)
@@ -156,7 +156,7 @@ def _scale_by_learning_rate(
     lr = learning_rate
     if callable(lr):
       lr = lr(state.count)
-    factor = jnp.where(is_good, -lr, 0.0)
+    factor = jnp.where(is_good, jnp.negative(lr), 0.0)
     updates = jax.tree.map(lambda u: factor * u, updates)
     count = state.count + jnp.asarray(is_good, jnp.int32)
     return updates, ScaleByLearningRateState(count)

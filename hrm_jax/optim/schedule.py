@@ -32,7 +32,7 @@ def warmup_cosine(
   # At least 1: a run that is all rise has no cosine, and must not divide by 0.
   span = max(1, total_steps - warmup_steps)
 
-  def schedule(update: jax.Array | int) -> jax.Array:
+  def schedule(update: jax.typing.ArrayLike) -> jax.Array:
     update = jnp.asarray(update)
     # The way left, not 1 minus the way gone: an exact difference of integers.
     left = (span - (update - warmup_steps)) / span

@@ -60,20 +60,21 @@ def sparse_sign_sgd(
   """
   learning_rate = from_update_one(learning_rate)
 
-  def init(table):
-    del table
+  def init(params):
+    del params
     return SparseSignSgdState(jnp.zeros([], jnp.int32))
 
-  def update(grads, state, params, **extra_args):
+  def update(updates, state, params=None, **extra_args):
     del extra_args
+    assert params is not None
     lr = learning_rate
     if callable(lr):
       lr = lr(state.count)
-    summed = _sum_duplicates(grads, num_rows=params.shape[0])  # ids [B]
+    summed = _sum_duplicates(updates, num_rows=params.shape[0])  # ids [B]
     # An unused entry has an id out of range: it reads zeros.
     rows = jnp.take(params, summed.ids, axis=0, mode="fill", fill_value=0)
     # [B, W]. The sign makes the sum over the global batch and its mean alike.
-    moves = -lr * (weight_decay * rows + jnp.sign(summed.rows))
+    moves = jnp.negative(lr) * (weight_decay * rows + jnp.sign(summed.rows))
     return SparseRows(summed.ids, moves), SparseSignSgdState(state.count + 1)
 
   return optax.GradientTransformationExtraArgs(init, update)

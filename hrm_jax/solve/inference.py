@@ -5,7 +5,7 @@ The loops of `segments` and `continuous_batching`, bound to the network.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -116,4 +116,5 @@ def _segment(
   inputs: jax.Array,
   puzzle_rows: jax.Array | None,
 ) -> SegmentOutput:
-  return model.apply(weights.variables, z_H, z_L, inputs, puzzle_rows)
+  output = model.apply(weights.variables, z_H, z_L, inputs, puzzle_rows)
+  return cast("SegmentOutput", output)

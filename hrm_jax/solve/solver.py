@@ -7,7 +7,7 @@ devices instead (`evaluate`), over the same loops.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -161,7 +161,7 @@ def _answer_queue(
   answers = inference.solve_queue(
     model,
     weights,
-    {**queue, "puzzle_rows": rows},
+    {**cast("Any", queue), "puzzle_rows": rows},
     count,
     num_rows=num_rows,
     keep=lambda output, segments, puzzles: (

@@ -20,9 +20,11 @@ class Schedule(Protocol):
 
   def batches_in(self, iteration: int) -> int:
     """Number of updates in an iteration."""
+    ...
 
   def locate(self, step: int) -> tuple[int, int]:
     """Iteration and place in it of the update after update `step`."""
+    ...
 
 
 class Due(NamedTuple):

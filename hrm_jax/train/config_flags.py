@@ -15,7 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import ml_collections
 
@@ -35,7 +35,7 @@ _NONE = ("", "none", "null")
 
 
 def make_parser(
-  prog: str, doc: str, *, config: str | None = None
+  prog: str, doc: str | None, *, config: str | None = None
 ) -> console.ArgumentParser:
   """A parser with --config; add the command's own flags to it.
 
@@ -192,10 +192,11 @@ def _value(name: str, text: str) -> Any:
 
 def _override(config: ml_collections.ConfigDict, name: str, text: str) -> None:
   *sections, last = name.split(".")
-  for section in sections:
-    config = config[section]
-  with config.ignore_type():  # The file's own value may be the wrong one.
-    config[last] = _value(name, text)
+  section = cast("Any", config)
+  for each in sections:
+    section = section[each]
+  with section.ignore_type():  # The file's own value may be the wrong one.
+    section[last] = _value(name, text)
 
 
 def load(file: pathlib.Path, variant: str | None) -> ml_collections.ConfigDict:
@@ -257,6 +258,7 @@ def _module(file: pathlib.Path) -> Any:
   name = "hrm_jax_configuration"
   loader = importlib.machinery.SourceFileLoader(name, str(file))
   spec = importlib.util.spec_from_loader(name, loader)
+  assert spec is not None  # There is none only for a loader of None.
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module  # Where dataclasses look for it.
   loader.exec_module(module)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# protobuf makes its classes at import, where no checker sees them.
+# pyright: reportAttributeAccessIssue=false
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
@@ -67,8 +69,8 @@ class Writer:
     self._file = None
 
   def _write(self, **event: Any) -> None:
-    event = Event(wall_time=time.time(), **event)
-    self._do(RecordWriter.write, event.SerializeToString())
+    record = Event(wall_time=time.time(), **event)
+    self._do(RecordWriter.write, record.SerializeToString())
     if time.monotonic() - self._flushed_at > _FLUSH_AFTER:
       self.flush()
 

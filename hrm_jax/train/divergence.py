@@ -144,6 +144,7 @@ class Guard:
     if is_good:
       self._skipped = 0
       return
+    assert self._state is not None  # Watched before it is judged.
     name = self._name_of(self._state, int(number))
     self._skipped += 1
     if self._policy == "rollback" and step not in self._forgiven:

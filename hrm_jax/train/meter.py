@@ -145,9 +145,9 @@ class Meter:
     if not steps:
       return
     self._logged = steps[-1]
-    sums = jax.device_get(sums)
+    on_host = jax.device_get(sums)
     for step in steps:
-      each = {k: v[step - last - 1] for k, v in sums.items()}
+      each = {k: v[step - last - 1] for k, v in on_host.items()}
       # The host waits for a dispatch as a whole, so it can tell the time only
       # after the last update.
       speed = self._speed(last) if step == steps[-1] else {}

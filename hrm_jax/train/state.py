@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
   key: jax.Array
   weights: Weights
   opt_state: optax.OptState
-  table_opt_state: optax.OptState
+  table_opt_state: optax.OptState | None
   carry: Carry
 
 

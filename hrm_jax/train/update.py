@@ -11,7 +11,7 @@ the gradients over the devices, so nothing here knows of them.
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ def forward_backward(
   ids = current["puzzle_identifiers"]  # [B]
   rows = gather_puzzle_rows(model, weights, ids)  # [B, W]
 
-  def think(params, rows, z_H, z_L, method=None):
+  def think(params, rows, z_H, z_L, method=None) -> Any:
     variables = weights._replace(params=params).variables
     inputs = current["inputs"]
     return model.apply(variables, z_H, z_L, inputs, rows, method=method)
@@ -172,21 +172,21 @@ def apply_gradients(
   weights = state.weights
   table, table_opt_state = weights.puzzle_table, state.table_opt_state
   norms = {"grad_norm": optax.tree.norm(gradients.params)}
-  if table is not None:
+  puzzle_rows, moves = gradients.puzzle_rows, None
+  if table is not None and puzzle_rows is not None:
     # Not applied yet: [B, W], and the table is [N, W].
     row_updates, table_opt_state = optimizers.table.update(
-      gradients.puzzle_rows, table_opt_state, table
+      cast("Any", puzzle_rows), cast("Any", table_opt_state), table
     )
-    norms["puzzle_emb_grad_norm"] = optax.tree.norm(gradients.puzzle_rows.rows)
-    norms["puzzle_emb_update_norm"] = optax.tree.norm(row_updates.rows)
+    moves = cast("SparseRows", row_updates)
+    norms["puzzle_emb_grad_norm"] = optax.tree.norm(puzzle_rows.rows)
+    norms["puzzle_emb_update_norm"] = optax.tree.norm(moves.rows)
   # A norm is finite only if all that it sums up is.
   is_good = jnp.all(jnp.isfinite(jnp.stack([loss, *norms.values()])))
-  if table is not None:
+  if table is not None and moves is not None:
     # A row beyond the table's end is dropped: a bad update moves none.
-    ids = jnp.where(is_good, row_updates.ids, len(table))  # [B]
-    table = sparse_sign_sgd.apply_sparse_updates(
-      table, row_updates._replace(ids=ids)
-    )
+    ids = jnp.where(is_good, moves.ids, len(table))  # [B]
+    table = sparse_sign_sgd.apply_sparse_updates(table, moves._replace(ids=ids))
     table_opt_state = jax.tree.map(
       lambda new, old: jnp.where(is_good, new, old),
       table_opt_state,
@@ -246,7 +246,8 @@ def train_steps(
     # Each leaf [n, B, ...].
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
     state, results = lax.scan(update, state, stacked)
-  return state, *results
+  sums, health = results
+  return state, sums, health
 
 
 class Examined(NamedTuple):
