@@ -217,12 +217,22 @@ def test_the_package_is_understood_at_a_glance():
   assert len([n for n in names if not n.startswith("__pycache__")]) <= 16
 
 
-def test_no_file_is_too_long():
+def test_no_file_and_no_function_is_too_long():
   for package in ("hrm_jax", "data_tools", "configs", "launch"):
     for path in (ROOT / package).rglob("*.py"):
       source = path.read_text(encoding="utf-8")
       where = str(path.relative_to(ROOT))
       assert where in LONG or source.count("\n") <= 450, where
+      for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+          lines = node.end_lineno - node.lineno + 1
+          assert lines <= 120, f"{where}: {node.name}"
+
+
+def test_no_comment_begins_in_the_middle_of_a_sentence():
+  for module, source in sources().items():
+    found = re.findall(r'^\s*(?:#|""") ?(Of .*)', source, re.MULTILINE)
+    assert found == [], module
 
 
 def test_readme_has_one_line_for_each_room_from_top_to_bottom():

@@ -55,7 +55,7 @@ def _per_block(model: HRM, num_outputs: int | None = None) -> float:
   S, D = model.num_positions, model.hidden_size
   F = swiglu_width(D, model.expansion)
   qkv = S * 6 * D * D  # [S, D] x [D, 3D], the factor 2 in each of these.
-  # Of one position: scores and mix of S positions, [D, D], [D, 3F] in all.
+  # For one position: scores and mix of S positions, [D, D], [D, 3F] in all.
   attention, o_proj, mlp = 4 * S * D, 2 * D * D, 6 * D * F
   return qkv + (num_outputs or S) * (attention + o_proj + mlp)
 
