@@ -13,6 +13,7 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 8)  # sharding tests run on a laptop
 # Many tests run the same small programs: each is compiled once per session.
 _PROGRAMS = tempfile.TemporaryDirectory(prefix="hrm_jax_tests_")

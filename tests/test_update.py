@@ -287,6 +287,7 @@ def test_gradient_is_that_of_the_mean_over_the_global_batch():
   )
   output = segment.output
   correct = losses.sequence_correct(output.logits, batch["labels"])
+  correct = correct.astype(jnp.float32)
   # The slope of a binary cross-entropy is probability minus target.
   q = jnp.stack([output.q_halt_logits, output.q_continue_logits])
   targets = jnp.stack([correct, segment.target_q_continue])
