@@ -331,14 +331,11 @@ def test_training_ends_and_says_what_was_not_saved(
 
   result = {"step": 10, "saved_step": 5, "ended": "finished"}
   monkeypatch.setattr(train, "train", lambda *_, **__: result)
-  flag = collections.namedtuple("flag", "value")
-  values = dict.fromkeys(("COORDINATOR", "NUM_PROCESSES", "PROCESS_ID"))
-  values |= {"CONFIG": None, "WORKDIR": tmp_path, "STRICT_RESTORE": False}
-  for name, value in {**values, "HEARTBEAT_TIMEOUT": 100}.items():
-    monkeypatch.setattr(train, name, flag(value))
+  flags = "--config=sudoku.py:mini", f"--workdir={tmp_path}"
+  monkeypatch.setattr(sys, "argv", ["train", *flags])
   monkeypatch.setattr(console.log, "handlers", [])
   with pytest.raises(RunError, match="update 10 is not saved; the newest"):
-    train.main(["train"])
+    train.main()
   assert RunError.exit_code == 1
   assert '"saved_step": 5' in capsys.readouterr().out
 
