@@ -24,14 +24,15 @@ mini: 4x4 puzzles that the run generates for itself, in float32, on a CPU
   About 5 minutes on 2 cores; 99.3 % of 1,024 held-out puzzles exact
   (docs/results.md).
 
-walkthrough: the numbers of the project's walkthrough of a training run
+walkthrough: another recipe for 1,000 puzzles, taken from a description of it
   python -m data_tools.build_sudoku
     --output-dir data/sudoku-extreme-1k-aug-1000-identifiers
     --subsample-size 1000 --num-aug 1000 --identifiers per-puzzle
   python -m hrm_jax.train --config=configs/sudoku.py:walkthrough
     --workdir=runs/sudoku-walkthrough
   Three layers per level, up to 32 segments, one puzzle embedding per original
-  puzzle. It expects about 87 % after 6 to 7 segments; nobody has measured it.
+  puzzle. The description is a text that is not part of this repository; it
+  expects about 87 % after 6 to 7 segments, which has not been measured here.
 """
 
 from hrm_jax.config import base, choose
