@@ -1,5 +1,6 @@
 """Times the builders as people run them, and measures their memory.
 
+example:
   python -m data_tools.benchmark --data-dir DIR
 
 DIR (default: the environment's HRM_DATA_DIR) holds sudoku/train.csv and

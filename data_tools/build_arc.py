@@ -1,5 +1,6 @@
 """Builds a data set of ARC tasks from directories of JSON files.
 
+example:
   python -m data_tools.build_arc --output-dir data/arc-aug-1000 \\
     --dataset-dirs ARC-AGI/data ConceptARC/corpus
 

@@ -1,5 +1,6 @@
 """Builds a data set from your own task: pairs of rectangular grids.
 
+example:
   python -m data_tools.build_grid --output-dir data/rotate --source rotate.jsonl
 
 A .jsonl file holds one example a line, {"input": GRID, "output": GRID} with

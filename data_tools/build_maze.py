@@ -1,5 +1,6 @@
 """Builds a maze data set from the public tables, or from CSV files.
 
+example:
   python -m data_tools.build_maze --output-dir data/maze-30x30-hard-1k
 
 The source is `sapientinc/maze-30x30-hard-1k` on the Hugging Face Hub, or the

@@ -1,5 +1,6 @@
 """Builds a Sudoku data set from the public tables, or from CSV files.
 
+example:
   python -m data_tools.build_sudoku --output-dir data/sudoku-1k \\
     --subsample-size 1000 --num-aug 1000
 

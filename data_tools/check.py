@@ -1,5 +1,6 @@
 """Checks a data set: every file, every count, every token, every answer.
 
+example:
   python -m data_tools.check data/sudoku-1k
 
 The answers of Sudoku and mazes must solve their puzzles; --check-unique also

@@ -1,5 +1,6 @@
 """Generates a maze data set in which every maze has one shortest path.
 
+example:
   python -m data_tools.generate_maze --output-dir data/maze-30x30 --aug
 
 No two mazes are turned or mirrored images of each other, so no test maze is

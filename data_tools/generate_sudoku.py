@@ -1,5 +1,6 @@
 """Generates a Sudoku data set of puzzles with exactly one solution.
 
+example:
   python -m data_tools.generate_sudoku --output-dir data/sudoku-4x4 \\
     --box 2x2 --num-train 1000 --num-test 1024 --num-aug 100
 

@@ -1,5 +1,6 @@
 """Prints puzzles of a data set on the terminal, in colour.
 
+example:
   python -m data_tools.show data/sudoku-1k --index 3
 
 Question and answer stand side by side where the terminal is wide enough. The

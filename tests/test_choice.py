@@ -113,11 +113,24 @@ def test_asking_for_what_is_not_there_lists_what_is(tmp_path):
   path = make_step(tmp_path, 4)
   with pytest.raises(InputError, match="no step 5 there; it has 4"):
     choice.find_step(tmp_path, 5)
-  with pytest.raises(InputError, match="with an evaluation of its own"):
+  with pytest.raises(InputError, match="training has evaluated none of these"):
     choice.find_step(tmp_path, "best")
   (path / "manifest.json").unlink()
   with pytest.raises(InputError, match="none of its checkpoints is whole"):
     choice.find_step(tmp_path, None)
+
+
+def test_what_is_inside_a_workdir_is_no_workdir(tmp_path):
+  make_step(tmp_path, 4)
+  inside = tmp_path / "checkpoints"
+  for path, meant in (
+    (inside, f"its checkpoints; choose --workdir={tmp_path}."),
+    (inside / "4", f"its steps; choose --workdir={tmp_path} --step=4."),
+    (inside / "5", "no checkpoint there; train one"),
+  ):
+    with pytest.raises(InputError) as error:
+      choice.find_step(path, None)
+    assert meant in str(error.value)
 
 
 def test_a_step_deleted_while_it_is_looked_at_is_no_damaged_one(

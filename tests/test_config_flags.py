@@ -111,6 +111,9 @@ def test_what_may_not_be_none_says_so():
       "unknown key; did you mean --config.model.halt_max_steps?",
     ),
     ("--config.xyz=8", "--config.xyz: unknown key."),
+    ("--config.model.depth=8", "--config.model.depth: unknown key."),
+    ("--config.learning_rate=1", "unknown key; did you mean --config.lr?"),
+    ("--config.model.lr=1", "unknown key; did you mean --config.lr?"),
     ("--config.model=8", "but a section; it holds model.H_cycles, "),
     ("--config.lr", "--config.lr: expected a value, got nothing."),
     ("--config.=3", "--config.: unknown key."),
@@ -146,8 +149,39 @@ def test_a_published_command_line_is_told_how_keys_are_written():
 
 def test_other_arguments_that_nobody_knows_are_refused():
   # Nor is a beginning of a flag taken for it.
-  for flag in ("--workdirs=x", "--wor=x", "--conf.lr=1", "-x", "mini"):
+  for flag in ("--workdirs=x", "--wor=x", "--conf=x", "-x", "mini"):
     assert line_of(flag) == f"unrecognized arguments: {flag}; see --help."
+
+
+@pytest.mark.parametrize(
+  ("flag", "meant"),
+  [
+    ("--lr=1", "lr"),
+    ("--num-steps=1", "num_steps"),
+    ("--hidden_size", "model.hidden_size"),
+    ("--model.hidden_size=8", "model.hidden_size"),
+    ("--data=x", "data.path"),
+    ("--conf.lr=1", "lr"),
+  ],
+)
+def test_a_key_given_as_a_flag_is_told_how_keys_are_written(flag, meant):
+  expected = f"{flag}: no such flag; did you mean --config.{meant}?"
+  assert line_of(flag) == expected
+
+
+@pytest.mark.parametrize(
+  ("given", "meant"),
+  [
+    ("sudoku:mini", "--config=sudoku.py:mini"),
+    ("maze", "--config=maze.py"),
+    ("full", "--config=sudoku.py:full"),
+    ("mini", "--config=grid.py:mini or --config=sudoku.py:mini"),
+  ],
+)
+def test_a_configuration_without_its_file_is_told_what_it_may_be(given, meant):
+  line = line_of(config=f"--config={given}")
+  assert line.endswith(f"; did you mean {meant}?")
+  assert "did you mean" not in line_of(config="--config=nothing")
 
 
 def test_a_value_of_the_file_is_checked_before_anything_is_done(tmp_path):
@@ -228,7 +262,7 @@ def test_a_file_that_is_nowhere_is_named_with_those_that_there_are(
   tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
-  for name in ("nothing.py", "other/sudoku.py", "sudoku", ".", "", "x:y"):
+  for name in ("nothing.py", "other/sudoku.py", "x/sudoku", ".", "", "x:y"):
     line = line_of(config=f"--config={name}")
     assert line.startswith(f"--config={name}: expected FILE or FILE:VARIANT")
     assert line.endswith(

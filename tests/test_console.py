@@ -176,6 +176,27 @@ def test_a_wrong_flag_is_one_line(capsys):
     assert line.startswith(f"error: {message}")
 
 
+def test_what_is_missing_is_told_with_what_it_may_be(tmp_path):
+  parser = console.ArgumentParser(prog="count")
+  commands = parser.add_subparsers(dest="command", required=True)
+  for name, argument in (("up", "--workdir"), ("down", "directory")):
+    named = {} if name == "up" else {"metavar": "DIR"}
+    required = {"required": True} if name == "up" else {}
+    commands.add_parser(name).add_argument(argument, **named, **required)
+  for flags, missing in (
+    ([], "command (one of up, down); see --help."),
+    (["up"], "--workdir; see --help."),
+    (["up", "x"], "--workdir; see --help."),
+    (["up", str(tmp_path)], f"--workdir; write --workdir={tmp_path}; see"),
+    (["down"], "DIR; see --help."),
+    (["down", "--workdir=x"], "DIR; write x without --workdir=; see --help."),
+  ):
+    with pytest.raises(InputError) as error:
+      parser.parse_args(flags)
+    said = f"the following arguments are required: {missing}"
+    assert str(error.value).startswith(said)
+
+
 def test_progress_without_total_or_work_says_no_more_than_it_knows(
   lines, clock
 ):

@@ -170,7 +170,7 @@ def test_a_person_gets_grids_and_a_trace(tiny_run, monkeypatch, capsys):
   out = capsys.readouterr().out
   for segment in (1, 2, 3):
     assert f"after segment {segment}:" in out
-  assert "puzzle:\n1 . | . .\n. 2 | . 3\n----+----\n" in out
+  assert out.startswith("puzzle:\n1 . | . .\n. 2 | . 3\n----+----\n")
   for fact in ("segments used: 3", "halting probability: 0.", "the rules: "):
     assert fact in out
 
@@ -180,10 +180,7 @@ def test_a_person_gets_grids_and_a_trace(tiny_run, monkeypatch, capsys):
   [
     ("1.2", "puzzle 1: expected 16 cells, or 4 of a row, got 3; read is a"),
     ("5...3..2..4...1.", "puzzle 1: cell 1: expected 1-4, '.' or '0', got '5'"),
-    (
-      "11..3..2..4...1.",
-      "row 1, column 1 and row 1, column 2 both hold 1 in row 1",
-    ),
+    ("11..3..2..4...1.", "row 1 holds 1 twice, in columns 1 and 2"),
     ("", "expected 16 cells, got 0"),
   ],
 )

@@ -66,6 +66,14 @@ def test_arrays_at_odds_are_refused(tmp_path, field, change, message):
   assert ("dataset.json" if "total" in message else field) in str(error.value)
 
 
+def test_a_split_that_is_not_there_is_told_with_those_that_are(tmp_path):
+  write_split(tmp_path, groups=GROUPS)
+  with pytest.raises(InputError, match="with a 'valid' split; it has train"):
+    open_split(tmp_path, "valid")
+  with pytest.raises(InputError, match=r"with a 'valid' split\.$"):
+    open_split(tmp_path / "nothing", "valid")
+
+
 def test_a_missing_file_is_named(tmp_path):
   (write_split(tmp_path, groups=GROUPS) / "all__labels.npy").unlink()
   with pytest.raises(InputError, match=r"all__labels\.npy: no such file"):

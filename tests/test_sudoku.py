@@ -74,9 +74,9 @@ def test_parse_refuses_what_is_no_puzzle(text, side, message):
 @pytest.mark.parametrize(
   ("cell", "message"),
   [
-    (2, "row 1, column 1 and row 1, column 3 both hold 5 in row 1"),
-    (27, "row 1, column 1 and row 4, column 1 both hold 5 in column 1"),
-    (20, "row 1, column 1 and row 3, column 3 both hold 5 in box 1"),
+    (2, "row 1 holds 5 twice, in columns 1 and 3"),
+    (27, "column 1 holds 5 twice, in rows 1 and 4"),
+    (20, "box 1 holds 5 twice, in row 1, column 1 and row 3, column 3"),
   ],
 )
 def test_contradicting_clues_are_named(cell, message):
@@ -87,7 +87,7 @@ def test_contradicting_clues_are_named(cell, message):
 
 def test_boxes_wider_than_tall_are_checked():
   clues = sudoku.parse("1..." + "." * 4 + "1" + "." * 27)
-  assert "in box 1" in sudoku.contradiction(clues)
+  assert "box 1 holds 1 twice" in sudoku.contradiction(clues)
   assert sudoku.contradiction(edited(clues, {8: 1, 9: 2})) is None
 
 

@@ -183,12 +183,20 @@ def test_nothing_is_no_puzzle():
     ("1...\n", "f: line 1: expected 16 cells, got 4;"),
     ("hello\n", "f: line 1: expected at cell 1 1-4 or a blank, got 'h';"),
     ("1.a.\n", "at cell 3 1-4 or a blank, got 'a'"),
+    (
+      "12|..\n.2|.\n",
+      "f: line 2: expected 4 cells in row 2 of a grid, got 3;",
+    ),
+    ("12 .\n", "f: line 1: expected 16 cells, or 4 of a row, got 3;"),
     ("123 .\n", "expected pieces of equal length, got 3, 1 cells"),
     ("5" + TINY[1:], "f: line 1: cell 1: expected 1-4, '.' or '0', got '5'"),
     (f"{TINY} {OTHER}", "f: line 1: expected one puzzle on a line, got 2;"),
     (f"a,puzzle\n1,{TINY[1:]}\n", "f: line 2: expected 16 cells, got 15;"),
     ("a,puzzle\n1\n", "f: line 2: expected at least 2 fields, got 1;"),
-    ("11" + TINY[2:], "f: line 1: the clues contradict each other: row 1"),
+    (
+      "11" + TINY[2:],
+      "f: line 1: the clues contradict each other: row 1",
+    ),
     ("٣" + TINY[1:], "at cell 1 1-4 or a blank"),
   ],
 )

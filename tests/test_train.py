@@ -338,6 +338,13 @@ def test_a_mistyped_path_is_not_filled_with_generated_data(tmp_path):
   assert not (tmp_path / "typo").exists()
 
 
+def test_a_relative_path_to_no_data_is_told_in_full(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  expected = f"^{tmp_path}/typo: no data set there .typo from where this runs.;"
+  with pytest.raises(InputError, match=expected):
+    runs.train_tiny(tmp_path, **{"data.path": "typo"})
+
+
 def test_missing_data_says_which_command_builds_it(tmp_path):
   missing = str(tmp_path / "nothing")
   with pytest.raises(

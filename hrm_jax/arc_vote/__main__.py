@@ -67,21 +67,28 @@ def main() -> None:
   )
   add = parser.add_argument
   add(
-    "--workdir", type=console.path, required=True, help="directory of the run"
+    "--workdir",
+    type=console.path,
+    required=True,
+    metavar="DIR",
+    help="directory of the run",
   )
   add(
     "--step",
     type=choice.step_argument,
+    metavar="N",
     help="step of the weights, or 'best'; default: the newest",
   )
   add(
     "--data",
     type=console.path,
+    metavar="DIR",
     help="the data set; default: what the run was trained on",
   )
   add(
     "--output",
     type=console.path,
+    metavar="FILE",
     help="file to write; default: submission.json beside the predictions",
   )
   args = parser.parse_args()

@@ -133,6 +133,7 @@ def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
   """
   directory = saved_steps.directory_of(workdir)
   if not saved_steps.all_steps(directory):
+    _refuse_what_is_inside_a_workdir(workdir)
     raise InputError(
       f"{directory}: no checkpoint there; train one with python -m "
       f"hrm_jax.train --config=FILE --workdir={workdir}."
@@ -159,6 +160,30 @@ def find_step(workdir: pathlib.Path, step: int | str | None) -> int:
   return step
 
 
+def _refuse_what_is_inside_a_workdir(path: pathlib.Path) -> None:
+  """Refuses the checkpoints of a run, or one of them, as a workdir.
+
+  Raises:
+    InputError: says what the path is, and which flags were meant.
+  """
+  path = path.absolute()
+  for directory, step in ((path, ""), (path.parent, path.name)):
+    workdir = directory.parent
+    if directory != saved_steps.directory_of(workdir):
+      continue
+    steps = [str(each) for each in saved_steps.all_steps(directory)]
+    if step in steps:
+      raise InputError(
+        f"--workdir={path}: expected the directory of a run, got one of its "
+        f"steps; choose --workdir={workdir} --step={step}."
+      )
+    if steps and not step:
+      raise InputError(
+        f"--workdir={path}: expected the directory of a run, got that of its "
+        f"checkpoints; choose --workdir={workdir}."
+      )
+
+
 def number_of(directory: pathlib.Path, step: int | str) -> int:
   """The number of a step, where "best" is one too.
 
@@ -173,8 +198,8 @@ def number_of(directory: pathlib.Path, step: int | str) -> int:
         if line := saved_steps.format_problem(directory, each):
           raise FormatError(line)
       raise InputError(
-        f"{directory}: no checkpoint with an evaluation of its own, so none "
-        "is best; choose --step=NUMBER."
+        f"{directory}: training has evaluated none of these steps (`evaluate` "
+        "does not count), so none is best; choose --step=N."
       )
     step = best
   steps = saved_steps.all_steps(directory)

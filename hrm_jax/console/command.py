@@ -10,7 +10,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -18,13 +18,47 @@ from hrm_jax.console import signals
 from hrm_jax.console.errors import InputError, RunError, exit_code, printable
 from hrm_jax.console.logs import set_up_logging
 
+# How argparse begins its message about them.
+_MISSING = "the following arguments are required: "
+
 
 class ArgumentParser(argparse.ArgumentParser):
   """One whose errors are one line, as all others are."""
 
+  _given: Sequence[str] = ()
+
+  def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    """Keeps what was given, for the message if something is missing."""
+    self._given = list(sys.argv[1:] if args is None else args)
+    return super().parse_known_args(args, namespace)
+
   def error(self, message: str) -> NoReturn:
     """Raises an InputError."""
+    if message.startswith(_MISSING):
+      message = self._explained(message.removeprefix(_MISSING).split(", "))
     raise InputError(f"{message}; see --help.")
+
+  def _explained(self, missing: list[str]) -> str:
+    """Names what is missing; adds the choices, and what may have been meant.
+
+    A run is `--workdir=DIR` for most commands and a plain DIR for others.
+    """
+    choices = {
+      action.dest: ", ".join(map(str, action.choices))
+      for action in self._actions
+      if action.choices and not action.option_strings
+    }
+    message = _MISSING + ", ".join(
+      f"{name} (one of {choices[name]})" if name in choices else name
+      for name in missing
+    )
+    first = self._given[0] if self._given else ""
+    flag, _, directory = first.partition("=")
+    if "DIR" in missing and flag == "--workdir" and directory:
+      message += f"; write {directory} without --workdir="
+    if "--workdir" in missing and os.path.isdir(first):
+      message += f"; write --workdir={first}"
+    return message
 
 
 def run(main: Callable[[], Any]) -> None:

@@ -176,9 +176,12 @@ def read_metadata(root: str | pathlib.Path, split: str) -> DatasetMetadata:
   try:
     text = path.read_text(encoding="utf-8")
   except FileNotFoundError:
+    there = pathlib.Path(root).glob(f"*/{path.name}")
+    names = ", ".join(sorted(file.parent.name for file in there))
+    has = f"; it has {names}" if names else ""
     raise InputError(
       f"{path}: no such file, so '{root}' is not a data set with a "
-      f"'{split}' split."
+      f"'{split}' split{has}."
     ) from None
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(f"{path}: cannot be read ({error}).") from None

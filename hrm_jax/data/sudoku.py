@@ -126,12 +126,18 @@ def contradiction(puzzle: np.ndarray) -> str | None:
       if digit < 1:
         continue
       if digit in first:
-        kind = ("row", "column", "box")[index // side]
-        a, b = (
-          f"row {c // side + 1}, column {c % side + 1}"
-          for c in (first[digit], cell)
+        (row, column), (row_2, column_2) = (
+          (c // side + 1, c % side + 1) for c in (first[digit], cell)
         )
-        return f"{a} and {b} both hold {digit} in {kind} {index % side + 1}"
+        kind, where = (
+          ("row", f"in columns {column} and {column_2}"),
+          ("column", f"in rows {row} and {row_2}"),
+          (
+            "box",
+            f"in row {row}, column {column} and row {row_2}, column {column_2}",
+          ),
+        )[index // side]
+        return f"{kind} {index % side + 1} holds {digit} twice, {where}"
       first[digit] = cell
   return None
 

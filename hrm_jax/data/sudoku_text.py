@@ -163,24 +163,28 @@ class _Grids:
     return None
 
   def _row(self, name: str, text: str) -> str:
-    cells = self._joined(name, _pieces(text, self._side))
-    if len(cells) != self._side:
-      _refuse(
-        name, f"{self._cells} cells, or {self._side} of a row", f"{len(cells)}"
-      )
-    return cells
+    pieces = _pieces(text, self._side)
+    self._check_cells(name, pieces)
+    if (got := sum(map(len, pieces))) != self._side:
+      expected = f"{self._cells} cells, or {self._side} of a row"
+      if self._rows:
+        expected = f"{self._side} cells in row {len(self._rows) + 1} of a grid"
+      _refuse(name, expected, f"{got}")
+    return self._joined(name, pieces)
 
-  def _joined(self, name: str, pieces: list[str]) -> str:
-    cells = "".join(pieces)
-    for i, cell in enumerate(cells, 1):
+  def _check_cells(self, name: str, pieces: list[str]) -> None:
+    for i, cell in enumerate("".join(pieces), 1):
       if cell not in _CELLS:
         _refuse(name, f"at cell {i} 1-{self._side} or a blank", f"{cell!r}")
+
+  def _joined(self, name: str, pieces: list[str]) -> str:
+    self._check_cells(name, pieces)
     sizes = [len(piece) for piece in pieces]
     if len(set(sizes)) > 1:
       _refuse(
         name, "pieces of equal length", f"{', '.join(map(str, sizes))} cells"
       )
-    return cells.translate(_TO_DOTS)
+    return "".join(pieces).translate(_TO_DOTS)
 
 
 def _refuse(name: str, expected: str, got: str) -> NoReturn:

@@ -29,6 +29,10 @@ from hrm_jax.model.losses import Loss
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
 
+_EXAMPLE = (
+  "example:\n  python -m hrm_jax.evaluate --workdir=runs/sudoku-mini --halt=act"
+)
+
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
   """Does what `main`'s arguments say.
@@ -88,18 +92,35 @@ def main() -> None:
   parser = console.ArgumentParser(
     prog="python -m hrm_jax.evaluate",
     description="Scores a checkpoint on a whole split.",
-    epilog="example: python -m hrm_jax.evaluate --workdir=runs/sudoku-mini "
-    "--halt=act --limit=512",
+    epilog=_EXAMPLE,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add("--workdir", type=console.path, required=True, help="the run's directory")
+  add(
+    "--workdir",
+    type=console.path,
+    required=True,
+    metavar="DIR",
+    help="the run's directory",
+  )
   add(
     "--step",
     type=choice.step_argument,
+    metavar="N",
     help="which checkpoint, or 'best'; default: the newest",
   )
-  add("--data", type=console.path, help="the data set; default: the run's")
-  add("--split", default="test", help="which part of the data; default: test")
+  add(
+    "--data",
+    type=console.path,
+    metavar="DIR",
+    help="the data set; default: the run's",
+  )
+  add(
+    "--split",
+    default="test",
+    metavar="NAME",
+    help="which part of the data: train or test; default: test",
+  )
   add(
     "--halt",
     choices=HALT_MODES,
@@ -109,13 +130,20 @@ def main() -> None:
   add(
     "--segments",
     type=int,
+    metavar="N",
     help="most segments that a puzzle gets, whichever way it halts, more or "
     "fewer than in training; default: the config's model.halt_max_steps",
   )
-  add("--limit", type=int, help="examples of each set; default and 0: all")
+  add(
+    "--limit",
+    type=int,
+    metavar="N",
+    help="examples of each set; default and 0: all",
+  )
   add(
     "--batch-size",
     type=int,
+    metavar="N",
     help="puzzles at a time, over all devices; never more than there are to "
     "evaluate; default: the config's",
   )

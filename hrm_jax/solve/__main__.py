@@ -117,13 +117,25 @@ def _parser() -> console.ArgumentParser:
     nargs="*",
     help="the cells row by row, '.' or '0' for a blank, or the rows of a grid",
   )
-  add("--workdir", type=console.path, required=True, help="the run's directory")
+  add(
+    "--workdir",
+    type=console.path,
+    required=True,
+    metavar="DIR",
+    help="the run's directory",
+  )
   add(
     "--step",
     type=choice.step_argument,
+    metavar="N",
     help="which checkpoint, or 'best'; default: the newest",
   )
-  add("--file", type=console.path, help="puzzles as text; default: stdin")
+  add(
+    "--file",
+    type=console.path,
+    metavar="FILE",
+    help="puzzles as text; default: stdin",
+  )
   add(
     "--halt",
     choices=HALT_MODES,
@@ -134,6 +146,7 @@ def _parser() -> console.ArgumentParser:
   add(
     "--segments",
     type=int,
+    metavar="N",
     help="most segments that a puzzle gets, whichever way it halts, more or "
     "fewer than in training; default: the config's model.halt_max_steps",
   )

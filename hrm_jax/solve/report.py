@@ -38,14 +38,13 @@ def as_text(solution: Solution, text: PuzzleText, *, trace: bool) -> str:
     text: how its kind of puzzle is drawn and judged.
     trace: whether to show the answer after every segment, too.
   """
-  parts = []
+  parts = [f"puzzle:\n{text.draw(solution.puzzle)}\n"]
   if trace:
     parts += [
       f"after segment {segment}:\n{text.draw(grid)}\n"
       for segment, grid in enumerate(solution.trace, 1)
     ]
   parts += [
-    f"puzzle:\n{text.draw(solution.puzzle)}\n",
     f"answer:\n{text.draw(solution.answer)}\n",
     f"segments used: {solution.segments}",
     f"halting probability: {solution.halt_probability:.3f}",

@@ -7,6 +7,7 @@ be no number, and a mistake would be a page.
 """
 
 import argparse
+import contextlib
 import difflib
 import importlib.machinery
 import importlib.util
@@ -14,7 +15,7 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import ml_collections
@@ -28,6 +29,14 @@ _FLAG = "--config."
 
 # Keys of the reference that are called otherwise here; besides arch.X.
 _RENAMED = {"data_path": "data.path", "eval_save_outputs": "save_predictions"}
+
+# What people who know other programs may call a key.
+_OTHER_NAMES = {
+  "batch_size": "global_batch_size",
+  "data": "data.path",
+  "learning_rate": "lr",
+  "steps": "num_steps",
+}
 
 _WORDS = {"true": True, "t": True, "1": True}
 _WORDS |= {"false": False, "f": False, "0": False}
@@ -87,6 +96,9 @@ def parse(
   overrides, rest = _split(argv)
   args, unknown = parser.parse_known_args(rest)
   for text in unknown:
+    name = text.partition("=")[0].removeprefix("--").replace("-", "_")
+    if text.startswith("--") and (key := _full_name(name)):
+      raise InputError(f"{text}: no such flag; did you mean {_FLAG}{key}?")
     if "=" in text and not text.startswith("-"):  # As the reference writes it.
       key = text.partition("=")[0].lstrip("+")
       _check_name(key)
@@ -148,14 +160,31 @@ def _check_name(name: str) -> None:
   inside = [key for key in KEYS if key.startswith(f"{name}.")]
   if inside:
     raise InputError(f"{said}, but a section; it holds {', '.join(inside)}.")
-  # The last word counts: `depth` may be meant in any section.
-  by_last_word = {key.split(".")[-1]: key for key in KEYS}
-  close = difflib.get_close_matches(name, KEYS, 1) or [
-    by_last_word[word]
-    for word in difflib.get_close_matches(name.split(".")[-1], by_last_word, 1)
-  ]
-  hint = f"; did you mean {_FLAG}{close[0]}?" if close else "."
+  close = _full_name(name) or _similar(name)
+  hint = f"; did you mean {_FLAG}{close}?" if close else "."
   raise InputError(f"{said}{hint}")
+
+
+def _full_name(name: str) -> str | None:
+  """The key that is called so, or ends so, or has this name elsewhere."""
+  if name in KEYS:
+    return name
+  last = name.split(".")[-1]
+  return _OTHER_NAMES.get(last) or _by_last_word().get(last)
+
+
+def _similar(name: str) -> str | None:
+  """The key whose last word is most like that of the name, if any is.
+
+  Its section is not compared: sections are alike for all of their keys.
+  """
+  keys = _by_last_word()
+  found = difflib.get_close_matches(name.split(".")[-1], keys, 1, cutoff=0.7)
+  return keys[found[0]] if found else None
+
+
+def _by_last_word() -> dict[str, str]:
+  return {key.split(".")[-1]: key for key in KEYS}
 
 
 def _here(name: str) -> str | None:
@@ -248,10 +277,32 @@ def _find(text: str) -> tuple[pathlib.Path, str | None, bool]:
   is_plain = path.parent in (pathlib.Path(), pathlib.Path("configs"))
   if is_plain and path.name in ours:
     return ours[path.name], variant, True
+  meant = _meant(name, variant, ours)
+  hint = f"; did you mean {' or '.join(meant)}?" if meant else "."
   raise InputError(
     f"--config={text}: expected FILE or FILE:VARIANT, got no such file: "
-    f"{path}; those of hrm_jax are {', '.join(ours)}."
+    f"{path}; those of hrm_jax are {', '.join(ours)}{hint}"
   )
+
+
+def _meant(
+  name: str, variant: str | None, ours: Mapping[str, pathlib.Path]
+) -> list[str]:
+  """What names a shipped file if `.py` is missing, or a variant if its file is.
+
+  Args:
+    name: what was given for the file.
+    variant: what was given for the variant, if anything.
+    ours: the shipped files by name.
+  """
+  if f"{name}.py" in ours:
+    return [f"--config={name}.py" + (f":{variant}" if variant else "")]
+  meant = []
+  for file_name, file in ours.items():
+    with contextlib.suppress(InputError):  # It has no such variant.
+      load(file, name)
+      meant.append(f"--config={file_name}:{name}")
+  return meant
 
 
 def _module(file: pathlib.Path) -> Any:

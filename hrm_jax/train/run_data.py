@@ -27,7 +27,11 @@ def prepare(
   if not is_there and not generate:
     build = config.data.build_command or "a command of data_tools/"
     build = build.replace("{path}", shlex.quote(str(root)))
-    raise InputError(f"{root}: no data set there; build it with: {build}")
+    # The command may have been meant to run in another directory.
+    said = "" if root.is_absolute() else f" ({root} from where this runs)"
+    raise InputError(
+      f"{root.absolute()}: no data set there{said}; build it with: {build}"
+    )
   if generate and cluster.is_first():
     _generate(config, root, is_there)
   cluster.wait_for_all("the data set")
