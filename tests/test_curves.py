@@ -13,8 +13,8 @@ from tests.runs import read_scalars
 
 
 def test_resumed_writer_hides_what_it_repeats(tmp_path):
-  for first_step in (1, 5):
-    writer = curves.Writer(tmp_path / "tensorboard", first_step=first_step)
+  for first in (1, 5):
+    writer = curves.Writer(tmp_path / "tensorboard", first_logged_step=first)
     writer.scalars(6, {"train/lr": 0.5})
     writer.close()
   assert read_scalars(tmp_path) == [("train/lr", 6, 0.5)] * 2
@@ -27,7 +27,7 @@ def test_resumed_writer_hides_what_it_repeats(tmp_path):
 
 
 def test_what_is_flushed_is_in_the_file_whatever_comes_then(tmp_path):
-  writer = curves.Writer(tmp_path / "tensorboard", first_step=1)
+  writer = curves.Writer(tmp_path / "tensorboard", first_logged_step=1)
   for step in range(1, 50):
     writer.scalars(step, {"train/lr": 0.5})
   writer.flush()
@@ -37,7 +37,7 @@ def test_what_is_flushed_is_in_the_file_whatever_comes_then(tmp_path):
 
 def test_where_there_can_be_no_file_there_are_no_curves(tmp_path, errors):
   (tmp_path / "tensorboard").write_text("")
-  writer = curves.open_writer(tmp_path / "tensorboard", first_step=1)
+  writer = curves.open_writer(tmp_path / "tensorboard", first_logged_step=1)
   writer.scalars(1, {"train/lm_loss": 1.0})
   writer.close()
   assert len(errors) == 1
@@ -71,7 +71,7 @@ def fail_at(monkeypatch, method, number):
 def test_a_full_disk_ends_the_curves_and_not_the_training(
   tmp_path, monkeypatch, errors, method
 ):
-  writer = curves.Writer(tmp_path / "tensorboard", first_step=1)
+  writer = curves.Writer(tmp_path / "tensorboard", first_logged_step=1)
   for step in range(1, 3):
     writer.scalars(step, {"train/lm_loss": 1.0})
   writer.flush()
@@ -95,7 +95,7 @@ def test_a_disk_that_is_full_from_the_start_ends_nothing(
   tmp_path, monkeypatch, errors
 ):
   fail_at(monkeypatch, "write", 1)
-  writer = curves.open_writer(tmp_path / "tensorboard", first_step=1)
+  writer = curves.open_writer(tmp_path / "tensorboard", first_logged_step=1)
   writer.scalars(1, {"train/lm_loss": 1.0})
   writer.close()
   assert len(errors) == 1
@@ -104,14 +104,14 @@ def test_a_disk_that_is_full_from_the_start_ends_nothing(
 def test_two_writers_of_one_second_have_a_file_each(tmp_path, monkeypatch):
   monkeypatch.setattr(curves.time, "time", lambda: 1000.5)
   for _ in range(2):
-    curves.Writer(tmp_path / "tensorboard", first_step=1).close()
+    curves.Writer(tmp_path / "tensorboard", first_logged_step=1).close()
   names = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
   assert len(names) == 2
   assert all(name.startswith("events.out.tfevents.1000.") for name in names)
 
 
 def test_a_reader_sees_what_was_written_a_while_ago(tmp_path, monkeypatch):
-  writer = curves.Writer(tmp_path / "tensorboard", first_step=1)
+  writer = curves.Writer(tmp_path / "tensorboard", first_logged_step=1)
   writer.scalars(1, {"train/lr": 0.5})
   assert read_scalars(tmp_path) == []
   later = time.monotonic() + 31
@@ -122,7 +122,7 @@ def test_a_reader_sees_what_was_written_a_while_ago(tmp_path, monkeypatch):
 
 
 def test_the_dashboard_and_the_configuration_are_there(tmp_path):
-  writer = curves.Writer(tmp_path / "tensorboard", first_step=1)
+  writer = curves.Writer(tmp_path / "tensorboard", first_logged_step=1)
   writer.json("config", {"lr": 0.5})
   writer.close()
   (path,) = (tmp_path / "tensorboard").iterdir()

@@ -67,7 +67,7 @@ def test_guard_and_meter_may_look_at_an_update_in_any_order(order):
   guard = Guard("stop", name_of)
   meter = Meter(
     NoWriter(),
-    first_step=0,
+    done=0,
     last_step=2,
     global_batch_size=32,
     seq_len=5,

@@ -33,7 +33,7 @@ def clock(monkeypatch):
 
 def make_meter(directory, **changed):
   arguments = {
-    "first_step": 0,
+    "done": 0,
     "last_step": 7,
     "global_batch_size": 32,
     "seq_len": 5,
@@ -43,7 +43,7 @@ def make_meter(directory, **changed):
   }
   arguments |= changed
   writer = curves.Writer(
-    directory / "tensorboard", first_step=arguments["first_step"] + 1
+    directory / "tensorboard", first_logged_step=arguments["done"] + 1
   )
   return Meter(writer, **arguments)
 

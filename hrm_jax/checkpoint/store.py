@@ -74,7 +74,8 @@ class Checkpoints:
     self._directory = saved_steps.directory_of(workdir).absolute()
     self._policy = {"max_to_keep": max_to_keep, "keep_period": keep_period}
     self._finishing: threading.Thread | None = None
-    self._unreadable: set[int] = set()  # Steps whose digests are right.
+    # Steps whose digests match but that Orbax could not restore.
+    self._unreadable: set[int] = set()
     if cluster.is_first():
       try:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ class Checkpoints:
       run: the run record.
     """
     self.wait()
-    if not cluster.decided_by_first(lambda: self._may_save(step, state, run)):
+    if not cluster.decided_by_first(lambda: self._make_way(step, state, run)):
       return
     record = {**run, format_number.KEY: format_number.CURRENT}
     items = ocp.args.Composite(
@@ -181,35 +182,50 @@ class Checkpoints:
       "state"
     ]
 
-  def _may_save(self, step: int, state: State, run: dict[str, Any]) -> bool:
+  def _make_way(self, step: int, state: State, run: dict[str, Any]) -> bool:
+    """Makes room for a step, on process 0; returns whether to save it now.
+
+    A step that is saved already gets the evaluation that its record lacks. What
+    the disk refuses is logged, and the step is not saved.
+    """
     if step == self.saved_step:
       self._add_evaluation(step, run)
       return False
     try:
-      return self._prepare(step, state)
+      return self._remove_damaged(step) and self._has_room(step, state)
     except OSError as error:
       self._failed(step, error)
       return False
 
-  def _prepare(self, step: int, state: State) -> bool:
-    """Whether to save a step now; clears the way for it."""
+  def _remove_damaged(self, step: int) -> bool:
+    """Deletes half-written steps, and this one if it is damaged.
+
+    Returns:
+      Whether its place is free now; otherwise a good one has it, or one that
+      cannot be judged here.
+    """
     self._remove_leftovers()
     path = self._directory / str(step)
-    if saved_steps.is_there(self._directory, step):
-      try:
-        bad = saved_steps.damage(self._directory, step)
-      except (NoAccessError, FormatError) as error:
-        log.warning(f"warning: step {step} is not saved, one is there: {error}")
-        return False
-      if step in self._unreadable:
-        bad.append(f"{path}: it could not be read")
-        self._unreadable.remove(step)
-      if not bad:
-        self.saved_step = step
-        return False
-      log.warning(f"warning: {bad[0]}; step {step} is saved anew")
-      saved_steps.remove(self._directory, path.name)
-    # A tenth more: metadata, and files that outlive their merging.
+    if not saved_steps.is_there(self._directory, step):
+      return True
+    try:
+      bad = saved_steps.damage(self._directory, step)
+    except (NoAccessError, FormatError) as error:
+      log.warning(f"warning: step {step} is not saved, one is there: {error}")
+      return False
+    if step in self._unreadable:
+      bad.append(f"{path}: it could not be read")
+      self._unreadable.remove(step)
+    if not bad:
+      self.saved_step = step
+      return False
+    log.warning(f"warning: {bad[0]}; step {step} is saved anew")
+    saved_steps.remove(self._directory, path.name)
+    return True
+
+  def _has_room(self, step: int, state: State) -> bool:
+    """Whether the disk has room for a step; logs it if not."""
+    # A tenth more, for Orbax's metadata and temporary files.
     needed = int(1.1 * _num_bytes(state)) + _MIB
     free = shutil.disk_usage(self._directory).free
     if free < needed:
@@ -249,7 +265,8 @@ class Checkpoints:
       )
 
   def _delete_old(self, newest: int) -> None:
-    # What is newer was passed over, and keeps no good step from its place.
+    # Steps newer than this one were damaged and skipped; they do not count
+    # towards max_to_keep.
     scores = {
       step: score
       for step, score in saved_steps.scores(self._directory).items()

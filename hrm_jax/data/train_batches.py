@@ -96,9 +96,12 @@ class TrainData:
     return sum(visits.batches_in(iteration) for visits in self._visits)
 
   def locate(self, step: int) -> tuple[int, int]:
-    """Iteration and place in it of the batch of update `step`, from 0.
+    """Iteration and place in it, both from 0, of the next batch.
 
     After the last batch that is (num_iterations, updates too many).
+
+    Args:
+      step: updates done before this batch.
     """
     for iteration in range(self.num_iterations):
       batches = self.batches_in(iteration)
@@ -108,10 +111,10 @@ class TrainData:
     return self.num_iterations, step
 
   def batch(self, step: int, rows: slice = ALL_ROWS) -> Batch:
-    """The batch of update `step`, counted from 0; a function of (seed, step).
+    """The batch that comes after `step` updates: a function of (seed, step).
 
     Args:
-      step: from 0.
+      step: updates done before this batch.
       rows: which rows of the global batch to read.
 
     Raises:
@@ -139,7 +142,11 @@ class TrainData:
     return read_ahead(read, start, self.batches_in(iteration), several)
 
   def examples(self, step: int) -> tuple[str, np.ndarray]:
-    """Which examples batch `step` is made of: the set's name, and [B] int64."""
+    """Which examples a batch is made of: the set's name, and [B] int64.
+
+    Args:
+      step: updates done before this batch.
+    """
     iteration, index = self.locate(step)
     example_set, examples, _ = self._choose(iteration, index)
     return example_set.name, examples

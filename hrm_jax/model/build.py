@@ -9,8 +9,8 @@ from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.model.hrm import HRM
 
-# Fields of `HRM` that the arch file does not set: Linen's, the data set's, the
-# one that is chosen where it runs, and those that become keys with TRM.
+# Fields of `HRM` that `config.model` does not set: Linen's, the data set's, the
+# key beside it (`attention`), and the two that have no key (see `HRM`).
 _NO_KEYS = {
   *("parent", "name"),
   *("vocab_size", "seq_len"),

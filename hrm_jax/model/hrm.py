@@ -50,7 +50,16 @@ class SegmentOutput(NamedTuple):
 
 
 class HRM(nn.Module):
-  """The network. Field names are the keys of the reference's arch file.
+  """The network.
+
+  Most fields are keys of `config/arch/hrm_v1.yaml` of sapientinc/HRM, under the
+  same names. `q_target`, `remat` and `unroll` are keys of `config.model` that
+  the reference lacks. `attention` makes no other network and is a key beside
+  `config.model`. `gradient_scope` and `shared_level` turn this network into
+  that of TRM (arXiv 2510.04871); they have no configuration key, because the
+  rest of TRM's recipe, such as its averaged weights, is not here. A run takes
+  its defaults from `hrm_jax.config`; those below are the same, which a test
+  holds.
 
   Attributes:
     vocab_size: V, from the data set.
@@ -78,15 +87,14 @@ class HRM(nn.Module):
       again instead of keeping them: less memory, an eighth more work.
     unroll: whether the blocks of a level are written out one after the other:
       the program grows with them.
-    attention: "xla" or "cudnn", see `layers.mix_values`; no key of the arch
-      file, because it makes no other network.
+    attention: "xla" or "cudnn", see `layers.mix_values`.
     gradient_scope: which of a segment's updates gradient passes through.
       "last_update": the last one of z_L and of z_H (HRM). "last_cycle": all of
       the last H cycle, its L_cycles updates of z_L and the one of z_H (TRM);
-      memory grows with L_cycles. No key of the arch file yet.
+      memory grows with L_cycles.
     shared_level: whether one module, L_level, plays both roles (TRM): it hears
       z_H + x when it updates z_L, and z_L when it updates z_H. H_layers means
-      nothing then. No key of the arch file yet.
+      nothing then.
   """
 
   vocab_size: int
@@ -162,9 +170,12 @@ class HRM(nn.Module):
       rms_norm_eps=self.rms_norm_eps,
       attention=self.attention,
     )
+    make_level = functools.partial(
+      Level, make_block=make_block, remat=self.remat, unroll=self.unroll
+    )
     if not self.shared_level:
-      self.H_level = Level(self.H_layers, make_block, self.remat, self.unroll)
-    self.L_level = Level(self.L_layers, make_block, self.remat, self.unroll)
+      self.H_level = make_level(self.H_layers)
+    self.L_level = make_level(self.L_layers)
     self.lm_head = Linear(self.vocab_size)
     # Zero weights and bias -5: at first both Q values are sigmoid(-5), about
     # 0.007, for every puzzle, and so is the bootstrapped target that
@@ -214,7 +225,8 @@ class HRM(nn.Module):
       x = jnp.concatenate([slots, x], axis=1)  # [B, S, D]
     if self.pos_encodings == "learned":
       x += self.embed_pos.table()[None]  # [1, S, D]
-      # 1/sqrt(2) keeps the variance of the sum of two embeddings.
+      # 1/sqrt(2) keeps the variance of the sum of two embeddings. The digits
+      # are those of the reference's literal, so that both round alike.
       x = _scale(x, 0.707106781)
     # Embeddings start with deviation 1/sqrt(D), the states that x is added to
     # with deviation 1.

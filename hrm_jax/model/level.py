@@ -13,29 +13,29 @@ from jax import lax
 
 from hrm_jax.model.layers import Block
 
-# An update of a state: from the state and what the module hears, both
-# [B, S, D], to the new state.
+# An update of a state: from the state and the injection, both [B, S, D], to the
+# new state.
 Update = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Level(nn.Module):
   """One recurrent module: adds its injection to the state, runs its blocks.
 
-  The injection is what the module hears from outside, anew at every update:
-  L_level hears z_H + x, so that the puzzle is never forgotten however long it
-  thinks; H_level hears z_L.
+  The injection is the module's input from outside, added anew at every update:
+  z_H + x for L_level, so that the puzzle is never forgotten however long it
+  thinks; z_L for H_level.
 
-  Each block has weights of its own. By default they are stacked for a scan
-  over the blocks, so the compiled program holds one block however many there
-  are.
+  Each block has parameters of its own, `layers_0`, `layers_1`, and so on. By
+  default `as_function` stacks copies of them and scans over the stack, so the
+  compiled program holds one block however many there are.
 
   Attributes:
     num_layers: how many blocks.
     make_block: makes a block.
     remat: whether the backward pass computes a block's intermediates again.
-    unroll: whether the blocks are written out instead. A scan copies each
-      block's weights out of the stack on every pass, and its intermediates and
-      gradients into one.
+    unroll: whether the program has every block written out, instead of a scan.
+      A scan copies each block's weights out of the stack on every pass, and
+      its intermediates and gradients into a stack.
   """
 
   num_layers: int
@@ -76,14 +76,14 @@ class Level(nn.Module):
     if frozen:
       params = lax.stop_gradient(params)
     params = jax.tree.map(lambda weight: weight.astype(dtype), params)
-    of_blocks = [params[f"layers_{i}"] for i in range(self.num_layers)]
-    whole, last = of_blocks, None
+    blocks = [params[f"layers_{i}"] for i in range(self.num_layers)]
+    whole, last = blocks, None
     if num_outputs is not None:
-      *whole, last = of_blocks
+      *whole, last = blocks
     block = self.make_block(parent=None)
 
-    def run_block(z, of_block):
-      return block.apply({"params": of_block}, z), None
+    def run_block(z, block_params):
+      return block.apply({"params": block_params}, z), None
 
     if self.remat:
       # What the backward pass needs of a block is its input alone then.
@@ -92,15 +92,15 @@ class Level(nn.Module):
     stacked = None
     if in_loop:
       # Each leaf [number of whole blocks, ...].
-      stacked = jax.tree.map(lambda *of_each: jnp.stack(of_each), *whole)
+      stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *whole)
 
     def run(z, injection) -> Any:
       z += injection
       if in_loop:
         z, _ = lax.scan(run_block, z, stacked)
       else:
-        for of_block in whole:
-          z, _ = run_block(z, of_block)
+        for block_params in whole:
+          z, _ = run_block(z, block_params)
       if last is not None:
         z = block.apply({"params": last}, z, num_outputs)  # [B, outputs, D]
       return z

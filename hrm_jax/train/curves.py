@@ -29,22 +29,22 @@ class Writer:
 
   Args:
     directory: of the event files.
-    first_step: the first update that this run logs. TensorBoard hides what
-      an interrupted run wrote at this step or later.
+    first_logged_step: the first update that this run logs. TensorBoard hides
+      what an interrupted run wrote at this step or later.
   """
 
-  def __init__(self, directory: pathlib.Path, first_step: int):
+  def __init__(self, directory: pathlib.Path, first_logged_step: int):
     directory.mkdir(parents=True, exist_ok=True)
     # TensorBoard reads files with such names, and in their order. The end is
     # there because two writers can be opened within one second.
     name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
-    name += f".{first_step}.{time.time_ns()}"
+    name += f".{first_logged_step}.{time.time_ns()}"
     self._directory = directory
     self._file: RecordWriter | None = RecordWriter(str(directory / name))
     self._flushed_at = time.monotonic()
     self._write(file_version="brain.Event:2")
     start = SessionLog(status=SessionLog.START)
-    self._write(step=first_step, session_log=start)
+    self._write(step=first_logged_step, session_log=start)
     self._write(summary=summary.custom_scalars(_DASHBOARD))
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -98,10 +98,10 @@ class NoWriter(Writer):
     self._file, self._flushed_at = None, time.monotonic()
 
 
-def open_writer(directory: pathlib.Path, first_step: int) -> Writer:
+def open_writer(directory: pathlib.Path, first_logged_step: int) -> Writer:
   """A `Writer`, or one that writes nothing where files cannot be made."""
   try:
-    return Writer(directory, first_step)
+    return Writer(directory, first_logged_step)
   except OSError as error:
     log.error(
       f"error: {directory}: no curves ({error.strerror}); training goes on"

@@ -318,10 +318,10 @@ def _make_meter(
   stop: int,
 ) -> Meter:
   return Meter(
-    curves.open_writer(workdir / "tensorboard", first_step=done + 1)
+    curves.open_writer(workdir / "tensorboard", first_logged_step=done + 1)
     if cluster.is_first()
     else curves.NoWriter(),
-    first_step=done,
+    done=done,
     last_step=stop,
     global_batch_size=config.global_batch_size,
     seq_len=metadata.seq_len,

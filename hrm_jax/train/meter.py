@@ -20,7 +20,7 @@ class Meter:
 
   Args:
     writer: where the scalars go; closed on exit.
-    first_step: how many updates were done before this run.
+    done: updates done before this run.
     last_step: the update that this run ends with.
     global_batch_size: rows of a batch, over all devices.
     seq_len: G, the number of tokens in a row.
@@ -33,7 +33,7 @@ class Meter:
     self,
     writer: Writer,
     *,
-    first_step: int,
+    done: int,
     last_step: int,
     global_batch_size: int,
     seq_len: int,
@@ -47,14 +47,12 @@ class Meter:
     self._batch_size, self._seq_len = global_batch_size, seq_len
     self._step_seconds_at_peak = flops_per_step / peak_flops
     self._log_every = log_every
-    self._bar = console.Progress(
-      "train", last_step, unit="updates", start=first_step
-    )
-    self._logged = first_step  # The last update that was logged.
+    self._bar = console.Progress("train", last_step, unit="updates", start=done)
+    self._logged = done  # The last update that was logged.
     # The newest dispatch: its last update, and its sums. They are read when the
     # next one comes, because to read them is to wait for the device.
     self._pending: tuple[int, Mapping[str, jax.Array]] | None = None
-    self._restart_clock(first_step)
+    self._restart_clock(done)
 
   def __enter__(self) -> "Meter":
     self._bar.__enter__()

@@ -1,7 +1,9 @@
 """One training update: pure functions of state and batch, no I/O, no mesh.
 
-`train_step` is what gets jitted; the pieces it is made of stand beside it so
-that each can be held against the reference.
+A run jits `train_steps`: one dispatch, of one or more updates. Below it, from
+the outside in, stand the pieces it is made of, so that each can be held against
+the reference: `train_step`, `compute_update`, `forward_backward`,
+`apply_gradients`.
 
 One update is one segment of thought for every row, not one puzzle: the loss is
 taken after each segment and the weights move, while the states go on without
@@ -60,6 +62,153 @@ class SegmentResult(NamedTuple):
   target_q_continue: jax.Array | None
   loss: jax.Array
   sums: dict[str, jax.Array]
+
+
+class Examined(NamedTuple):
+  """All that must be finite in an update, in the order it is computed.
+
+  Weights and moments are not among it: an update that fails leaves them as they
+  were, so they can be looked at later.
+
+  Attributes:
+    carry: before the update.
+    output: of the segment.
+    loss: [] float32.
+    gradients: of the loss.
+  """
+
+  carry: Carry
+  output: SegmentOutput
+  loss: jax.Array
+  gradients: Gradients
+
+
+class Health(NamedTuple):
+  """Whether updates were finite: [] after one of them, [n] after several.
+
+  Attributes:
+    is_good: bool, whether everything was.
+    nonfinite: int32, which of `examined_names` is not, the first of them; -1
+      if they all are.
+  """
+
+  is_good: jax.Array
+  nonfinite: jax.Array
+
+
+def train_steps(
+  state: TrainState, batches: Sequence[Batch], **settings: Any
+) -> tuple[TrainState, dict[str, jax.Array], Health]:
+  """Several updates at once, the same as one after the other.
+
+  Args:
+    state: donate it.
+    batches: n of them, as `train_step` takes one.
+    **settings: of `train_step`.
+
+  Returns:
+    The new state; the metric sums and the health of each update, [n, ...].
+  """
+
+  def update(state, batch):
+    state, sums, health = train_step(state, batch, **settings)
+    return state, (sums, health)
+
+  if len(batches) == 1:
+    state, results = update(state, *batches)
+    results = jax.tree.map(lambda leaf: leaf[None], results)
+  else:
+    # Each leaf [n, B, ...].
+    stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
+    state, results = lax.scan(update, state, stacked)
+  sums, health = results
+  return state, sums, health
+
+
+def train_step(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: HRM,
+  optimizers: Optimizers,
+  loss: Loss,
+) -> tuple[TrainState, dict[str, jax.Array], Health]:
+  """One update: a segment for every row, then both optimisers.
+
+  An update whose loss or gradients are not finite leaves the weights as they
+  were; rows whose states are lost take new puzzles.
+
+  Args:
+    state: donate it.
+    batch: B new puzzles; B is the *global* batch size.
+    model: the network.
+    optimizers: of the dense parameters and of the puzzle table.
+    loss: which loss.
+
+  Returns:
+    The new state; this update's metric sums, norms and learning rate; whether
+    everything in it was finite. That stands apart from what is logged, because
+    the two are read by different hands at different times.
+  """
+  state, sums, examined, is_good = compute_update(
+    state, batch, model=model, optimizers=optimizers, loss=loss
+  )
+  nonfinite = finite.first_nonfinite_unless(is_good, examined)
+  return state, sums, Health(is_good, nonfinite)
+
+
+def compute_update(
+  state: TrainState,
+  batch: Batch,
+  *,
+  model: HRM,
+  optimizers: Optimizers,
+  loss: Loss,
+) -> tuple[TrainState, dict[str, jax.Array], Examined, jax.Array]:
+  """`train_step`, but with all that must be finite instead of a verdict on it.
+
+  Args:
+    state: before the update.
+    batch: B new puzzles.
+    model: the network.
+    optimizers: of the dense parameters and of the puzzle table.
+    loss: which loss.
+
+  Returns:
+    The new state; metric sums, norms and learning rate; what must be finite;
+    whether it is, [] bool.
+  """
+  # From the number of the update, not from a key that is handed on: a resumed
+  # run draws what the uninterrupted one would have drawn.
+  draws = halting.exploration_draws(
+    jax.random.fold_in(state.key, state.step),
+    batch["inputs"].shape[0],
+    model.halt_max_steps,
+  )
+  carry, gradients, segment = forward_backward(
+    model, state.weights, state.carry, batch, draws, loss
+  )
+  new_state, norms, is_good = apply_gradients(
+    state, gradients, optimizers, loss=segment.loss
+  )
+  sums = {
+    **segment.sums,
+    **norms,
+    # The update that has just been done, counted from 1.
+    "lr": optimizers.learning_rate(new_state.step),
+  }
+  examined = Examined(
+    state.carry,
+    segment.output,
+    segment.loss,
+    gradients,
+  )
+  return (
+    new_state._replace(carry=halting.halt_broken(carry)),
+    sums,
+    examined,
+    is_good,
+  )
 
 
 def forward_backward(
@@ -206,150 +355,3 @@ def apply_gradients(
     table_opt_state=table_opt_state,
   )
   return state, norms, is_good & jnp.isfinite(norms["param_norm"])
-
-
-class Health(NamedTuple):
-  """Whether updates were finite: [] after one of them, [n] after several.
-
-  Attributes:
-    is_good: bool, whether everything was.
-    nonfinite: int32, which of `examined_names` is not, the first of them; -1
-      if they all are.
-  """
-
-  is_good: jax.Array
-  nonfinite: jax.Array
-
-
-def train_steps(
-  state: TrainState, batches: Sequence[Batch], **settings: Any
-) -> tuple[TrainState, dict[str, jax.Array], Health]:
-  """Several updates at once, the same as one after the other.
-
-  Args:
-    state: donate it.
-    batches: n of them, as `train_step` takes one.
-    **settings: of `train_step`.
-
-  Returns:
-    The new state; the metric sums and the health of each update, [n, ...].
-  """
-
-  def update(state, batch):
-    state, sums, health = train_step(state, batch, **settings)
-    return state, (sums, health)
-
-  if len(batches) == 1:
-    state, results = update(state, *batches)
-    results = jax.tree.map(lambda leaf: leaf[None], results)
-  else:
-    # Each leaf [n, B, ...].
-    stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
-    state, results = lax.scan(update, state, stacked)
-  sums, health = results
-  return state, sums, health
-
-
-class Examined(NamedTuple):
-  """All that must be finite in an update, in the order it is computed.
-
-  Weights and moments are not among it: an update that fails leaves them as they
-  were, so they can be looked at later.
-
-  Attributes:
-    carry: before the update.
-    output: of the segment.
-    loss: [] float32.
-    gradients: of the loss.
-  """
-
-  carry: Carry
-  output: SegmentOutput
-  loss: jax.Array
-  gradients: Gradients
-
-
-def train_step(
-  state: TrainState,
-  batch: Batch,
-  *,
-  model: HRM,
-  optimizers: Optimizers,
-  loss: Loss,
-) -> tuple[TrainState, dict[str, jax.Array], Health]:
-  """One update: a segment for every row, then both optimisers.
-
-  An update whose loss or gradients are not finite leaves the weights as they
-  were; rows whose states are lost take new puzzles.
-
-  Args:
-    state: donate it.
-    batch: B new puzzles; B is the *global* batch size.
-    model: the network.
-    optimizers: of the dense parameters and of the puzzle table.
-    loss: which loss.
-
-  Returns:
-    The new state; this update's metric sums, norms and learning rate; whether
-    everything in it was finite. That stands apart from what is logged, because
-    the two are read by different hands at different times.
-  """
-  state, sums, examined, is_good = compute_update(
-    state, batch, model=model, optimizers=optimizers, loss=loss
-  )
-  nonfinite = finite.first_nonfinite_unless(is_good, examined)
-  return state, sums, Health(is_good, nonfinite)
-
-
-def compute_update(
-  state: TrainState,
-  batch: Batch,
-  *,
-  model: HRM,
-  optimizers: Optimizers,
-  loss: Loss,
-) -> tuple[TrainState, dict[str, jax.Array], Examined, jax.Array]:
-  """`train_step`, but with all that must be finite instead of a verdict on it.
-
-  Args:
-    state: before the update.
-    batch: B new puzzles.
-    model: the network.
-    optimizers: of the dense parameters and of the puzzle table.
-    loss: which loss.
-
-  Returns:
-    The new state; metric sums, norms and learning rate; what must be finite;
-    whether it is, [] bool.
-  """
-  # From the number of the update, not from a key that is handed on: a resumed
-  # run draws what the uninterrupted one would have drawn.
-  draws = halting.exploration_draws(
-    jax.random.fold_in(state.key, state.step),
-    batch["inputs"].shape[0],
-    model.halt_max_steps,
-  )
-  carry, gradients, segment = forward_backward(
-    model, state.weights, state.carry, batch, draws, loss
-  )
-  new_state, norms, is_good = apply_gradients(
-    state, gradients, optimizers, loss=segment.loss
-  )
-  sums = {
-    **segment.sums,
-    **norms,
-    # The update that has just been done, counted from 1.
-    "lr": optimizers.learning_rate(new_state.step),
-  }
-  examined = Examined(
-    state.carry,
-    segment.output,
-    segment.loss,
-    gradients,
-  )
-  return (
-    new_state._replace(carry=halting.halt_broken(carry)),
-    sums,
-    examined,
-    is_good,
-  )
