@@ -7,11 +7,11 @@ The answers of Sudoku and mazes must solve their puzzles; --check-unique also
 asks that nothing else does. Exits with 0 where all is good, and with 2 and
 one line about the first thing that is not.
 
-"good" speaks of the format. Test puzzles that stand in the training data too
-are counted beside it, as "test_in_train": those that are equal to a training
-puzzle, and others that are symmetry images of one (Sudoku and mazes; null for
-other kinds). If there are any, a warning says so. For ARC, whose examples are
-moved about, build_arc counts them.
+"good" only means that the format is valid. Test puzzles that stand in the
+training data too are counted beside it, as "test_in_train": those that are
+equal to a training puzzle, and others that are symmetry images of one (Sudoku
+and mazes; null for other kinds). If there are any, a warning says so. For ARC,
+whose examples are moved about, build_arc counts them.
 """
 
 import argparse

@@ -187,7 +187,7 @@ BAD = {
   "answer_breaks_rules": (
     with_row(2, answer=exchanged(SOLUTION)),
     4,
-    "answer: breaks the rules: row",
+    "answer: breaks the rules: column 2 holds",
   ),
   "answer_of_another": (
     with_row(2, answer=ROWS[0][2]),
