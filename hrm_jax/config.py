@@ -41,12 +41,13 @@ class Key(NamedTuple):
   allowed: Allowed
 
 
-def _whole(least: int) -> Allowed:
+def _whole(least: int, most: int = 2**31 - 1) -> Allowed:
   # Updates and rows are counted in 32 bits on the devices.
+  below = "below 2**31" if most == 2**31 - 1 else f"at most {most:,}"
   return Allowed(
     int,
-    f"a whole number, at least {least} and below 2**31",
-    lambda value: least <= value < 2**31,
+    f"a whole number, at least {least} and {below}",
+    lambda value: least <= value <= most,
   )
 
 
@@ -56,8 +57,13 @@ def _number() -> Allowed:
   )
 
 
-def _number_above_0() -> Allowed:
-  return Allowed(float, "a number above 0", lambda value: 0 < value < math.inf)
+def _number_above_0(most: float | None = None) -> Allowed:
+  if most is None:
+    return Allowed(
+      float, "a number above 0", lambda value: 0 < value < math.inf
+    )
+  expected = f"a number above 0 and at most {most:,}"
+  return Allowed(float, expected, lambda value: 0 < value <= most)
 
 
 def _number_below_1() -> Allowed:
@@ -133,7 +139,7 @@ KEYS = {
     8, "Heads of attention; divides hidden_size.", _whole(1)
   ),
   "model.expansion": Key(
-    4.0, "Width of the MLP over hidden_size, before 2/3.", _number_above_0()
+    4.0, "Width of the MLP over hidden_size, before 2/3.", _number_above_0(1000)
   ),
   "model.puzzle_emb_ndim": Key(
     None,
@@ -157,7 +163,7 @@ KEYS = {
     _one_of("bfloat16", "float32"),
   ),
   "model.halt_max_steps": Key(
-    16, "Segments that a puzzle gets at most.", _whole(1)
+    16, "Segments that a puzzle gets at most.", _whole(1, 10_000)
   ),
   "model.halt_exploration_prob": Key(
     0.1, "Share of rows that must think for longer, in training.", _share()

@@ -70,6 +70,8 @@ def test_a_bad_value_of_each_key_is_one_line_that_names_it(name):
     ("epochs", 2**31),
     ("mesh.data", 2**31),
     ("model.expansion", 0.0),
+    ("model.expansion", 1001.0),
+    ("model.halt_max_steps", 2**31 - 1),
     ("model.halt_exploration_prob", 1.5),
     ("mesh.data", 0),
     ("beta2", 1.0),

@@ -158,6 +158,20 @@ def test_a_preempted_run_loses_nothing(tmp_path, monkeypatch, tiny_run, update):
   assert sorted(seen) == sorted(expected)
 
 
+def test_a_signal_before_the_first_update_is_saved_too(tmp_path, monkeypatch):
+  make_setup = setup.make_setup
+
+  def signalling(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return make_setup(*args, **kwargs)
+
+  monkeypatch.setattr(setup, "make_setup", signalling)
+  result = runs.train_tiny(tmp_path)
+  assert (result["ended"], result["step"]) == ("preempted", 0)
+  assert result["saved_step"] == 0  # And not None, which is a failed save.
+  assert runs.steps_of(tmp_path) == [0]
+
+
 def test_an_evaluation_is_given_up_after_the_batch(tmp_path, monkeypatch):
   scored = []
 

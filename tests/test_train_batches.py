@@ -426,6 +426,14 @@ def test_impossible_schedules_are_refused(tenfold, changed, message):
     make_train(tenfold, **changed)
 
 
+def test_a_run_of_more_updates_than_are_counted_is_refused(tenfold):
+  epochs = 2**31 - 4  # Of a hundred examples, in batches of one.
+  with pytest.raises(
+    InputError, match=r"epochs: .* expected fewer than 2\*\*31"
+  ):
+    make_train(tenfold, epochs=epochs, eval_interval=None, global_batch_size=1)
+
+
 @pytest.mark.parametrize("changed", [{"batch_size": 0}, {"limit": -1}])
 def test_impossible_evaluations_are_refused(tenfold, changed):
   with pytest.raises(InputError, match=next(iter(changed))):

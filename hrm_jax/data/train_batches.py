@@ -27,6 +27,9 @@ from hrm_jax.data.split import ExampleSet, Split
 # thread costs as much as reading a small batch does.
 _HANDED_OVER = 2**20
 
+# The devices count updates in 32 bits.
+_MOST_UPDATES = 2**31
+
 # Visits drawn at once: small groups share the cost of making a generator.
 _VISITS_PER_BLOCK = 8192
 
@@ -78,6 +81,12 @@ class TrainData:
     metadata = split.metadata
     examples = epochs * metadata.total_groups * metadata.mean_puzzle_examples
     self.total_steps = int(examples / global_batch_size)
+    if self.total_steps >= _MOST_UPDATES:
+      raise InputError(
+        f"config.epochs: {epochs:,} epochs of {split.path} are "
+        f"{self.total_steps:,} updates; expected fewer than 2**31, which is "
+        "how far they are counted."
+      )
     self._split, self._size, self._seed = split, global_batch_size, seed
     self._visits = [
       _Visits(example_set, seed, number, eval_interval, global_batch_size)

@@ -80,9 +80,14 @@ def main() -> None:
   if cluster.is_first():
     console.print_json(result)
   if result["saved_step"] != result["step"]:
+    newest = result["saved_step"]
     raise RunError(
-      f"update {result['step']} is not saved; the newest checkpoint is of "
-      f"update {result['saved_step'] or 0}"
+      f"update {result['step']} is not saved; "
+      + (
+        "there is no checkpoint"
+        if newest is None
+        else f"the newest checkpoint is of update {newest}"
+      )
     )
   if result["ended"] == "preempted":
     log.warning(

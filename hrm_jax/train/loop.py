@@ -174,11 +174,11 @@ def _train(
   else:
     ended = "num_steps" if agenda.ends_early(done) else "finished"
   # Process 0 has the last word on it, because it writes the manifests.
-  saved_step = cluster.from_first(checkpoints.saved_step or 0)
+  saved_step = cluster.decided_by_first(lambda: checkpoints.saved_step)
   return {
     "step": done,
     "total_steps": data.total_steps,
-    "saved_step": saved_step or None,
+    "saved_step": saved_step,
     "ended": ended,
     "train": run.meter.latest,
     "evaluation": record["evaluation"],
