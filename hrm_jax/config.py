@@ -2,9 +2,10 @@
 
 The keys keep the reference's spelling, so that a published command can be
 transcribed. Defaults are those of its ARC training; experiments (`configs/`)
-say what differs. Values that must fit each other or the devices, such as heads
-and hidden size, are checked where they meet: in `model.build` and
-`machines.sharding`, when a run is set up.
+say what differs. The defaults of `hrm_jax.model.hrm.HRM` repeat those of
+`model.*` here, which a test holds equal. Values that must fit each other or the
+devices, such as heads and hidden size, are checked where they meet: in
+`model.build` and `machines.sharding`, when a run is set up.
 """
 
 import math
@@ -129,7 +130,8 @@ KEYS = {
   "data.num_aug": Key(
     0, "Symmetry images per generated training puzzle.", _whole(0)
   ),
-  # --- the network; keys of the reference's arch file
+  # --- the network: the keys of config/arch/hrm_v1.yaml of sapientinc/HRM, and
+  # three of our own, q_target, remat and unroll
   "model.H_cycles": Key(2, "Updates of z_H per segment.", _whole(1)),
   "model.L_cycles": Key(2, "Updates of z_L per update of z_H.", _whole(1)),
   "model.H_layers": Key(4, "Blocks of the slow module.", _whole(1)),
@@ -139,7 +141,10 @@ KEYS = {
     8, "Heads of attention; divides hidden_size.", _whole(1)
   ),
   "model.expansion": Key(
-    4.0, "Width of the MLP over hidden_size, before 2/3.", _number_above_0(1000)
+    4.0,
+    "The gated MLP has expansion x hidden_size x 2/3 units, rounded up to a "
+    "multiple of 256.",
+    _number_above_0(1000),
   ),
   "model.puzzle_emb_ndim": Key(
     None,
@@ -171,8 +176,9 @@ KEYS = {
   "model.q_target": Key(
     "bootstrap",
     '"bootstrap": q_continue learns the value of the next segment, as '
-    'published; "none": a row halts when sigmoid(q_halt) > 1/2, at 10/16 of '
-    "the work.",
+    'published; "none": it learns nothing, and a row halts when '
+    "sigmoid(q_halt) > 1/2. With 2 x 2 cycles an update then costs 10/16 of "
+    "the work, because it does not look one segment ahead.",
     _one_of("bootstrap", "none"),
   ),
   "model.remat": Key(
@@ -196,7 +202,12 @@ KEYS = {
   "loss.q_weight": Key(0.5, "Weight of both halting losses.", _number()),
   # --- optimisation
   "global_batch_size": Key(768, "Rows over all devices.", _whole(1)),
-  "epochs": Key(100_000, "Visits of each group of puzzles.", _whole(1)),
+  "epochs": Key(
+    100_000,
+    "Epochs of the whole run. An epoch visits each group of puzzles once, and "
+    "a visit trains on one puzzle of the group.",
+    _whole(1),
+  ),
   "eval_interval": Key(
     None,
     "Epochs between evaluations; divides epochs. None or 0: epochs.",
@@ -204,17 +215,31 @@ KEYS = {
   ),
   "lr": Key(1e-4, "Learning rate of the weights at its top.", _number()),
   "lr_min_ratio": Key(
-    1.0, "End of the cosine over its top; 1: constant.", _number()
+    1.0,
+    "After the warm-up both learning rates fall along a cosine to this share "
+    "of their top. 1: they stay at the top.",
+    _number(),
   ),
-  "lr_warmup_steps": Key(2000, "Updates until the top.", _whole(0)),
+  "lr_warmup_steps": Key(
+    2000,
+    "Updates in which both learning rates rise from 0 to their top.",
+    _whole(0),
+  ),
   "beta1": Key(0.9, "Decay of Adam's first moment.", _number_below_1()),
   "beta2": Key(0.95, "Decay of Adam's second moment.", _number_below_1()),
-  "weight_decay": Key(0.1, "Decoupled; times the learning rate.", _number()),
+  "weight_decay": Key(
+    0.1,
+    "An update shrinks every weight by this share times the learning rate.",
+    _number(),
+  ),
   "puzzle_emb_lr": Key(
     1e-2, "Learning rate of the puzzle embeddings at its top.", _number()
   ),
   "puzzle_emb_weight_decay": Key(
-    0.1, "The same for the puzzle embeddings of the batch.", _number()
+    0.1,
+    "An update shrinks the puzzle embeddings of its batch by this share times "
+    "their learning rate.",
+    _number(),
   ),
   # --- devices: a mesh of data x table of them, all with rows of the batch
   "mesh.data": Key(
@@ -257,7 +282,9 @@ KEYS = {
   "num_steps": Key(
     0,
     "Ends the run after this many updates without changing the schedule; a "
-    "later run with a larger number goes on. 0: all updates of all epochs.",
+    "later run with a larger number goes on. No evaluation is made at such an "
+    "end, even where one is due: `python -m hrm_jax.evaluate` makes it, and so "
+    "does the run that goes on. 0: all updates of all epochs.",
     _whole(0),
   ),
   "log_every": Key(10, "Updates between two log lines.", _whole(1)),
@@ -417,10 +444,11 @@ def check_schedule(
     ("eval_interval", eval_interval),
   ):
     if value < 1:
-      raise InputError(f"{name}: expected at least 1, got {value}.")
+      raise InputError(f"config.{name}: expected at least 1, got {value}.")
   if epochs % eval_interval:
     raise InputError(
-      f"epochs: expected a multiple of eval_interval={eval_interval}, got "
+      "config.epochs: expected a multiple of "
+      f"config.eval_interval={eval_interval}, got "
       f"{epochs}; nearest: {epochs // eval_interval * eval_interval} and "
       f"{-(-epochs // eval_interval) * eval_interval}."
     )

@@ -45,5 +45,5 @@ def test_the_first_run_is_not_counted_and_ways_take_turns():
 
 
 def test_a_batch_that_does_not_divide_is_refused(tiny_run):
-  with pytest.raises(InputError, match="does not divide over 8 devices"):
+  with pytest.raises(InputError, match="multiple of the number of devices, 8,"):
     inference.benchmark_eval(tiny_run, batch_size=12)

@@ -3,8 +3,10 @@
 import jax
 import pytest
 
+from hrm_jax.config import base
 from hrm_jax.console import InputError
 from hrm_jax.model.build import make_model
+from hrm_jax.model.hrm import HRM
 from tests.toys import METADATA, toy_model
 
 
@@ -40,6 +42,13 @@ def test_blocks_are_unrolled_by_themselves_where_it_pays(
 def test_blocks_are_not_both_unrolled_and_computed_again():
   with pytest.raises(InputError, match="unroll: expected False with remat"):
     toy_model(remat=True, unroll=True)
+
+
+def test_the_defaults_of_the_network_are_those_of_the_configuration():
+  network = HRM(vocab_size=1, seq_len=1)
+  arch = base().model.to_dict()
+  assert arch.pop("unroll") is None  # Which is chosen where it runs.
+  assert {key: getattr(network, key) for key in arch} == arch
 
 
 def test_default_architecture_is_accepted():

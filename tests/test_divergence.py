@@ -157,7 +157,7 @@ def inject(monkeypatch):
   """Arranges for a state to be poisoned so many times, before update 7."""
 
   def arrange(poison, times=1):
-    make = setup.make_train_step
+    make = setup.Setup.jit_update
     done = []
 
     def make_poisoned(*args, **kwargs):
@@ -172,7 +172,7 @@ def inject(monkeypatch):
 
       return poisoned_step
 
-    monkeypatch.setattr(setup, "make_train_step", make_poisoned)
+    monkeypatch.setattr(setup.Setup, "jit_update", make_poisoned)
     return done
 
   return arrange

@@ -11,7 +11,7 @@ from hrm_jax.checkpoint.load import load
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
 from hrm_jax.evaluate import __main__ as evaluate
-from hrm_jax.evaluate.evaluator import Evaluator, save_predictions
+from hrm_jax.evaluate.evaluator import Evaluator, prediction_files
 from hrm_jax.machines import sharding
 from hrm_jax.model.losses import Loss
 from hrm_jax.solve import continuous_batching
@@ -67,8 +67,8 @@ def evaluate_halting(tiny_run, directory, *, queued, devices, batch_size):
     open_split(tiny_run / "data", "test"), batch_size=batch_size
   )
   evaluator = Evaluator(trained.model, Loss(), mesh, halt="act", queued=queued)
-  with save_predictions(
-    True, directory, 1, "test", evaluator.in_chunks(data), mesh
+  with prediction_files(
+    directory, 1, "test", evaluator.in_chunks(data), mesh
   ) as predictions:
     result = evaluator(weights, data, step=1, predictions=predictions)
   paths = (directory / "predictions/1/test").iterdir()
@@ -174,7 +174,7 @@ def test_the_training_split_can_be_evaluated_too(tiny_run, command):
   ("flags", "message"),
   [
     (["--step=7"], "no step 7 there; it has 5, 10."),
-    (["--batch-size=12"], "does not divide over 8 devices; nearest"),
+    (["--batch-size=12"], "number of devices, 8, got 12; nearest"),
     (["--segments=0"], "--segments: expected at least 1, got 0."),
     (["--data=nowhere"], "nowhere/test/dataset.json: no such file"),
   ],

@@ -13,7 +13,7 @@ ROWS = {
 
 
 def files(workdir, **given):
-  return PredictionFiles.maybe(True, workdir, 7, "test", {"all": 3}, **given)
+  return PredictionFiles.create(workdir, 7, "test", {"all": 3}, **given)
 
 
 def test_batches_become_one_array_per_column(tmp_path):

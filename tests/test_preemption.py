@@ -109,7 +109,7 @@ def test_processes_that_heard_nothing_stop_with_the_others(monkeypatch):
 
 def signal_during(monkeypatch, update):
   """Sends SIGTERM while an update is dispatched."""
-  make = setup.make_train_step
+  make = setup.Setup.jit_update
 
   def make_signalling(*args, **kwargs):
     train_step = make(*args, **kwargs)
@@ -121,7 +121,7 @@ def signal_during(monkeypatch, update):
 
     return signalling
 
-  monkeypatch.setattr(setup, "make_train_step", make_signalling)
+  monkeypatch.setattr(setup.Setup, "jit_update", make_signalling)
 
 
 # Update 5 is the last of an iteration: its evaluation is given up.

@@ -33,7 +33,7 @@ def test_an_update_leaves_the_state_as_it_found_it():
   setup = tiny_setup()
   batch = toy_batch(batch_size=16)
   for update, batches in ((train_step, batch), (train_steps, [batch] * 2)):
-    step = setup.make_train_step(update)
+    step = setup.jit_update(update)
     state, *_ = jax.eval_shape(step, setup.shapes, batches)
     assert jax.tree.structure(state) == jax.tree.structure(setup.shapes)
     for got, want in zip(

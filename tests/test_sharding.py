@@ -14,7 +14,7 @@ from tests.toys import Trainer, mesh_of, toy_batch, toy_model
   [(12, "8 and 16"), (17, "16 and 24"), (7, "8"), (0, "8"), (-3, "8")],
 )
 def test_refuses_a_batch_that_does_not_divide(size, nearest):
-  message = f"global_batch_size={size} .* 8 devices; .*: {nearest}\\.$"
+  message = f"_batch_size: .* devices, 8, got {size}; nearest: {nearest}\\.$"
   with pytest.raises(InputError, match=message):
     sharding.check_batch_size(size, sharding.make_mesh())
 
@@ -60,7 +60,7 @@ def test_split_moments_lie_in_parts():
 @pytest.mark.parametrize(
   ("axes", "message"),
   [
-    ({"table": 3}, "mesh.table: .* 8 devices \\(1, 2, 4, 8\\), got 3"),
+    ({"table": 3}, "mesh.table: .* devices \\(1, 2, 4, 8\\), got 3"),
     ({"table": 0}, "mesh.table: .* got 0"),
     ({"data": 3}, "mesh.data: expected -1 or 8, .* got 3"),
     ({"data": 8, "table": 2}, "mesh.data: expected -1 or 4, .* got 8"),

@@ -154,7 +154,7 @@ def test_a_run_that_knows_enough_ends_until_the_bound_is_another(tmp_path):
 
 
 def test_a_run_that_stands_still_shows_its_stacks(tmp_path, monkeypatch, capfd):
-  make, lines = setup.make_train_step, []
+  make, lines = setup.Setup.jit_update, []
   monkeypatch.setattr(console.log, "warning", lines.append)
 
   def make_slow(*args, **kwargs):
@@ -167,14 +167,15 @@ def test_a_run_that_stands_still_shows_its_stacks(tmp_path, monkeypatch, capfd):
 
     return slow_step
 
-  monkeypatch.setattr(setup, "make_train_step", make_slow)
+  monkeypatch.setattr(setup.Setup, "jit_update", make_slow)
   runs.train_tiny(tmp_path, num_steps=3, watchdog_seconds=1)
   assert any("since update 2; the stacks of all" in line for line in lines)
   assert " in slow_step\n" in capfd.readouterr().err
 
 
-def test_an_evaluation_that_num_steps_left_out_is_made_up_for(tmp_path):
+def test_an_evaluation_that_num_steps_left_out_is_made_up_for(tmp_path, lines):
   runs.train_tiny(tmp_path, num_steps=5)
+  assert any("at update 5, without an evaluation; " in line for line in lines)
   assert runs.steps_of(tmp_path) == [5]
   runs.train_tiny(tmp_path)
   evaluated = [
@@ -244,8 +245,11 @@ def test_resuming_on_data_of_another_size_is_refused(tmp_path):
 @pytest.mark.parametrize(
   ("overrides", "message"),
   [
-    ({"global_batch_size": 20}, "does not divide over 8 devices; nearest"),
-    ({"epochs": 3}, "multiple of eval_interval=2"),
+    (
+      {"global_batch_size": 20},
+      r"^config\.global_batch.* 8, got 20; near",
+    ),
+    ({"epochs": 3}, "multiple of config.eval_interval=2"),
     ({"loss.loss_type": "mse"}, r"config\.loss\.loss_type: .*got 'mse'"),
     ({"eval.halt": "maybe"}, r"config\.eval\.halt: .*got 'maybe'"),
     ({"log_every": 0}, r"config\.log_every: expected .* at least 1 .*, got 0"),
@@ -330,6 +334,16 @@ def test_a_workdir_that_cannot_be_made_gets_one_clear_line(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(InputError, match=r"^--workdir=.*file/run: cannot be "):
     train.make_workdir(tmp_path / "file" / "run")
+
+
+def test_a_command_that_is_refused_leaves_nothing_behind(tmp_path, monkeypatch):
+  monkeypatch.setattr(train.cluster, "join", lambda *_, **__: None)
+  for flag in ("model.num_heads=3", f"data.path={tmp_path}/typo"):
+    argv = ["train", "--config=tests/tiny.py", f"--config.{flag}"]
+    monkeypatch.setattr(sys, "argv", [*argv, f"--workdir={tmp_path}/run"])
+    with pytest.raises(InputError):
+      train.main()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mistyped_path_is_not_filled_with_generated_data(tmp_path):

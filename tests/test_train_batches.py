@@ -406,19 +406,33 @@ def test_processes_share_an_evaluation_batch(tmp_path):
   assert [evaluation.examples_in(share)["all"] for share in shares] == seen
 
 
+def test_the_batches_of_a_run_go_on_through_its_iterations(tenfold):
+  train = make_train(tenfold, global_batch_size=10)
+  last = sum(map(train.batches_in, range(train.num_iterations)))
+  for done, stop in ((0, last + 1), (3, last - 1), (last, last), (2, 1)):
+    batches = list(train.batches(done, stop, slice(1, 3)))
+    assert len(batches) == max(min(stop, last) - done, 0)
+    for step, batch in enumerate(batches, done):
+      want = train.batch(step, slice(1, 3))
+      np.testing.assert_array_equal(batch["inputs"], want["inputs"])
+
+
 # What a person may get wrong.
 
 
 @pytest.mark.parametrize(
   ("changed", "message"),
   [
-    ({"epochs": 10}, r"multiple of eval_interval=4, got 10; nearest: 8 and 12"),
-    ({"epochs": 0}, r"epochs: expected at least 1, got 0"),
+    (
+      {"epochs": 10},
+      r"config.eval_interval=4, got 10; nearest: 8 and 12",
+    ),
+    ({"epochs": 0}, r"^config.epochs: expected at least 1, got 0"),
     ({"eval_interval": -4}, r"eval_interval: expected at least 1, got -4"),
     ({"global_batch_size": 0}, r"global_batch_size: .* got 0"),
-    ({"global_batch_size": 121}, r"global_batch_size=121: .* about 40 in 4"),
+    ({"global_batch_size": 121}, r"size: .* about 40 in 4 epochs .* got 121;"),
     # Enough for the whole run, but not for one iteration.
-    ({"global_batch_size": 41}, r"global_batch_size=41: .* larger eval_inter"),
+    ({"global_batch_size": 41}, r"size: .* got 41; .* larger config.eval_"),
   ],
 )
 def test_impossible_schedules_are_refused(tenfold, changed, message):

@@ -8,11 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from hrm_jax.machines import sharding
 from hrm_jax.model import halting, losses
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import gather_puzzle_rows
-from hrm_jax.train import divergence, setup, update
+from hrm_jax.train import divergence, update
 from hrm_jax.train.divergence import examined_names
 from tests.toys import (
   ARCHS,
@@ -184,14 +183,7 @@ def test_padding_rows_change_nothing_for_the_others(name):
 
 def test_several_updates_at_once_are_the_same_as_one_by_one():
   ours = trainer()
-  eight = setup.make_train_step(
-    ours.model,
-    ours.optimizers,
-    Loss(),
-    ours.mesh,
-    sharding.of_state(ours.mesh, ours.shapes),
-    update=update.train_steps,
-  )
+  eight = ours.setup.jit_update(update.train_steps)
   batches = tuple(ours.put(toy_batch(i)) for i in range(8))
   state, all_sums, health = eight(ours.state(), batches)
   want, want_sums = run(8)

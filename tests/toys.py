@@ -15,6 +15,7 @@ from hrm_jax.optim import adam_atan2, sparse_sign_sgd
 from hrm_jax.optim.schedule import warmup_cosine
 from hrm_jax.train import setup
 from hrm_jax.train.state import Optimizers, TrainState, init_state
+from hrm_jax.train.update import train_step
 
 BATCH_SIZE = 8
 METADATA = DatasetMetadata(
@@ -168,9 +169,15 @@ class Trainer:
       self.mesh, self.shapes, split_moments=split_moments
     )
     self.fresh_state = jax.jit(init, out_shardings=shardings)
-    self.step = setup.make_train_step(
-      model, self.optimizers, Loss(), self.mesh, shardings
+    self.setup = setup.Setup(
+      self.mesh,
+      model,
+      Loss(),
+      self.optimizers,
+      lambda: self.fresh_state(0),
+      jax.tree.map(lambda s, at: s.update(sharding=at), self.shapes, shardings),
     )
+    self.step = self.setup.jit_update(train_step)
 
   def state(self, seed: int = 0, weights: Weights | None = None) -> TrainState:
     """The state before the first update, with `toy_weights` or others."""

@@ -72,7 +72,7 @@ def make_program(
   check_config(config)
   check_arch(config.model)
   setup = make_setup(config, metadata, total_steps=TOTAL_STEPS)
-  step = cast("Any", setup.make_train_step(train_step))
+  step = cast("Any", setup.jit_update(train_step))
   return Program(config, metadata, setup, step)
 
 

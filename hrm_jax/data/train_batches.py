@@ -94,10 +94,10 @@ class TrainData:
     ]
     if min(self.total_steps, self.batches_in(0)) == 0:
       raise InputError(
-        f"global_batch_size={global_batch_size}: expected at most the examples "
-        f"of one iteration, got about {examples / self.num_iterations:g} in "
-        f"{eval_interval} epochs of {split.path}; use smaller batches or a "
-        f"larger eval_interval."
+        "config.global_batch_size: expected at most the examples of one "
+        f"iteration, about {examples / self.num_iterations:g} in "
+        f"{eval_interval} epochs of {split.path}, got {global_batch_size}; use "
+        "smaller batches or a larger config.eval_interval."
       )
 
   def batches_in(self, iteration: int) -> int:
@@ -149,6 +149,29 @@ class TrainData:
     cells = len(range(self._size)[rows]) * self._split.metadata.seq_len
     several = min(max(_HANDED_OVER // max(8 * cells, 1), 1), 16)
     return read_ahead(read, start, self.batches_in(iteration), several)
+
+  def batches(
+    self, done: int, stop: int, rows: slice = ALL_ROWS
+  ) -> Iterator[Batch]:
+    """Yields the batches of updates done + 1 to `stop`, reading ahead.
+
+    They end sooner where the run has no more.
+
+    Args:
+      done: updates done before the first of them.
+      stop: updates done after the last.
+      rows: which rows of each global batch to read.
+    """
+    if done >= stop:
+      return
+    first, start = self.locate(done)
+    for iteration in range(first, self.num_iterations):
+      for batch in self.iteration(iteration, start, rows):
+        yield batch
+        done += 1
+        if done == stop:
+          return
+      start = 0
 
   def examples(self, step: int) -> tuple[str, np.ndarray]:
     """Which examples a batch is made of: the set's name, and [B] int64.

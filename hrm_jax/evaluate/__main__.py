@@ -9,6 +9,7 @@ nowhere. The last line of stdout is one JSON object.
 """
 
 import argparse
+import contextlib
 from typing import Any
 
 from hrm_jax import console
@@ -21,7 +22,7 @@ from hrm_jax.data.split import open_split
 from hrm_jax.evaluate.evaluator import (
   Evaluator,
   log_by_segment,
-  save_predictions,
+  prediction_files,
 )
 from hrm_jax.evaluate.predictions import directory_of
 from hrm_jax.machines import cluster, compilation_cache, host_memory, sharding
@@ -69,14 +70,13 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
   log.info(
     f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
   )
-  with save_predictions(
-    args.save_predictions,
-    args.workdir,
-    trained.step,
-    args.split,
-    evaluator.in_chunks(data),
-    mesh,
-  ) as predictions:
+  files = contextlib.nullcontext()
+  if args.save_predictions:
+    chunks = evaluator.in_chunks(data)
+    files = prediction_files(
+      args.workdir, trained.step, args.split, chunks, mesh
+    )
+  with files as predictions:
     result = evaluator(
       trained.weights, data, step=trained.step, predictions=predictions
     )

@@ -156,6 +156,8 @@ class Evaluator:
     mine: slice,
     settings: dict[str, Any],
   ) -> None:
+    # The program itself is dropped: `_step` finds it in JAX's cache. This keeps
+    # the time of compiling out of `seconds`.
     arguments = self._put(chunks.batch(0, mine), chunks)
     self._step.lower(weights, *arguments, **settings).compile()
 
@@ -194,18 +196,16 @@ def _add(total: dict | None, sums: dict) -> dict:
   return sums if total is None else {k: total[k] + v for k, v in sums.items()}
 
 
-def save_predictions(
-  wanted: bool,
+def prediction_files(
   workdir: pathlib.Path,
   step: int,
   split: str,
   data: EvaluationData,
   mesh: Mesh,
-) -> contextlib.AbstractContextManager[PredictionFiles | None]:
-  """`PredictionFiles.maybe` for the rows of this process.
+) -> contextlib.AbstractContextManager[PredictionFiles]:
+  """`PredictionFiles.create` for the rows of this process.
 
   Args:
-    wanted: whether to write at all; else yields None.
     workdir: the directory of the run.
     step: updates that the weights have seen.
     split: name of what will be evaluated.
@@ -214,8 +214,7 @@ def save_predictions(
     mesh: the devices.
   """
   mine = sharding.local_rows(mesh, data.batch_size)
-  return PredictionFiles.maybe(
-    wanted,
+  return PredictionFiles.create(
     workdir,
     step,
     split,

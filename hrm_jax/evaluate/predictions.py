@@ -49,9 +49,8 @@ class PredictionFiles:
 
   @classmethod
   @contextlib.contextmanager
-  def maybe(
+  def create(
     cls,
-    wanted: bool,
     workdir: pathlib.Path,
     step: int,
     split: str,
@@ -59,11 +58,10 @@ class PredictionFiles:
     *,
     part: tuple[int, int] = (0, 1),
     sum_over_processes: Callable[[int], int] = lambda count: count,
-  ) -> Iterator["PredictionFiles | None"]:
+  ) -> Iterator["PredictionFiles"]:
     """Files that appear under their name when they are complete.
 
     Args:
-      wanted: whether to write at all; else yields None.
       workdir: the directory of the run.
       step: updates that the weights have seen.
       split: name of what will be evaluated.
@@ -71,9 +69,6 @@ class PredictionFiles:
       part: number of this process, and of how many.
       sum_over_processes: returns when all processes have called it.
     """
-    if not wanted:
-      yield None
-      return
     final = directory_of(workdir, step, split)
     partial = final.with_name(f".{split}.partial")
     index, count = part

@@ -40,20 +40,20 @@ def make_mesh(
   if table < 1 or n % table:
     divisors = [str(i) for i in range(1, n + 1) if n % i == 0]
     raise InputError(
-      f"mesh.table: expected a divisor of the {n} devices "
+      "config.mesh.table: expected a divisor of the number of devices "
       f"({', '.join(divisors)}), got {table}."
     )
   if data not in (-1, n // table):
     raise InputError(
-      f"mesh.data: expected -1 or {n // table}, so that data x table = {n} "
-      f"devices, got {data}."
+      f"config.mesh.data: expected -1 or {n // table}, so that mesh.data x "
+      f"mesh.table is the number of devices, {n}; got {data}."
     )
   grid = np.array(devices).reshape(n // table, table)
   return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def check_batch_size(
-  size: int, mesh: Mesh, name: str = "global_batch_size"
+  size: int, mesh: Mesh, name: str = "config.global_batch_size"
 ) -> None:
   """Raises an InputError if the batch does not divide over the devices."""
   n = mesh.size
@@ -62,8 +62,8 @@ def check_batch_size(
     return
   nearest = [str(good) for good in (below, below + n) if good > 0]
   raise InputError(
-    f"{name}={size} does not divide over {n} devices; nearest that do: "
-    f"{' and '.join(nearest)}."
+    f"{name}: expected a multiple of the number of devices, {n}, got {size}; "
+    f"nearest: {' and '.join(nearest)}."
   )
 
 

@@ -140,12 +140,21 @@ def one_behind(
 def _answer_batch(
   model: HRM, weights: Weights, batch: Batch, count: jax.Array, *, num_rows: int
 ) -> tuple[jax.Array, ...]:
-  """Every row runs all segments.
+  """Answers all rows at once; every row runs all segments.
+
+  It takes the arguments of `_answer_queue`, so that the solver can call either.
+
+  Args:
+    model: the network.
+    weights: trained ones.
+    batch: B puzzles, padding included.
+    count: how many are puzzles; not used, because padding is computed too.
+    num_rows: not used, because all B rows are computed at once.
 
   Returns:
-    Segments [B], answers [B, segments, G], q_halt [B] and q_continue [B].
+    Segments [B], answers [B, halt_max_steps, G], q_halt [B], q_continue [B].
   """
-  del count, num_rows  # Padding is thought about too.
+  del count, num_rows
   answer = inference.solve(model, weights, batch, halt="full", observe=_tokens)
   trace = jnp.moveaxis(answer.trace, 0, 1)
   output = answer.output
@@ -155,7 +164,19 @@ def _answer_batch(
 def _answer_queue(
   model: HRM, weights: Weights, queue: Batch, count: jax.Array, *, num_rows: int
 ) -> tuple[jax.Array, ...]:
-  """The same of the first `count` puzzles, each halting by itself."""
+  """Answers a queue of puzzles; a row that halts takes the next one.
+
+  Args:
+    model: the network.
+    weights: trained ones.
+    queue: N puzzles, padding last.
+    count: [], how many are puzzles; the padding after them is not computed.
+    num_rows: B, how many are computed at a time.
+
+  Returns:
+    Segments [N], answers [N, halt_max_steps, G], q_halt [N], q_continue [N]. An
+    answer of a puzzle that took fewer segments is valid up to that many.
+  """
   ids = queue["puzzle_identifiers"]
   rows = gather_puzzle_rows(model, weights, ids)
   answers = inference.solve_queue(

@@ -21,7 +21,7 @@ from hrm_jax.machines import (
   preemption,
 )
 from hrm_jax.train import config_flags
-from hrm_jax.train.loop import train
+from hrm_jax.train.loop import check_can_begin, train
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -72,6 +72,8 @@ def main() -> None:
   if args.shipped:
     log.info(f"configuration: {args.shipped}, which comes with hrm_jax")
   with cluster.shared_fate():
+    # A run that is refused leaves nothing behind.
+    check_can_begin(args.config, args.workdir)
     make_workdir(args.workdir)
     compilation_cache.use(compilation_cache.of_run(args.workdir))
     result = train(

@@ -1,4 +1,11 @@
-"""One run: from the newest checkpoint to its end."""
+"""One run: from the newest checkpoint to its end.
+
+The way of a batch: `TrainData.batches` names its examples, a thread reads them
+ahead of time (`data.reading`), `sharding.prefetch` sends them to the devices,
+and `Run.dispatches` hands them out in the groups that `Agenda.groups` plans.
+`Meter.waiting_for` times how long they take to come. Then `update.train_steps`
+does one update for each, see there.
+"""
 
 import contextlib
 import pathlib
@@ -61,13 +68,8 @@ def train(
     InputError: configuration, data and checkpoints do not fit; another run is
       using the directory.
   """
-  # --- configuration: what is wrong with it should show before anything is made
-  check_config(config)
-  check_arch(config.model)
-  sharding.check_batch_size(
-    config.global_batch_size,
-    sharding.make_mesh(config.mesh.data, config.mesh.table),
-  )
+  # --- what is wrong should show before anything is made
+  check_can_begin(config, workdir)
   # --- the run, again from its newest checkpoint if an update was not finite
   forgiven: set[int] = set()
   lock = (
@@ -87,6 +89,26 @@ def train(
         )
       except RollBackError as error:
         forgiven.add(error.step)
+
+
+def check_can_begin(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+  """Refuses what can be seen to be wrong before anything is made.
+
+  `train` calls it; a command that makes WORKDIR before that calls it earlier.
+
+  Raises:
+    InputError: the configuration contradicts itself or does not fit the
+      devices; there are no data.
+  """
+  check_config(config)
+  check_arch(config.model)
+  sharding.check_batch_size(
+    config.global_batch_size,
+    sharding.make_mesh(config.mesh.data, config.mesh.table),
+  )
+  run_data.check_there(config, workdir)
 
 
 def _train(
@@ -150,12 +172,12 @@ def _train(
       data=data,
       test=test,
       setup=setup,
-      train_steps=setup.make_train_step(update.train_steps),
+      train_steps=setup.jit_update(update.train_steps),
       evaluator=evaluator,
       checkpoints=checkpoints,
       record=record,
       agenda=agenda,
-      guard=Guard(config.on_nonfinite, _namer(data, setup), forgiven),
+      guard=Guard(config.on_nonfinite, _make_namer(data, setup), forgiven),
       meter=_make_meter(
         config, workdir, metadata, setup.model, done=done, stop=agenda.stop
       ),
@@ -202,15 +224,15 @@ def _loop(run: Run, state: TrainState, done: int) -> tuple[int, bool]:
   with meter, run.watchdog, run.reporting_divergence():
     meter.write_config(run.record["config"])
     try:
-      # --- debts: a signal may be older than the state, and a run that ended
-      # before its evaluation leaves that to the one that goes on
+      # --- before the first update: stop if a signal came during set-up, and
+      # make an evaluation that the earlier run left out
       run.still_here(done)
       if agenda.owes_evaluation(done, run.record):
         run.evaluate(state, done)
         run.save(state, done)  # The step is there; this adds the evaluation.
 
       # --- updates: nothing here waits for the device but what is due
-      for group in meter.waiting_for(run.groups(done)):
+      for group in meter.waiting_for(run.dispatches(done)):
         state, sums, health = run.train_steps(state, group)
         done += len(group)
         guard.watch(done, health, state)
@@ -218,7 +240,7 @@ def _loop(run: Run, state: TrainState, done: int) -> tuple[int, bool]:
         due = agenda.after(done)
         if due.evaluation:
           run.evaluate(state, done)
-          if run.knows_enough():
+          if run.reached_early_stop():
             run.record["ended"] = "early_stop"
             break
         if due.save:  # After the evaluation, so that it is saved too.
@@ -231,11 +253,18 @@ def _loop(run: Run, state: TrainState, done: int) -> tuple[int, bool]:
     except PreemptedError:
       preempted = True
 
-    # --- the end: the guard looks at an update two later, and nothing that is
-    # not finite may be saved; a preempted run's last update is like any other
+    # --- the end: the guard lags two dispatches behind, so it looks at the
+    # last ones before they are saved. A run that was preempted has not ended:
+    # its last update is logged only if `log_every` asks for it.
     guard.flush()
     if not preempted:
       meter.flush()
+      if agenda.ends_early(done) and not run.is_evaluated(done):
+        log.info(
+          f"config.num_steps ends this run at update {done:,}, without an "
+          f"evaluation; python -m hrm_jax.evaluate --workdir={run.workdir} "
+          "makes one"
+        )
     run.save(state, done)
   return done, preempted
 
@@ -294,13 +323,16 @@ def _log_start(
   *,
   done: int,
 ) -> None:
-  stop = agenda.stop
+  """Logs how large the network is, on which devices, and what is to be done."""
+  stop, processes = agenda.stop, jax.process_count()
+  devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+  if processes > 1:
+    devices += f" in {processes} processes"
   log.info(
     f"{count_parameters(state.weights.params):,} dense parameters, puzzle "
     f"table {metadata.num_puzzle_identifiers:,} x {model.puzzle_width}, "
-    f"{jax.device_count()} x {jax.devices()[0].device_kind} of "
-    f"{jax.process_count()} processes, update "
-    f"{done:,} to {stop:,} of {agenda.schedule.total_steps:,}"
+    f"{devices}, update {done:,} to {stop:,} of "
+    f"{agenda.schedule.total_steps:,}"
   )
   if done < stop:
     log.info("compiling the update; those after the first one are fast")
@@ -317,6 +349,7 @@ def _make_meter(
   done: int,
   stop: int,
 ) -> Meter:
+  """The meter of this call; its curves are written by process 0 alone."""
   return Meter(
     curves.open_writer(workdir / "tensorboard", first_logged_step=done + 1)
     if cluster.is_first()
@@ -331,8 +364,8 @@ def _make_meter(
   )
 
 
-def _namer(data: TrainData, setup: Setup) -> divergence.Namer:
-  """Names what is not finite; reads a batch only when it is asked."""
+def _make_namer(data: TrainData, setup: Setup) -> divergence.Namer:
+  """A function that names what is not finite; reads a batch only when asked."""
 
   def name_of(state: TrainState, number: int) -> str:
     return divergence.name_nonfinite(

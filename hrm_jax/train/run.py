@@ -17,7 +17,7 @@ from hrm_jax.data.train_batches import TrainData
 from hrm_jax.evaluate.evaluator import (
   Evaluator,
   log_by_segment,
-  save_predictions,
+  prediction_files,
 )
 from hrm_jax.machines import cluster, sharding
 from hrm_jax.machines.preemption import Preemption
@@ -70,31 +70,28 @@ class Run:
   watchdog: Watchdog
   preemption: Preemption
 
-  def groups(self, done: int) -> Iterator[tuple[puzzle.Batch, ...]]:
+  def dispatches(self, done: int) -> Iterator[tuple[puzzle.Batch, ...]]:
     """The batches still to come, on the devices, a tuple for each dispatch.
 
     Those of the next dispatch are read and sent while one is in use.
     """
     mesh, batch_size = self.setup.mesh, self.config.global_batch_size
     batches = sharding.prefetch(
-      _batches_from(
-        self.data,
-        done,
-        self.agenda.stop,
-        sharding.local_rows(mesh, batch_size),
+      self.data.batches(
+        done, self.agenda.stop, sharding.local_rows(mesh, batch_size)
       ),
       mesh,
       batch_size,
       num_ahead=self.config.updates_per_dispatch,
     )
-    for updates in self.agenda.groups(done):
-      yield tuple(itertools.islice(batches, len(updates)))
+    for group in self.agenda.groups(done):
+      yield tuple(itertools.islice(batches, len(group)))
 
   def still_here(self, done: int) -> None:
-    """Calms the watchdog.
+    """Tells the watchdog that training lives, and obeys a signal.
 
     Raises:
-      PreemptedError: it is time to stop.
+      PreemptedError: a signal asked for a stop.
     """
     self.watchdog.beat(f"update {done:,}")
     self.preemption.check(self.setup.mesh)
@@ -103,20 +100,19 @@ class Run:
     """Scores the test split and puts the result into the run record.
 
     Raises:
-      PreemptedError: it is time to stop; there is no result then.
+      PreemptedError: a signal asked for a stop; there is no result then.
     """
     # Weights that are not finite are not worth it, and updates that are still
     # under way would count as time of the evaluation.
     self.guard.flush()
     self.meter.flush()
-    with save_predictions(
-      self.config.save_predictions,
-      self.workdir,
-      done,
-      "test",
-      self.evaluator.in_chunks(self.test),
-      self.setup.mesh,
-    ) as predictions:
+    files = contextlib.nullcontext()
+    if self.config.save_predictions:
+      chunks = self.evaluator.in_chunks(self.test)
+      files = prediction_files(
+        self.workdir, done, "test", chunks, self.setup.mesh
+      )
+    with files as predictions:
       result = self.evaluator(
         state.weights,
         self.test,
@@ -139,7 +135,7 @@ class Run:
     """Whether the newest evaluation is of update `done`."""
     return agenda.is_evaluated(self.record, done)
 
-  def knows_enough(self) -> bool:
+  def reached_early_stop(self) -> bool:
     """Whether training has come to `early_stop_train_accuracy`."""
     enough = self.config.early_stop_train_accuracy
     return 0 < enough <= self.meter.latest.get("train/exact_accuracy", 0.0)
@@ -159,14 +155,3 @@ class Run:
           halt_max_steps=self.setup.model.halt_max_steps,
         )
       raise
-
-
-def _batches_from(
-  data: TrainData, done: int, stop: int, rows: slice
-) -> Iterator[puzzle.Batch]:
-  """Some rows of the batches of updates done + 1 to `stop`."""
-  iteration, start = data.locate(done)
-  starts = itertools.chain([start], itertools.repeat(0))
-  rest = zip(range(iteration, data.num_iterations), starts, strict=False)
-  batches = (batch for i, at in rest for batch in data.iteration(i, at, rows))
-  return itertools.islice(batches, max(stop - done, 0))

@@ -20,11 +20,24 @@ def prepare(
   Raises:
     InputError: it is missing; says which command builds it.
   """
+  check_there(config, workdir)
   root = data_directory(config, workdir)
-  is_there = puzzle.metadata_path(root, "train").exists()
-  # Only a set of the run's own is generated: a path is somebody's real data.
-  generate = config.data.generate and not config.data.path
-  if not is_there and not generate:
+  if _is_generated(config) and cluster.is_first():
+    _generate(config, root, _is_there(root))
+  cluster.wait_for_all("the data set")
+  return root
+
+
+def check_there(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+  """Checks that the data set is there, unless it can be generated.
+
+  Raises:
+    InputError: it is missing; says which command builds it.
+  """
+  root = data_directory(config, workdir)
+  if not _is_there(root) and not _is_generated(config):
     build = config.data.build_command or "a command of data_tools/"
     build = build.replace("{path}", shlex.quote(str(root)))
     # The command may have been meant to run in another directory.
@@ -32,10 +45,15 @@ def prepare(
     raise InputError(
       f"{root.absolute()}: no data set there{said}; build it with: {build}"
     )
-  if generate and cluster.is_first():
-    _generate(config, root, is_there)
-  cluster.wait_for_all("the data set")
-  return root
+
+
+def _is_there(root: pathlib.Path) -> bool:
+  return puzzle.metadata_path(root, "train").exists()
+
+
+def _is_generated(config: ml_collections.ConfigDict) -> bool:
+  # Only a set of the run's own is generated: a path is somebody's real data.
+  return config.data.generate and not config.data.path
 
 
 def _generate(

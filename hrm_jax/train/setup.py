@@ -19,7 +19,6 @@ from hrm_jax.model.weights import num_table_rows
 from hrm_jax.optim import adam_atan2, sparse_sign_sgd
 from hrm_jax.optim.schedule import warmup_cosine
 from hrm_jax.train.state import Optimizers, TrainState, init_state
-from hrm_jax.train.update import train_step
 
 
 class Setup(NamedTuple):
@@ -42,15 +41,26 @@ class Setup(NamedTuple):
   init: Callable[[], TrainState]
   shapes: TrainState
 
-  def make_train_step(self, update: Callable[..., Any]) -> Callable[..., Any]:
-    """`update.train_step` or `train_steps`, jitted: see `make_train_step`."""
-    return make_train_step(
-      self.model,
-      self.optimizers,
-      self.loss,
-      self.mesh,
-      jax.tree.map(lambda shape: shape.sharding, self.shapes),
-      update=update,
+  def jit_update(self, update: Callable[..., Any]) -> Callable[..., Any]:
+    """`update.train_step` or `train_steps`, jitted; it donates the state.
+
+    The state leaves laid out as it came in, so the second update finds the
+    program of the first. What is logged comes out whole on every device.
+    """
+    update = functools.partial(
+      update,
+      model=self.model,
+      optimizers=self.optimizers,
+      loss=self.loss,
+    )
+    shardings = jax.tree.map(lambda shape: shape.sharding, self.shapes)
+    everywhere = sharding.replicated(self.mesh)
+    # Donated: the new state takes the old one's memory, most of what a run
+    # needs.
+    return jax.jit(
+      update,
+      donate_argnums=0,
+      out_shardings=(shardings, everywhere, everywhere),
     )
 
 
@@ -80,8 +90,8 @@ def make_setup(
   num_rows = num_table_rows(metadata.num_puzzle_identifiers)
   if model.puzzle_width and num_rows % config.mesh.table:
     raise InputError(
-      f"mesh.table: expected a divisor of {num_rows:,}, the rows of the puzzle "
-      f"table, got {config.mesh.table}."
+      f"config.mesh.table: expected a divisor of {num_rows:,}, the rows of the "
+      f"puzzle table, got {config.mesh.table}."
     )
   model = attention.choose(
     config.attention,
@@ -144,33 +154,4 @@ def make_optimizers(
       weight_decay=config.puzzle_emb_weight_decay,
     ),
     learning_rate=learning_rate,
-  )
-
-
-def make_train_step(
-  model: HRM,
-  optimizers: Optimizers,
-  loss: Loss,
-  mesh: Mesh,
-  shardings: TrainState,
-  update: Callable[..., Any] = train_step,
-) -> Callable[[TrainState, Any], Any]:
-  """`update.train_step`, jitted for a mesh; it donates the state.
-
-  The state leaves laid out as it came in, so the second update finds the
-  program of the first. What is logged comes out whole on every device.
-
-  Args:
-    model: the network.
-    optimizers: of its weights.
-    loss: which loss.
-    mesh: the devices.
-    shardings: laid out like the state.
-    update: `update.train_step` or `update.train_steps`.
-  """
-  # Donated: the new state takes the old one's memory, most of what a run needs.
-  return jax.jit(
-    functools.partial(update, model=model, optimizers=optimizers, loss=loss),
-    donate_argnums=0,
-    out_shardings=(shardings, *[sharding.replicated(mesh)] * 2),
   )

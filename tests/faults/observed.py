@@ -27,13 +27,13 @@ from hrm_jax import console
 from hrm_jax.train import __main__ as train
 from hrm_jax.train import setup
 
-_make_train_step = setup.make_train_step
+_jit_update = setup.Setup.jit_update
 _save = ocp.AsyncCheckpointer.save
 
 
-def make_train_step(*args, **kwargs):
-  """In place of `setup.make_train_step`, of several updates at once."""
-  train_steps = _make_train_step(*args, **kwargs)
+def jit_update(self, update):
+  """In place of `Setup.jit_update`, of several updates at once."""
+  train_steps = _jit_update(self, update)
 
   def observed(state, batches):
     first = int(state.step) + 1
@@ -111,6 +111,6 @@ _POISONS = {"params": _in_params, "table": _in_table, "batch": _in_batch}
 
 
 if __name__ == "__main__":
-  setup.make_train_step = make_train_step
+  setup.Setup.jit_update = jit_update
   ocp.AsyncCheckpointer.save = save
   console.run(train.main)
