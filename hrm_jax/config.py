@@ -203,10 +203,7 @@ KEYS = {
   # --- optimisation
   "global_batch_size": Key(768, "Rows over all devices.", _whole(1)),
   "epochs": Key(
-    100_000,
-    "Epochs of the whole run. An epoch visits each group of puzzles once, and "
-    "a visit trains on one puzzle of the group.",
-    _whole(1),
+    100_000, "Visits of each group; each trains on a puzzle of it.", _whole(1)
   ),
   "eval_interval": Key(
     None,
@@ -221,16 +218,12 @@ KEYS = {
     _number(),
   ),
   "lr_warmup_steps": Key(
-    2000,
-    "Updates in which both learning rates rise from 0 to their top.",
-    _whole(0),
+    2000, "Updates in which both learning rates rise to their top.", _whole(0)
   ),
   "beta1": Key(0.9, "Decay of Adam's first moment.", _number_below_1()),
   "beta2": Key(0.95, "Decay of Adam's second moment.", _number_below_1()),
   "weight_decay": Key(
-    0.1,
-    "An update shrinks every weight by this share times the learning rate.",
-    _number(),
+    0.1, "Share of a weight that decays per update, times lr.", _number()
   ),
   "puzzle_emb_lr": Key(
     1e-2, "Learning rate of the puzzle embeddings at its top.", _number()

@@ -16,6 +16,9 @@ from hrm_jax.train.meter import Meter
 from hrm_jax.train.update import Health
 from tests import runs, toys
 
+# What a guard hands on to `name_of`, which does not look at it.
+STATE = object()
+
 
 def health_of(*goods):
   """What `train_steps` tells of the updates of one dispatch."""
@@ -32,7 +35,7 @@ def watch(policy, goods, forgiven=()):
   """Lets a guard see updates 1, 2, ... and reads all it has to say."""
   guard = Guard(policy, name_of, forgiven)
   for step, is_good in enumerate(goods, 1):
-    guard.watch(step, health_of(is_good), state=None)
+    guard.watch(step, health_of(is_good), state=STATE)
   guard.flush()
 
 
@@ -48,17 +51,17 @@ def test_stop_tells_the_update_and_the_tensor():
 
 def test_the_bad_one_of_several_updates_of_a_dispatch_is_told():
   guard = Guard("stop", name_of)
-  guard.watch(9, health_of(True, False, True), state=None)
+  guard.watch(9, health_of(True, False, True), state=STATE)
   with pytest.raises(DivergedError, match="update 8: loss"):
     guard.flush()
 
 
 def test_a_bad_update_is_noticed_two_updates_later():
   guard = Guard("stop", name_of)
-  guard.watch(1, health_of(False), state=None)
-  guard.watch(2, health_of(True), state=None)
+  guard.watch(1, health_of(False), state=STATE)
+  guard.watch(2, health_of(True), state=STATE)
   with pytest.raises(DivergedError):
-    guard.watch(3, health_of(True), state=None)
+    guard.watch(3, health_of(True), state=STATE)
 
 
 @pytest.mark.parametrize("order", [("guard", "meter"), ("meter", "guard")])
@@ -76,7 +79,7 @@ def test_guard_and_meter_may_look_at_an_update_in_any_order(order):
     log_every=1,
   )
   look = {
-    "guard": lambda step: guard.watch(step, health_of(step == 1), state=None),
+    "guard": lambda step: guard.watch(step, health_of(step == 1), state=STATE),
     "meter": lambda step: meter.update(step, sums),
   }
   for step in (1, 2):
