@@ -13,7 +13,7 @@ from hrm_jax.checkpoint.load import load
 from hrm_jax.evaluate import evaluator
 from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines.preemption import PreemptedError, Preemption
-from hrm_jax.train import setup
+from hrm_jax.train import loop, setup
 from tests import runs
 from tests.toys import mesh_of
 
@@ -159,13 +159,13 @@ def test_a_preempted_run_loses_nothing(tmp_path, monkeypatch, tiny_run, update):
 
 
 def test_a_signal_before_the_first_update_is_saved_too(tmp_path, monkeypatch):
-  make_setup = setup.make_setup
+  make_setup = loop.make_setup
 
   def signalling(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGTERM)
     return make_setup(*args, **kwargs)
 
-  monkeypatch.setattr(setup, "make_setup", signalling)
+  monkeypatch.setattr(loop, "make_setup", signalling)
   result = runs.train_tiny(tmp_path)
   assert (result["ended"], result["step"]) == ("preempted", 0)
   assert result["saved_step"] == 0  # And not None, which is a failed save.
