@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 
@@ -11,6 +12,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
+
+# Whoever starts the tests in the background, or under nohup, has some signals
+# ignored, and what the tests start would inherit that.
+for _name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"):
+  if signal.getsignal(getattr(signal, _name)) == signal.SIG_IGN:
+    _usual = signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL
+    signal.signal(getattr(signal, _name), _usual)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
