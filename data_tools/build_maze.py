@@ -97,18 +97,19 @@ def build(
 
 def _form_of(path: str) -> puzzle_csv.Form:
   """What mazes look like in tables of the size of this file's first one."""
-  question, line = puzzle_csv.first_question(path)
+  text, line, column = puzzle_csv.first_question(path)
   try:
-    maze.side_of(len(question))
+    maze.side_of(len(text))
   except InputError:
     raise InputError(
-      f"{path}: line {line}: question: expected a square number of "
-      f"characters, 4 at least, got {len(question)}."
+      f"{path}: line {line}: {column}: expected a square number of "
+      f"characters, 4 at least, got {len(text)}; read is one character a cell, "
+      f"row by row, each one of '{maze.CHARSET}'."
     ) from None
   ids = {c: maze.WALL_ID + i for i, c in enumerate(maze.CHARSET)}
   question_characters = maze.CHARSET.replace("o", "")
   return puzzle_csv.Form(
-    cells=len(question),
+    cells=len(text),
     question_ids=puzzle_csv.character_ids(
       {c: ids[c] for c in question_characters}
     ),

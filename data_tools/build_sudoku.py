@@ -7,7 +7,8 @@ example:
 The source is `sapientinc/sudoku-extreme` on the Hugging Face Hub, or the files
 train.csv and test.csv of a directory, or one CSV file with --test-fraction. The
 columns may be called as in the public tables (question and answer, quizzes and
-solutions, puzzle and solution), a rating (or difficulty) may be missing, and
+solutions, puzzle and solution) and be separated by commas, semicolons or tabs.
+A rating (or difficulty) may be missing, and is read only for --min-difficulty;
 boards may be 4x4, 6x6, 8x8 or 9x9. Test puzzles that stand in the training data
 too are counted and warned of. Differs from the reference (HRM
 dataset/build_sudoku_dataset.py): seeded, checked, and able to give every
@@ -120,9 +121,9 @@ def build(
 def _read(
   path: str, form: puzzle_csv.Form, min_difficulty: float | None
 ) -> puzzle_csv.Table:
-  table = puzzle_csv.read_table(path, form)
   if min_difficulty is None:
-    return table
+    return puzzle_csv.read_table(path, form)
+  table = puzzle_csv.read_table(path, form, ratings_for="--min-difficulty")
   if table.ratings is None:
     names = " or ".join(puzzle_csv.NAMES["rating"])
     raise InputError(
@@ -132,8 +133,9 @@ def _read(
   hard = table.ratings >= min_difficulty
   if not hard.any():
     raise InputError(
-      f"{path}: expected puzzles with a rating of at least {min_difficulty} "
-      f"(--min-difficulty), got {table.ratings.max():g} at most."
+      f"{path}: expected puzzles with a {table.names['rating']} of at least "
+      f"{min_difficulty} (--min-difficulty), got {table.ratings.max():g} at "
+      "most."
     )
   return table.take(np.flatnonzero(hard))
 

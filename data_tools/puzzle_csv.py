@@ -1,4 +1,4 @@
-"""Reads tables of puzzles: CSV with columns by name, in any order.
+"""Reads tables of puzzles: CSV (`,` `;` or tab), columns by name in any order.
 
 A question and an answer (one character a cell), and a rating (a number) where
 there is one; NAMES lists what public tables call them. Other columns, such as
@@ -18,33 +18,49 @@ import numpy as np
 
 from hrm_jax import console
 from hrm_jax.console import InputError
+from hrm_jax.data import sudoku_text
 
-# What public tables call each column; capitals do not matter. The first name
-# is ours: where a table has that one, it may have the others too.
-NAMES = {
-  "question": ("question", "quizzes", "quiz", "puzzle", "puzzles", "unsolved"),
-  "answer": ("answer", "solutions", "solution", "answers", "solved"),
-  "rating": ("rating", "difficulty"),
+_QUIZZES = ("quizzes", "quiz", "puzzle", "puzzles", "unsolved")
+# What public tables call each column; capitals do not matter. A table may have
+# several of these names if they stand in different tuples: the first tuple
+# that holds one decides. `board` beside `puzzle` is likely something else.
+_CHOICES = {
+  "question": (
+    ("question",),
+    _QUIZZES,
+    tuple(
+      name
+      for name in sudoku_text.COLUMNS
+      if name != "question" and name not in _QUIZZES
+    ),
+  ),
+  "answer": (("answer",), ("solutions", "solution", "answers", "solved")),
+  "rating": (("rating",), ("difficulty",)),
 }
+NAMES = {role: sum(choices, ()) for role, choices in _CHOICES.items()}
 
 ROWS_AT_ONCE = 8192
-_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", re.ASCII)
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_NUMBER = re.compile(r"\s*-?[0-9]{1,18}(\.[0-9]{0,18})?\s*", re.ASCII)
 
 
 class Form(NamedTuple):
   """What one kind of puzzle looks like in a table."""
 
   cells: int  # G, characters of a question and of an answer
-  # [256] uint8: token id of each character; 0 marks one that may not stand.
+  # [256] uint8: token id of each Latin-1 character; 0 marks one that may not
+  # stand.
   question_ids: np.ndarray
   answer_ids: np.ndarray
   question_characters: str  # what may stand there, for errors
   answer_characters: str
   # [N, G] questions and [N, G] answers to [N] bool: which pairs are right.
   are_right: Callable[[np.ndarray, np.ndarray], np.ndarray]
-  # What is wrong with a [G] question and a [G] answer that are not right.
+  # What is wrong with a [G] question and a [G] answer that are not right, after
+  # "question: " or "answer: ".
   error: Callable[[np.ndarray, np.ndarray], str | None]
   length_from: str = ""  # where `cells` comes from, if from another place
+  strips: bool = False  # whether white space around the cells is no part of it
 
 
 class Table(NamedTuple):
@@ -53,18 +69,26 @@ class Table(NamedTuple):
   path: str
   questions: np.ndarray  # [N, G] uint8 token ids
   answers: np.ndarray  # [N, G] uint8 token ids
-  ratings: np.ndarray | None  # [N] float64; None: the file has none
+  ratings: np.ndarray | None  # [N] float64; None: not there or not asked for
   rows: np.ndarray  # [N] int64, number of the row in the file, from 1
+  names: dict[str, str]  # of the columns in the file, by ours: for errors
 
   def take(self, indices: np.ndarray) -> "Table":
     """Returns a table of these rows only."""
-    return Table(
-      self.path,
-      self.questions[indices],
-      self.answers[indices],
-      None if self.ratings is None else self.ratings[indices],
-      self.rows[indices],
+    return self._replace(
+      questions=self.questions[indices],
+      answers=self.answers[indices],
+      ratings=None if self.ratings is None else self.ratings[indices],
+      rows=self.rows[indices],
     )
+
+
+class First(NamedTuple):
+  """The first question of a file, and where it stands."""
+
+  text: str
+  line: int  # from 1
+  column: str  # the name of its column
 
 
 class _Columns(NamedTuple):
@@ -72,21 +96,35 @@ class _Columns(NamedTuple):
 
   question: int
   answer: int
-  rating: int | None
+  rating: int | None  # None: not there, or not to be read
   width: int  # fields of a row
-  names: tuple[str, ...]  # of question, answer and rating, for messages
+  names: dict[str, str]  # in the file, by ours; as they stand there
+  separator: str
+  ratings_for: str | None  # the flag that asks for the ratings
+
+  def name(self, role: str) -> str:
+    """What the file calls a column, without the white space around it."""
+    return self.names[role].strip()
 
 
 def character_ids(characters: dict[str, int]) -> np.ndarray:
-  """Returns the [256] uint8 token ids of ASCII characters, 0 for others."""
+  """Returns the [256] uint8 token ids of Latin-1 characters, 0 for others."""
   table = np.zeros(256, np.uint8)
   for character, token in characters.items():
     table[ord(character)] = token
   return table
 
 
-def read_table(path: str | os.PathLike, form: Form) -> Table:
+def read_table(
+  path: str | os.PathLike, form: Form, *, ratings_for: str | None = None
+) -> Table:
   """Reads a file, some thousand rows at a time.
+
+  Args:
+    path: the file.
+    form: what its puzzles look like.
+    ratings_for: the flag that asks for the ratings, for errors. None: nothing
+      does, and they are not read, so whatever stands there is fine.
 
   Raises:
     InputError: names the file, the line (from 1, the header included), what
@@ -94,10 +132,10 @@ def read_table(path: str | os.PathLike, form: Form) -> Table:
   """
   path = str(path)
   with _reader(path) as reader:
-    return _read(path, reader, form)
+    return _read(path, reader, form, ratings_for)
 
 
-def first_question(path: str | os.PathLike) -> tuple[str, int]:
+def first_question(path: str | os.PathLike) -> First:
   """Returns the first question of a file, and the line it starts on.
 
   Raises:
@@ -105,16 +143,14 @@ def first_question(path: str | os.PathLike) -> tuple[str, int]:
   """
   path = str(path)
   with _reader(path) as reader:
-    columns = _find_columns(path, next(reader, []))
+    columns = _find_columns(path, reader, None)
     line = reader.line_num + 1
     row = next(reader, None)
     if row is None:
       raise _no_rows(path)
     if len(row) != columns.width:
-      raise InputError(
-        f"{path}: line {line}: expected {columns.width} fields, got {len(row)}."
-      )
-    return row[columns.question], line
+      raise InputError(f"{path}: line {line}: {_fields_error(row, columns)}.")
+    return First(row[columns.question], line, columns.name("question"))
 
 
 def line_of(path: str, row: int) -> int:
@@ -123,8 +159,7 @@ def line_of(path: str, row: int) -> int:
   Quoted fields may hold line ends, so lines are only counted when an error
   needs them.
   """
-  with open(path, encoding="utf-8-sig", newline="") as file:
-    reader = csv.reader(file, strict=True)
+  with _reader(path) as reader:
     for _ in itertools.islice(reader, row):
       pass
     return reader.line_num + 1
@@ -153,8 +188,8 @@ def check_unique(
       if several.any():
         line = line_of(table.path, table.rows[start + several.argmax()])
         raise InputError(
-          f"{table.path}: line {line}: question: expected exactly one "
-          f"{what}, got several."
+          f"{table.path}: line {line}: {table.names['question']}: expected "
+          f"exactly one {what}, got several."
         )
       bar.advance(len(puzzles))
 
@@ -166,7 +201,9 @@ def _reader(path: str) -> Iterator[Any]:
     _refuse_archive(path)
     # utf-8-sig drops a byte order mark; the csv module sees to line ends.
     with open(path, encoding="utf-8-sig", newline="") as file:
-      reader = csv.reader(file, strict=True)
+      separator = _find_separator(file.readline())
+      file.seek(0)
+      reader = csv.reader(file, delimiter=separator, strict=True)
       try:
         yield reader
       except csv.Error as error:
@@ -179,6 +216,20 @@ def _reader(path: str) -> Iterator[Any]:
     raise InputError(f"{path}: cannot read: {error.strerror}.") from None
 
 
+def _find_separator(header: str) -> str:
+  """The character that parts the most known names; a comma if none does."""
+  known = {*NAMES["question"], *NAMES["answer"]}
+
+  def count(separator: str) -> int:
+    try:
+      names = next(csv.reader([header], delimiter=separator), [])
+    except csv.Error:
+      return 0  # Whoever reads the rows says what is wrong.
+    return sum(name.strip().casefold() in known for name in names)
+
+  return max(_SEPARATORS, key=count)
+
+
 def _refuse_archive(path: str) -> None:
   """Public tables often come as an archive."""
   with open(path, "rb") as file:
@@ -188,8 +239,8 @@ def _refuse_archive(path: str) -> None:
       )
 
 
-def _read(path: str, reader: Any, form: Form) -> Table:
-  columns = _find_columns(path, next(reader, []))
+def _read(path: str, reader: Any, form: Form, ratings_for: str | None) -> Table:
+  columns = _find_columns(path, reader, ratings_for)
   console.log.info(f"{path}: {_say_columns(columns)}")
   # Room for as many rows as can be; memory that stays empty costs nothing.
   # Two grids, a comma and the end of the line, which the last may lack.
@@ -225,6 +276,7 @@ def _read(path: str, reader: Any, form: Form) -> Table:
     answers[:done],
     None if ratings is None else ratings[:done],
     np.arange(1, done + 1),
+    {role: columns.name(role) for role in columns.names},
   )
 
 
@@ -232,31 +284,54 @@ def _no_rows(path: str) -> InputError:
   return InputError(f"{path}: line 2: expected a puzzle, got no more lines.")
 
 
-def _find_columns(path: str, header: list[str]) -> _Columns:
+def _find_columns(path: str, reader: Any, ratings_for: str | None) -> _Columns:
   """Finds the columns of a table by the names in its first line."""
+  header = next(reader, [])
   found, names = {}, [name.strip().casefold() for name in header]
-  got = ",".join(header) or "an empty line"
-  for role, known in NAMES.items():
-    places = [i for i, name in enumerate(names) if name == known[0]]
-    places = places or [i for i, name in enumerate(names) if name in known]
-    if len(places) > 1 or (not places and role != "rating"):
+  got = reader.dialect.delimiter.join(header) or "an empty line"
+  for role, choices in _CHOICES.items():
+    places: list[int] = []
+    for choice in choices:
+      places = places or [i for i, name in enumerate(names) if name in choice]
+    if role == "rating":
+      is_fine = len(places) < 2 or ratings_for is None
+    else:
+      is_fine = len(places) == 1
+    if not is_fine:
       more = "several" if places else "none"
       raise InputError(
-        f"{path}: line 1: expected a header, separated by commas, with one "
-        f"column for the {role}, named {' or '.join(known)}, got {more} in "
-        f"{got:.200}."
+        f"{path}: line 1: expected a header, separated by commas, semicolons "
+        f"or tabs, with one column for the {role}, named "
+        f"{' or '.join(NAMES[role])}, got {more} in {got:.200}."
       )
     found[role] = places[0] if places else None
-  taken = tuple(header[i] for i in found.values() if i is not None)
-  return _Columns(**found, width=len(header), names=taken)
+  taken = {role: header[i] for role, i in found.items() if i is not None}
+  if ratings_for is None:
+    found["rating"] = None
+  return _Columns(
+    **found,
+    width=len(header),
+    names=taken,
+    separator=reader.dialect.delimiter,
+    ratings_for=ratings_for,
+  )
 
 
 def _say_columns(columns: _Columns) -> str:
   said = [
     f"{role} from column '{name}'"
-    for role, name in zip(NAMES, columns.names, strict=False)
+    for role, name in columns.names.items()
+    if role != "rating"
   ]
-  return ", ".join(said) + (", no rating" if columns.rating is None else "")
+  if "rating" not in columns.names:
+    said.append("no rating")
+  elif columns.rating is None:
+    said.append(f"ratings in column '{columns.names['rating']}' are not used")
+  else:
+    said.append(f"rating from column '{columns.names['rating']}'")
+  if columns.separator != ",":
+    said.append(f"separated by {_SEPARATORS[columns.separator]}")
+  return ", ".join(said)
 
 
 def _convert(
@@ -272,7 +347,7 @@ def _convert(
       return None
     ratings = np.array(list(map(float, texts)))
   questions, answers = (
-    _to_ids([row[column] for row in rows], table, form.cells)
+    _to_ids([row[column] for row in rows], table, form)
     for column, table in (
       (columns.question, form.question_ids),
       (columns.answer, form.answer_ids),
@@ -286,14 +361,18 @@ def _convert(
 
 
 def _to_ids(
-  texts: list[str], table: np.ndarray, cells: int
+  texts: list[str], table: np.ndarray, form: Form
 ) -> np.ndarray | None:
   """[N, G] token ids of N texts, or None if any of them is bad."""
-  if set(map(len, texts)) != {cells}:
+  if form.strips and set(map(len, texts)) != {form.cells}:
+    texts = [text.strip() for text in texts]
+  if set(map(len, texts)) != {form.cells}:
     return None
-  # What is not ASCII becomes "?", which no table accepts.
-  data = "".join(texts).encode("ascii", errors="replace")
-  ids = table[np.frombuffer(data, np.uint8)].reshape(-1, cells)
+  # What is not Latin-1 is left out, so that too few bytes remain.
+  data = "".join(texts).encode("latin-1", errors="ignore")
+  if len(data) != len(texts) * form.cells:
+    return None
+  ids = table[np.frombuffer(data, np.uint8)].reshape(-1, form.cells)
   return ids if ids.all() else None
 
 
@@ -315,29 +394,45 @@ def _first_error(
 def _error(row: list[str], columns: _Columns, form: Form) -> str:
   """Says what is wrong with a bad row."""
   if len(row) != columns.width:
-    return f"expected {columns.width} fields, got {len(row)}"
+    return _fields_error(row, columns)
   question, answer = row[columns.question], row[columns.answer]
-  for name, text, table, allowed in (
+  for role, text, table, allowed in (
     ("question", question, form.question_ids, form.question_characters),
     ("answer", answer, form.answer_ids, form.answer_characters),
   ):
+    name = columns.name(role)
+    text = text.strip() if form.strips else text
     if len(text) != form.cells:
       return (
         f"{name}: expected {form.cells} characters{form.length_from}, got "
-        f"{len(text)}"
+        f"{len(text)}; read is one character a cell, row by row, each "
+        f"{allowed}"
       )
     for i, character in enumerate(text):
-      if _to_ids([character], table, 1) is None:
+      if ord(character) > 255 or not table[ord(character)]:
         return f"{name}: cell {i + 1}: expected {allowed}, got {character!r}"
   if columns.rating is not None:
     rating = row[columns.rating]
     if not _NUMBER.fullmatch(rating):
-      return f"rating: expected a number, got {rating!r:.40}"
-  questions = _to_ids([question], form.question_ids, form.cells)
-  answers = _to_ids([answer], form.answer_ids, form.cells)
+      return (
+        f"{columns.name('rating')}: expected a number such as 2 or 1.5 for "
+        f"{columns.ratings_for}, got {rating!r:.40}; correct it, or build "
+        f"without {columns.ratings_for}: then this column is not read"
+      )
+  questions = _to_ids([question], form.question_ids, form)
+  answers = _to_ids([answer], form.answer_ids, form)
   assert questions is not None, "a bad character is told above"
   assert answers is not None, "a bad character is told above"
-  return form.error(questions[0], answers[0]) or "expected another answer"
+  found = form.error(questions[0], answers[0])
+  role, _, what = (found or "answer: expected another").partition(": ")
+  return f"{columns.name(role)}: {what}"
+
+
+def _fields_error(row: list[str], columns: _Columns) -> str:
+  return (
+    f"expected {columns.width} fields, got {len(row)} (separated by "
+    f"{_SEPARATORS[columns.separator]}, as in line 1)"
+  )
 
 
 def not_utf8(path: str) -> InputError:

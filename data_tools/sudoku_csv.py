@@ -1,10 +1,15 @@
-"""What Sudoku look like in a table: `.` or `0` for a blank, row by row."""
+"""What Sudokus look like in a table: row by row, one character a cell.
+
+Blanks are those that `hrm_jax.solve` reads.
+"""
 
 import numpy as np
 
 from data_tools import puzzle_csv
 from hrm_jax.console import InputError
-from hrm_jax.data import sudoku, sudoku_solver
+from hrm_jax.data import sudoku, sudoku_solver, sudoku_text
+
+_BLANKS = sudoku_text.BLANKS + "-"
 
 
 def form_of(path: str) -> puzzle_csv.Form:
@@ -13,26 +18,29 @@ def form_of(path: str) -> puzzle_csv.Form:
   Raises:
     InputError: it has no row, or no Sudoku has cells in that number.
   """
-  question, line = puzzle_csv.first_question(path)
+  text, line, column = puzzle_csv.first_question(path)
+  text = text.strip()
   try:
-    side = sudoku.side_of(len(question))
+    side = sudoku.side_of(len(text))
   except InputError:
     known = ", ".join(str(side * side) for side in sudoku.SIDES)
     raise InputError(
-      f"{path}: line {line}: question: expected as many characters as a Sudoku "
-      f"has cells ({known}), got {len(question)}."
+      f"{path}: line {line}: {column}: expected as many characters as a Sudoku "
+      f"has cells ({known}), got {len(text)}; read is one character a cell, "
+      f"row by row, digits and blanks ({' '.join(_BLANKS)})."
     ) from None
   digits = {str(d): sudoku.BLANK_ID + d for d in range(1, side + 1)}
-  blanks = {".": sudoku.BLANK_ID, "0": sudoku.BLANK_ID}
+  blanks = dict.fromkeys(_BLANKS, sudoku.BLANK_ID)
   return puzzle_csv.Form(
     cells=side * side,
     question_ids=puzzle_csv.character_ids(blanks | digits),
     answer_ids=puzzle_csv.character_ids(digits),
-    question_characters=f"1-{side}, '.' or '0'",
+    question_characters=f"1-{side} or a blank ({' '.join(_BLANKS)})",
     answer_characters=f"1-{side}",
     are_right=_are_right,
     error=_error,
     length_from=f" (as on line {line} of {path})",
+    strips=True,
   )
 
 

@@ -174,7 +174,6 @@ BAD = {
     4,
     "got a broken path",
   ),
-  "rating": (with_row(rating="x"), 4, "rating: expected a number"),
   "not_utf8": (PLAIN.encode() + b"\xff,,,\n", 7, "expected UTF-8 text"),
   "truncated": (PLAIN[:-30].encode(), 6, "expected"),
 }
@@ -193,6 +192,26 @@ def test_bad_tables_get_one_line(case, split, source, tmp_path, commands):
   assert error.startswith(f"{path}: line {line}: ")
   assert message in error
   assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+
+
+def test_mazes_are_read_whatever_their_ratings_and_separators(source, tmp_path):
+  rows = [[*row[:3], "easy"] for row in ROWS]
+  header = ["x", "grid", "solution", "difficulty"]
+  (source / "train.csv").write_text(to_csv(rows, header, delimiter=";"))
+  build_maze.build(tmp_path / "out", source_csv=source)
+  inputs = load(tmp_path / "out", "train")["inputs"]
+  assert [maze.to_text(q) for q in inputs] == [row[1] for row in ROWS]
+
+
+def test_white_space_is_part_of_a_maze(source, tmp_path, commands):
+  for split in ("train", "test"):
+    (source / f"{split}.csv").write_text("grid,solution\nS  G,S oG\n")
+  commands(build_maze, "--source-csv", source, "--output-dir", tmp_path / "out")
+  (source / "test.csv").write_text("grid,solution\nS  G, S oG\n")
+  error = commands.error(
+    build_maze, "--source-csv", source, "--output-dir", tmp_path / "other"
+  )
+  assert "test.csv: line 2: solution: expected 4 characters" in error
 
 
 def test_both_files_are_named_where_sizes_disagree(source, tmp_path, commands):

@@ -209,6 +209,14 @@ def test_difficulties_may_be_decimal(source, tmp_path, commands):
   assert (result["train"]["groups"], result["test"]["groups"]) == (3, 2)
   error = commands.error(build_sudoku, *flags, "--min-difficulty", "hard")
   assert "expected a number, got 'hard'" in error
+  (source / "train.csv").write_text(to_csv(rows, [*HEADER[:3], "difficulty"]))
+  error = commands.error(
+    build_sudoku, *flags, "--min-difficulty", 3, "--overwrite"
+  )
+  assert error == (
+    f"{source}/train.csv: expected puzzles with a difficulty of at least 3 "
+    "(--min-difficulty), got 2.5 at most."
+  )
 
 
 def test_one_table_is_split_by_whole_classes(tmp_path, commands):

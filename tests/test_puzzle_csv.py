@@ -8,7 +8,7 @@ import pytest
 
 from data_tools import build_sudoku, puzzle_csv, sudoku_csv
 from hrm_jax.console import InputError
-from hrm_jax.data import puzzle, sudoku, sudoku_solver
+from hrm_jax.data import puzzle, sudoku, sudoku_solver, sudoku_text
 from tests.commands import Commands
 from tests.sudoku_tables import (
   HEADER,
@@ -38,8 +38,9 @@ def source(tmp_path):
   return path
 
 
-def read(path):
-  return puzzle_csv.read_table(path, sudoku_csv.form_of(path))
+def read(path, ratings_for="--min-difficulty"):
+  form = sudoku_csv.form_of(path)
+  return puzzle_csv.read_table(path, form, ratings_for=ratings_for)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,11 @@ def read(path):
     to_csv(ROWS, lineterminator="\r\n"),
     "\ufeff" + to_csv([row[1:] for row in ROWS], HEADER[1:]),
     PLAIN + "\n\r\n\n",
+    to_csv(ROWS, delimiter=";"),
+    to_csv(ROWS, delimiter="\t"),
+    "\ufeff" + to_csv(ROWS, delimiter=";", quoting=csv.QUOTE_ALL),
+    PLAIN.replace(",", " , ").replace("\n", " \n"),
+    to_csv([['a;b";c', *row[1:]] for row in ROWS]),
     PLAIN.rstrip("\n"),
     PLAIN.replace("list", "líst"),
   ],
@@ -67,6 +73,11 @@ def read(path):
     "crlf",
     "bom",
     "blank_lines_at_end",
+    "semicolons",
+    "tabs",
+    "quotes_and_semicolons",
+    "white_space_around_cells",
+    "semicolons_in_a_comma_table",
     "no_final_newline",
     "utf8",
   ],
@@ -109,7 +120,7 @@ BAD = {
   "empty_file": (
     "",
     1,
-    "or unsolved, got none in an empty line",
+    "or grid, got none in an empty line",
   ),
   "header_only": (to_csv([]), 2, "expected a puzzle"),
   "no_header": (
@@ -158,27 +169,20 @@ BAD = {
     "answer: expected 81 characters (as on line 2 of",
   ),
   "question_character": (
-    with_row(2, question=replaced(QUESTION, 7, "x")),
+    with_row(2, question=replaced(QUESTION, 7, "a")),
     4,
-    "question: cell 8: expected 1-9, '.' or '0', got 'x'",
+    "question: cell 8: expected 1-9 or a blank (. 0 * _ x X ? · -), got 'a'",
   ),
   "question_not_ascii": (
     with_row(2, question=replaced(QUESTION, 7, "٣")),
     4,
-    "question: cell 8: expected 1-9, '.' or '0', got '٣'",
+    "question: cell 8: expected 1-9 or a blank (. 0 * _ x X ? · -), got '٣'",
   ),
   "answer_blank": (
     with_row(2, answer=replaced(SOLUTION, 80, "0")),
     4,
     "answer: cell 81: expected 1-9, got '0'",
   ),
-  "rating_word": (
-    with_row(2, rating="hard"),
-    4,
-    "rating: expected a number, got 'hard'",
-  ),
-  "rating_fraction": (with_row(2, rating="1/2"), 4, "a number, got '1/2'"),
-  "rating_empty": (with_row(2, rating=""), 4, "a number, got ''"),
   "clues_contradict": (
     with_row(2, question=doubled(QUESTION)),
     4,
@@ -250,6 +254,84 @@ def test_public_tables_name_their_columns_as_they_like(
   assert f"{path}: question from column '{taken}', answer from " in lines[0]
 
 
+@pytest.mark.parametrize("name", ["sudoku", "Board", "grid", "questions"])
+def test_the_names_that_solve_reads_are_read_here(name, tmp_path):
+  path = tmp_path / "train.csv"
+  path.write_text(to_csv(ROWS, ["x", name, "solution", "y"]))
+  assert read(path).names == {"question": name, "answer": "solution"}
+  assert set(puzzle_csv.NAMES["question"]) == set(sudoku_text.COLUMNS)
+
+
+def test_a_column_with_a_plainer_name_is_the_question(tmp_path):
+  path = tmp_path / "train.csv"
+  path.write_text(to_csv(ROWS, ["board", "puzzle", "solution", "grid"]))
+  assert read(path).names["question"] == "puzzle"
+
+
+@pytest.mark.parametrize("blank", "0*_xX?·-")
+def test_every_blank_that_solve_reads_is_read(blank, tmp_path):
+  path = tmp_path / "train.csv"
+  path.write_text(PLAIN.replace(".", blank), encoding="utf-8")
+  table = read(path)
+  got = texts({"inputs": table.questions, "labels": table.answers})
+  assert got == [(q, a) for _, q, a, _ in ROWS]
+
+
+UNREADABLE = ["", " ", "nan", "inf", "1,5", "easy", "1/2"]
+
+
+@pytest.mark.parametrize("rating", UNREADABLE)
+def test_ratings_that_nobody_asks_for_are_not_read(
+  rating, source, tmp_path, monkeypatch
+):
+  lines = []
+  monkeypatch.setattr(puzzle_csv.console.log, "info", lines.append)
+  rows = [*ROWS[:2], [*ROWS[2][:3], rating]]
+  header = [*HEADER[:3], "difficulty"]
+  (source / "train.csv").write_text(to_csv(rows, header))
+  built = build_sudoku.build(tmp_path / "out", source_csv=source)
+  assert built["counts"]["train"]["groups"] == 3
+  assert "ratings in column 'difficulty' are not used" in lines[0]
+
+
+@pytest.mark.parametrize("rating", UNREADABLE)
+def test_a_rating_that_is_asked_for_and_unreadable_gets_its_line(
+  rating, source, tmp_path, commands
+):
+  rows = [*ROWS[:2], [*ROWS[2][:3], rating]]
+  header = [*HEADER[:3], "Difficulty"]
+  (source / "train.csv").write_text(to_csv(rows, header))
+  flags = ["--source-csv", source, "--output-dir", tmp_path / "out"]
+  error = commands.error(build_sudoku, *flags, "--min-difficulty", 1)
+  assert error == (
+    f"{source}/train.csv: line 4: Difficulty: expected a number such as 2 or "
+    f"1.5 for --min-difficulty, got {rating!r}; correct it, or build without "
+    "--min-difficulty: then this column is not read."
+  )
+  assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+  ("place", "text", "message"),
+  [
+    (1, QUESTION[1:], "Puzzle: expected 81 characters (as on line 2 of"),
+    (1, QUESTION[1:], "got 80; read is one character a cell, row by row"),
+    (1, doubled(QUESTION), "Puzzle: the clues contradict each other"),
+    (2, exchanged(SOLUTION), "SOLUTION: breaks the rules: column 2"),
+    (2, SOLUTION[:-1] + "a", "SOLUTION: cell 81: expected 1-9, got 'a'"),
+  ],
+)
+def test_errors_call_columns_as_the_file_does(place, text, message, tmp_path):
+  path = tmp_path / "train.csv"
+  rows = [list(row) for row in ROWS]
+  rows[2][place] = text
+  path.write_text(to_csv(rows, ["x", " Puzzle", "SOLUTION", "y"]))
+  with pytest.raises(InputError) as error:
+    read(path)
+  assert f"{path}: line 4: " in str(error.value)
+  assert message in str(error.value)
+
+
 @pytest.mark.parametrize("side", [4, 6, 8])
 def test_smaller_boards_are_read(side, tmp_path):
   rng = np.random.default_rng(0)
@@ -269,7 +351,7 @@ def test_smaller_boards_are_read(side, tmp_path):
   np.testing.assert_array_equal(load(out, "test")["labels"], answers)
   rows[5][1] = "9" + rows[5][1][1:]
   (tmp_path / "test.csv").write_text(to_csv(rows, ["puzzle", "solution"]))
-  message = f"test.csv: line 7: answer: cell 1: expected 1-{side}, got '9'"
+  message = f"test.csv: line 7: solution: cell 1: expected 1-{side}, got '9'"
   with pytest.raises(InputError, match=message):
     build_sudoku.build(tmp_path / "other", source_csv=tmp_path)
 
@@ -313,9 +395,43 @@ def test_the_first_bad_row_is_reported_wherever_it_stands(
 
 def test_several_solutions_are_found_on_request(source, tmp_path, commands):
   several = QUESTION.translate(str.maketrans("12", ".."))
-  (source / "train.csv").write_text(with_row(2, question=several))
+  (source / "train.csv").write_text(
+    with_row(2, question=several).replace("question", "puzzle")
+  )
   flags = ["--source-csv", source, "--output-dir", tmp_path / "out"]
   error = commands.error(build_sudoku, *flags, "--check-unique")
-  assert "train.csv: line 4: question: expected exactly one solution" in error
+  assert "train.csv: line 4: puzzle: expected exactly one solution" in error
   assert not (tmp_path / "out").exists()
   commands(build_sudoku, *flags)
+
+
+def test_lines_are_counted_in_tables_with_other_separators(tmp_path):
+  path = tmp_path / "train.csv"
+  rows = [["a\nb", *ROWS[0][1:]], ["list", "x", *ROWS[1][2:]]]
+  path.write_text(to_csv(rows, delimiter=";"))
+  with pytest.raises(InputError, match="line 4: question: expected 81"):
+    read(path)
+  path.write_text(to_csv([*ROWS, ROWS[0][:2]], delimiter=";"))
+  message = r"line 5: expected 4 fields, got 2 \(separated by semicolons, as"
+  with pytest.raises(InputError, match=message):
+    read(path)
+
+
+def test_a_first_question_of_no_size_says_what_is_read(tmp_path):
+  path = tmp_path / "train.csv"
+  path.write_text("quiz,solution\n 123 ,123\n")
+  message = (
+    r"line 2: quiz: expected as many .* \(16, 36, 64, 81\), got 3; read is one "
+    r"character a cell, row by row, digits and blanks \(\. 0"
+  )
+  with pytest.raises(InputError, match=message):
+    read(path)
+
+
+def test_ratings_may_stand_twice_where_nobody_asks_for_them(tmp_path):
+  path = tmp_path / "train.csv"
+  rows = [[*row, "x"] for row in ROWS]
+  path.write_text(to_csv(rows, [*HEADER, "rating"]))
+  assert read(path, ratings_for=None).ratings is None
+  with pytest.raises(InputError, match="for the rating, named rating or diff"):
+    read(path)
