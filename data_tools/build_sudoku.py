@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import overlap, puzzle_csv, source, sudoku_csv
+from data_tools import overlap, puzzle_columns, puzzle_csv, source, sudoku_csv
 from hrm_jax import console
 from hrm_jax.console import InputError, check_least
 from hrm_jax.data import puzzle_kind, sudoku, sudoku_augment, writer
@@ -125,7 +125,7 @@ def _read(
     return puzzle_csv.read_table(path, form)
   table = puzzle_csv.read_table(path, form, ratings_for="--min-difficulty")
   if table.ratings is None:
-    names = " or ".join(puzzle_csv.NAMES["rating"])
+    names = " or ".join(puzzle_columns.NAMES["rating"])
     raise InputError(
       f"{path}: line 1: expected a column {names} for --min-difficulty, got "
       "none."

@@ -1,9 +1,9 @@
 """Reads tables of puzzles: CSV (`,` `;` or tab), columns by name in any order.
 
 A question and an answer (one character a cell), and a rating (a number) where
-there is one; NAMES lists what public tables call them. Other columns, such as
-`source`, are not read. A `Form` says what the cells of one kind of puzzle look
-like, and which answers are right.
+there is one; `puzzle_columns.NAMES` lists what public tables call them. Other
+columns, such as `source`, are not read. A `Form` says what the cells of one
+kind of puzzle look like, and which answers are right.
 """
 
 import contextlib
@@ -16,31 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_tools import puzzle_columns
 from hrm_jax import console
 from hrm_jax.console import InputError
-from hrm_jax.data import sudoku_text
-
-_QUIZZES = ("quizzes", "quiz", "puzzle", "puzzles", "unsolved")
-# What public tables call each column; capitals do not matter. A table may have
-# several of these names if they stand in different tuples: the first tuple
-# that holds one decides. `board` beside `puzzle` is likely something else.
-_CHOICES = {
-  "question": (
-    ("question",),
-    _QUIZZES,
-    tuple(
-      name
-      for name in sudoku_text.COLUMNS
-      if name != "question" and name not in _QUIZZES
-    ),
-  ),
-  "answer": (("answer",), ("solutions", "solution", "answers", "solved")),
-  "rating": (("rating",), ("difficulty",)),
-}
-NAMES = {role: sum(choices, ()) for role, choices in _CHOICES.items()}
 
 ROWS_AT_ONCE = 8192
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NUMBER = re.compile(r"\s*-?[0-9]{1,18}(\.[0-9]{0,18})?\s*", re.ASCII)
 
 
@@ -91,22 +71,6 @@ class First(NamedTuple):
   column: str  # the name of its column
 
 
-class _Columns(NamedTuple):
-  """Where in a row the fields of a puzzle stand."""
-
-  question: int
-  answer: int
-  rating: int | None  # None: not there, or not to be read
-  width: int  # fields of a row
-  names: dict[str, str]  # in the file, by ours; as they stand there
-  separator: str
-  ratings_for: str | None  # the flag that asks for the ratings
-
-  def name(self, role: str) -> str:
-    """What the file calls a column, without the white space around it."""
-    return self.names[role].strip()
-
-
 def character_ids(characters: dict[str, int]) -> np.ndarray:
   """Returns the [256] uint8 token ids of Latin-1 characters, 0 for others."""
   table = np.zeros(256, np.uint8)
@@ -143,13 +107,13 @@ def first_question(path: str | os.PathLike) -> First:
   """
   path = str(path)
   with _reader(path) as reader:
-    columns = _find_columns(path, reader, None)
+    columns = puzzle_columns.find(path, reader, None)
     line = reader.line_num + 1
     row = next(reader, None)
     if row is None:
       raise _no_rows(path)
     if len(row) != columns.width:
-      raise InputError(f"{path}: line {line}: {_fields_error(row, columns)}.")
+      raise InputError(f"{path}: line {line}: {columns.fields_error(row)}.")
     return First(row[columns.question], line, columns.name("question"))
 
 
@@ -201,7 +165,7 @@ def _reader(path: str) -> Iterator[Any]:
     _refuse_archive(path)
     # utf-8-sig drops a byte order mark; the csv module sees to line ends.
     with open(path, encoding="utf-8-sig", newline="") as file:
-      separator = _find_separator(file.readline())
+      separator = puzzle_columns.find_separator(file.readline())
       file.seek(0)
       reader = csv.reader(file, delimiter=separator, strict=True)
       try:
@@ -216,20 +180,6 @@ def _reader(path: str) -> Iterator[Any]:
     raise InputError(f"{path}: cannot read: {error.strerror}.") from None
 
 
-def _find_separator(header: str) -> str:
-  """The character that parts the most known names; a comma if none does."""
-  known = {*NAMES["question"], *NAMES["answer"]}
-
-  def count(separator: str) -> int:
-    try:
-      names = next(csv.reader([header], delimiter=separator), [])
-    except csv.Error:
-      return 0  # Whoever reads the rows says what is wrong.
-    return sum(name.strip().casefold() in known for name in names)
-
-  return max(_SEPARATORS, key=count)
-
-
 def _refuse_archive(path: str) -> None:
   """Public tables often come as an archive."""
   with open(path, "rb") as file:
@@ -240,8 +190,8 @@ def _refuse_archive(path: str) -> None:
 
 
 def _read(path: str, reader: Any, form: Form, ratings_for: str | None) -> Table:
-  columns = _find_columns(path, reader, ratings_for)
-  console.log.info(f"{path}: {_say_columns(columns)}")
+  columns = puzzle_columns.find(path, reader, ratings_for)
+  console.log.info(f"{path}: {columns.summary()}")
   # Room for as many rows as can be; memory that stays empty costs nothing.
   # Two grids, a comma and the end of the line, which the last may lack.
   most = os.path.getsize(path) // (2 * form.cells + 2) + 1
@@ -284,58 +234,8 @@ def _no_rows(path: str) -> InputError:
   return InputError(f"{path}: line 2: expected a puzzle, got no more lines.")
 
 
-def _find_columns(path: str, reader: Any, ratings_for: str | None) -> _Columns:
-  """Finds the columns of a table by the names in its first line."""
-  header = next(reader, [])
-  found, names = {}, [name.strip().casefold() for name in header]
-  got = reader.dialect.delimiter.join(header) or "an empty line"
-  for role, choices in _CHOICES.items():
-    places: list[int] = []
-    for choice in choices:
-      places = places or [i for i, name in enumerate(names) if name in choice]
-    if role == "rating":
-      is_fine = len(places) < 2 or ratings_for is None
-    else:
-      is_fine = len(places) == 1
-    if not is_fine:
-      more = "several" if places else "none"
-      raise InputError(
-        f"{path}: line 1: expected a header, separated by commas, semicolons "
-        f"or tabs, with one column for the {role}, named "
-        f"{' or '.join(NAMES[role])}, got {more} in {got:.200}."
-      )
-    found[role] = places[0] if places else None
-  taken = {role: header[i] for role, i in found.items() if i is not None}
-  if ratings_for is None:
-    found["rating"] = None
-  return _Columns(
-    **found,
-    width=len(header),
-    names=taken,
-    separator=reader.dialect.delimiter,
-    ratings_for=ratings_for,
-  )
-
-
-def _say_columns(columns: _Columns) -> str:
-  said = [
-    f"{role} from column '{name}'"
-    for role, name in columns.names.items()
-    if role != "rating"
-  ]
-  if "rating" not in columns.names:
-    said.append("no rating")
-  elif columns.rating is None:
-    said.append(f"ratings in column '{columns.names['rating']}' are not used")
-  else:
-    said.append(f"rating from column '{columns.names['rating']}'")
-  if columns.separator != ",":
-    said.append(f"separated by {_SEPARATORS[columns.separator]}")
-  return ", ".join(said)
-
-
 def _convert(
-  rows: list[list[str]], columns: _Columns, form: Form
+  rows: list[list[str]], columns: puzzle_columns.Columns, form: Form
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
   """Checks and converts many rows at once; None if any of them is bad."""
   if set(map(len, rows)) != {columns.width}:
@@ -380,7 +280,7 @@ def _first_error(
   path: str,
   rows: list[list[str]],
   rows_before: int,
-  columns: _Columns,
+  columns: puzzle_columns.Columns,
   form: Form,
 ) -> InputError:
   """Says what is wrong with the first bad row of some."""
@@ -391,10 +291,10 @@ def _first_error(
   raise AssertionError("every row is good alone, but not all of them together")
 
 
-def _error(row: list[str], columns: _Columns, form: Form) -> str:
+def _error(row: list[str], columns: puzzle_columns.Columns, form: Form) -> str:
   """Says what is wrong with a bad row."""
   if len(row) != columns.width:
-    return _fields_error(row, columns)
+    return columns.fields_error(row)
   question, answer = row[columns.question], row[columns.answer]
   for role, text, table, allowed in (
     ("question", question, form.question_ids, form.question_characters),
@@ -426,13 +326,6 @@ def _error(row: list[str], columns: _Columns, form: Form) -> str:
   found = form.error(questions[0], answers[0])
   role, _, what = (found or "answer: expected another").partition(": ")
   return f"{columns.name(role)}: {what}"
-
-
-def _fields_error(row: list[str], columns: _Columns) -> str:
-  return (
-    f"expected {columns.width} fields, got {len(row)} (separated by "
-    f"{_SEPARATORS[columns.separator]}, as in line 1)"
-  )
 
 
 def not_utf8(path: str) -> InputError:
