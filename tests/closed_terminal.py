@@ -1,14 +1,16 @@
 """Runs a command on a terminal that closes; exits with its exit code.
 
-usage: python -m tests.closed_terminal WORD FILE COMMAND ...
+usage: python -m tests.closed_terminal PATTERN FILE COMMAND ...
 
-The terminal closes when the command has said WORD; then FILE is made.
+The terminal closes when what the command has said matches PATTERN, a regular
+expression; then FILE is made.
 """
 
 import fcntl
 import os
 import pathlib
 import pty
+import re
 import struct
 import sys
 import termios
@@ -16,14 +18,14 @@ import termios
 
 def main() -> None:
   """The command line."""
-  word, file, *command = sys.argv[1:]
+  pattern, file, *command = sys.argv[1:]
   pid, terminal = pty.fork()
   if pid == 0:
     os.execv(command[0], command)
   size = struct.pack("4H", 24, 80, 0, 0)  # So that there is room for a bar.
   fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
   said = b""
-  while word.encode() not in said:
+  while not re.search(pattern.encode(), said):
     said += os.read(terminal, 4096)
   os.close(terminal)
   pathlib.Path(file).touch()
