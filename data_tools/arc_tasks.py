@@ -102,15 +102,7 @@ def warn_of_answers_in_training(tasks: Sequence[Task]) -> None:
 
 
 def _read_directory(directory: pathlib.Path) -> tuple[list[Task], str]:
-  if not directory.is_dir():
-    raise InputError(f"{directory}: no such directory.")
-  paths = sorted(
-    path
-    for path in directory.rglob("*.json")
-    if not any(p.startswith(".") for p in path.relative_to(directory).parts)
-    # The competition's data come with a submission to imitate.
-    and path.name != "sample_submission.json"
-  )
+  paths = _find_files(directory)
   tasks, digest = [], hashlib.sha256()
   for path in paths:
     name = path.relative_to(directory).as_posix()
@@ -135,6 +127,38 @@ def _read_directory(directory: pathlib.Path) -> tuple[list[Task], str]:
       f"{directory}: expected folders of ARC tasks (*.json), got no task."
     )
   return tasks, digest.hexdigest()
+
+
+def _find_files(directory: pathlib.Path) -> list[pathlib.Path]:
+  """Finds the task files below a directory, in order; hidden ones are none.
+
+  Raises:
+    InputError: there is no such directory, or a folder cannot be read: what
+      lies in it would be missing from the data set.
+  """
+
+  def refuse(error: OSError) -> None:
+    raise InputError(
+      f"{error.filename}: cannot be read ({error.strerror})."
+    ) from None
+
+  try:
+    if not directory.is_dir():
+      raise InputError(f"{directory}: no such directory.")
+  except OSError as error:
+    refuse(error)
+  paths = []
+  for root, folders, files in os.walk(directory, onerror=refuse):
+    folders[:] = [name for name in folders if not name.startswith(".")]
+    paths += [
+      pathlib.Path(root, name)
+      for name in files
+      if name.endswith(".json")
+      and not name.startswith(".")
+      # The competition's data come with a submission to imitate.
+      and name != "sample_submission.json"
+    ]
+  return sorted(paths)
 
 
 def _list(value: list, path: pathlib.Path, evaluated: bool) -> Task:

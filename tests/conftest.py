@@ -1,5 +1,6 @@
 """Strictness for every test: no silent broadcasting, and eight devices."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -65,6 +66,26 @@ def lines(monkeypatch) -> list[str]:
   for level in ("info", "warning", "error"):
     monkeypatch.setattr(console.log, level, lines.append)
   return lines
+
+
+@pytest.fixture
+def unreadable(monkeypatch) -> Callable[[pathlib.Path], None]:
+  """Makes the system refuse to list a directory, even to root."""
+  listed = {name: getattr(os, name) for name in ("scandir", "listdir")}
+  refused = []
+
+  def refuse_or(name):
+    def call(path="."):
+      # A number is an open directory.
+      if not isinstance(path, int) and pathlib.Path(path) in refused:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+      return listed[name](path)
+
+    return call
+
+  for name in listed:
+    monkeypatch.setattr(os, name, refuse_or(name))
+  return refused.append
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """ARC tasks from files: every form that is read, and bad files refused."""
 
+import errno
 import json
+import pathlib
 
 import pytest
 
@@ -237,3 +239,40 @@ def test_solutions_that_do_not_fit_get_one_line(
   if "expected 1" in error or "only" in error:
     assert "evaluation_challenges.json" in error
   assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", ["training", "training/deeper", "."])
+def test_a_folder_that_cannot_be_read_is_not_left_out(
+  folder, source, tmp_path, commands, unreadable
+):
+  unreadable(source / folder)
+  flags = ["--output-dir", tmp_path / "out", "--dataset-dirs", source]
+  assert commands.error(build_arc, *flags) == (
+    f"{source / folder}: cannot be read (Permission denied)."
+  )
+  assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_behind_one_that_cannot_be_entered_is_told(
+  source, tmp_path, commands, monkeypatch
+):
+  stat = pathlib.Path.stat
+
+  def refuse(path, **arguments):
+    if path == source:
+      raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    return stat(path, **arguments)
+
+  monkeypatch.setattr(pathlib.Path, "stat", refuse)
+  flags = ["--output-dir", tmp_path / "out", "--dataset-dirs", source]
+  assert commands.error(build_arc, *flags) == (
+    f"{source}: cannot be read (Permission denied)."
+  )
+
+
+def test_hidden_folders_need_not_be_readable(source, tmp_path, unreadable):
+  before = build_arc.build(tmp_path / "a", dataset_dirs=[source], num_aug=1)
+  (source / ".git").mkdir()
+  unreadable(source / ".git")
+  after = build_arc.build(tmp_path / "b", dataset_dirs=[source], num_aug=1)
+  assert after == before

@@ -307,3 +307,15 @@ def test_what_cannot_be_scored_gets_one_line(data, tmp_path, commands):
   assert f"{path}: row 5: expected a test input of task 'a'" in error
   path.write_bytes(path.read_bytes()[:-50])
   assert "expected a complete .npy file" in commands.error(arc_vote, *flags)
+
+
+def test_predictions_that_cannot_be_read_are_not_called_none(
+  data, tmp_path, commands, unreadable
+):
+  directory = write_predictions(data, tmp_path, lambda row, text, label: label)
+  flags = ["--workdir", tmp_path, "--data", data]
+  for place in (directory, tmp_path / "predictions"):
+    unreadable(place)
+    assert commands.error(arc_vote, *flags) == (
+      f"{place}: cannot be read (Permission denied)."
+    )

@@ -40,13 +40,29 @@ def _data_directory(workdir: pathlib.Path) -> pathlib.Path:
   return find_data(recorded, workdir)
 
 
+def _names_in(directory: pathlib.Path) -> list[str]:
+  """The names of what lies in a directory; none if there is no such directory.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  try:
+    return os.listdir(directory)
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except OSError as error:
+    raise InputError(
+      f"{directory}: cannot be read ({error.strerror})."
+    ) from None
+
+
 def _predictions_directory(
   workdir: pathlib.Path, step: int | str | None
 ) -> pathlib.Path:
   if step == "best":
     step = choice.number_of(saved_steps.directory_of(workdir), step)
   root = workdir / "predictions"
-  steps = [int(p.name) for p in root.glob("*") if p.name.isdecimal()]
+  steps = [int(name) for name in _names_in(root) if name.isdecimal()]
   if not steps or step not in (None, *steps):
     got = ", ".join(map(str, sorted(steps))) or "none"
     wanted = "" if step is None else f" of step {step}"
@@ -96,8 +112,9 @@ def main() -> None:
   directory = _predictions_directory(args.workdir, args.step)
   questions = read_questions(args.data or _data_directory(args.workdir))
   names = sorted(
-    path.name.removesuffix("__predictions.npy")
-    for path in directory.glob("*__predictions.npy")
+    name.removesuffix("__predictions.npy")
+    for name in _names_in(directory)
+    if name.endswith("__predictions.npy")
   )
   if not names:
     raise InputError(f"{directory}: expected *__predictions.npy, got none.")
