@@ -383,6 +383,12 @@ def test_bad_arguments_of_generated_data_are_keys(tmp_path, key, value):
     runs.train_tiny(tmp_path, **{key: value})
 
 
+def test_too_many_generated_puzzles_are_told_with_both_keys(tmp_path):
+  expected = r"^config\.data\.num_train and config\.data\.num_test: expected "
+  with pytest.raises(InputError, match=expected):
+    runs.train_tiny(tmp_path, **{"data.num_train": 10**6})
+
+
 @pytest.mark.slow
 def test_strict_restore_is_a_flag(tmp_path, tiny_run):
   workdir = tmp_path / "run"

@@ -11,6 +11,9 @@ from hrm_jax.console import InputError, log
 from hrm_jax.data import puzzle, puzzle_kind, sudoku_generator
 from hrm_jax.machines import cluster
 
+# The flags of the generator that are keys of the configuration.
+_FLAGS = r"--(?:box|num-train|num-test|num-aug|seed)\b"
+
 
 def prepare(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
@@ -72,7 +75,7 @@ def _generate(
     try:
       sudoku_generator.generate(root, **wanted, seed=config.seed)
     except InputError as error:
-      raise InputError(re.sub("^--[a-z-]+", _key_of, str(error))) from None
+      raise InputError(re.sub(_FLAGS, _key_of, str(error))) from None
     return
   build = puzzle_kind.read_build(root)
   if build.get("builder") != "generate_sudoku":
