@@ -212,21 +212,49 @@ def add_flags(parser: argparse.ArgumentParser, default_repo: str) -> None:
 
 def _download(repo: str, name: str) -> str:
   """Returns the local path of a file of a Hub data set."""
-  # Only here, because it takes half a second to import.
-  import huggingface_hub
-
   console.log.info("fetching %s of the Hub data set %s", name, repo)
-  # Its retries would fill the terminal before the one line that helps.
-  huggingface_hub.logging.set_verbosity_error()
   try:
+    # Only here, because it takes half a second to import.
+    import huggingface_hub
+
+    # Its retries would fill the terminal before the one line that helps.
+    huggingface_hub.logging.set_verbosity_error()
+    _check_cache_has_a_place()
     return huggingface_hub.hf_hub_download(repo, name, repo_type="dataset")
+  except InputError:
+    raise
   except Exception as error:
     # The client raises its own errors, its HTTP library's and OSError; all
     # mean the same here, and no other data may take the place of these.
     reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
     raise InputError(
       f"cannot get {name} of the Hub data set {repo} "
-      f"({type(error).__name__}: {reason}); without a network pass "
-      "--source-csv DIR with train.csv and test.csv, or set HF_HUB_OFFLINE=1 "
-      "if the files are in the Hub cache."
+      f"({type(error).__name__}: {reason}); {_way_out(error)}."
     ) from error
+
+
+def _check_cache_has_a_place() -> None:
+  """Refuses a cache below `~` where nobody knows that home.
+
+  Else the client makes a directory of the name `~` where the command runs.
+
+  Raises:
+    InputError: neither the environment nor the system names a place.
+  """
+  from huggingface_hub import constants
+
+  if pathlib.Path(constants.HF_HUB_CACHE).parts[0] == "~":
+    raise InputError(
+      "the Hub's files need a place to be kept, and the home directory is not "
+      "known here; set HOME, or HF_HOME, to a directory that can be written."
+    )
+
+
+def _way_out(error: Exception) -> str:
+  # The client's errors of the network name no file.
+  if isinstance(error, OSError) and error.filename:
+    return "set HOME, or HF_HOME, to a directory that can be written"
+  return (
+    "without a network pass --source-csv DIR with train.csv and test.csv, or "
+    "set HF_HUB_OFFLINE=1 if the files are in the Hub cache"
+  )

@@ -1,5 +1,6 @@
 """The Sudoku builder: tables in, augmented data sets out, bad rows refused."""
 
+import errno
 import json
 
 import numpy as np
@@ -308,6 +309,29 @@ def test_without_a_network_the_error_says_what_to_do(
   assert "--source-csv DIR" in error
   assert "HF_HUB_OFFLINE=1" in error
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hub_cache_that_cannot_be_written_leads_to_home(
+  tmp_path, monkeypatch, commands
+):
+  import huggingface_hub
+
+  def fail(*args, **kwargs):
+    raise PermissionError(errno.EACCES, "Permission denied", "/.cache")
+
+  monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+  error = commands.error(build_sudoku, "--output-dir", tmp_path / "out")
+  assert "'/.cache'); set HOME, or HF_HOME, to a directory" in error
+  assert "network" not in error
+
+
+def test_without_a_home_the_hub_is_not_asked(tmp_path, monkeypatch, commands):
+  from huggingface_hub import constants
+
+  monkeypatch.setattr(constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
+  error = commands.error(build_sudoku, "--output-dir", tmp_path / "out")
+  assert "set HOME, or HF_HOME, to a directory" in error
+  assert "network" not in error
 
 
 def test_the_hub_revision_is_recorded(source, tmp_path, monkeypatch):
