@@ -108,3 +108,51 @@ def test_without_locks_a_set_is_built_and_nothing_removed(
     ".out.building-12345678.lock",
     "out",
   ]
+
+
+@pytest.mark.parametrize(
+  ("name", "other"), [("d*", "data"), ("o[1]", "o1"), ("a", "a.building-b")]
+)
+def test_any_name_finds_its_own_remains_and_no_others(name, other, tmp_path):
+  for each in (name, other):
+    building.Building(tmp_path, each)._lock.release()
+  write(tmp_path / name)
+  left = [n for n in names(tmp_path) if n.startswith(".")]
+  assert len(left) == 2
+  assert all(n.startswith(f".{other}.building-") for n in left)
+
+
+def test_remains_of_another_user_are_told_and_stay(
+  tmp_path, monkeypatch, lines
+):
+  left = building.Building(tmp_path, "out").path
+  acquire = building._acquire
+
+  def mine(path):
+    return None if path.name.startswith(left.name) else acquire(path)
+
+  monkeypatch.setattr(building, "_acquire", mine)
+  monkeypatch.setattr(building.os, "access", lambda path, mode: False)
+  write(tmp_path / "out")
+  assert left.exists()
+  assert lines == [
+    f"warning: {left}: another user builds there or left it, so it stays; if "
+    "no build is running, have it deleted"
+  ]
+
+
+def test_remains_that_cannot_be_removed_are_told_each_time(
+  tmp_path, monkeypatch, lines
+):
+  work = building.Building(tmp_path, "out")
+  work._lock.release()
+
+  def refuse(path, **arguments):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+  for out in (tmp_path / "out",) * 2:
+    with monkeypatch.context() as patch:
+      patch.setattr(building.shutil, "rmtree", refuse)
+      building.remove_leftovers(out, tmp_path)
+  told = f"warning: {work.path}: cannot be removed (Permission denied)"
+  assert lines.count(told) == 2

@@ -64,16 +64,6 @@ def test_input_error_becomes_one_line_and_exit_code_2(capsys):
   assert captured.out == ""
 
 
-def test_a_path_without_access_is_one_line(capsys, tmp_path):
-  path = tmp_path / ("n" * 300)
-  with pytest.raises(SystemExit) as exit_info:
-    console.run(path.stat)
-  assert exit_info.value.code == 2
-  assert capsys.readouterr().err == (
-    f"error: {path}: no access (File name too long).\n"
-  )
-
-
 def test_interruption_is_not_a_traceback(capsys):
   with pytest.raises(SystemExit) as exit_info:
     console.run(failing(KeyboardInterrupt()))

@@ -318,21 +318,6 @@ def test_a_manifest_that_cannot_be_written_is_a_failed_save(
   assert steps_of(tmp_path) == [1]
 
 
-def test_where_nothing_can_be_made_orbax_is_not_asked(
-  tmp_path, monkeypatch, lines
-):
-  def read_only(directory):
-    raise OSError(errno.EROFS, "Read-only file system", str(directory))
-
-  with store.Checkpoints(tmp_path) as checkpoints:
-    monkeypatch.setattr(store, "_check_writable", read_only)
-    monkeypatch.setattr(checkpoints._writer, "save", None)
-    checkpoints.save(1, {}, {})
-  assert "1: not saved: OSError" in lines[0]
-  with pytest.raises(InputError, match=r"cannot be written \(Read"):
-    store.Checkpoints(tmp_path)
-
-
 def test_a_file_in_the_way_gets_one_line(tmp_path):
   (tmp_path / "checkpoints").write_text("")
   with pytest.raises(InputError, match=r"checkpoints: cannot be made \(File"):

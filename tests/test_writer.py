@@ -137,3 +137,46 @@ def test_a_set_lies_where_a_link_points(tmp_path):
   (tmp_path / "link").symlink_to(tmp_path / "disk" / "set")
   write(tmp_path / "link")
   assert (tmp_path / "disk" / "set" / "build.json").exists()
+
+
+def test_an_error_of_the_input_does_not_blame_the_output(tmp_path):
+  out = tmp_path / "out"
+  error = PermissionError(errno.EACCES, "Permission denied", "given.csv")
+  with (
+    pytest.raises(PermissionError, match=r"given\.csv"),
+    writer.DatasetWriter(out, seq_len=4, vocab_size=6),
+  ):
+    raise error
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_the_output(tmp_path, monkeypatch):
+  def fail(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(writer._RowFile, "append", fail)
+  with pytest.raises(InputError, match=r"out: cannot write: .*No space left"):
+    write(tmp_path / "out")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_set_that_cannot_be_deleted_is_told_and_the_new_one_stands(
+  tmp_path, monkeypatch, lines
+):
+  out = tmp_path / "out"
+  write(out)
+  before = files_of(out)
+
+  def refuse(path, **arguments):
+    if not arguments:
+      raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+  monkeypatch.setattr(writer.shutil, "rmtree", refuse)
+  write(out, value=3, overwrite=True)
+  assert files_of(out) != before
+  (old,) = tmp_path.glob(".out.building-*")
+  assert files_of(old) == before
+  assert lines == [
+    f"warning: {out}: the data set that this one replaces cannot be removed "
+    f"(Permission denied); it lies in {old}"
+  ]

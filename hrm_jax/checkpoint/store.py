@@ -83,13 +83,6 @@ class Checkpoints:
         raise InputError(
           f"{self._directory}: cannot be made ({error.strerror})."
         ) from None
-      try:
-        _check_writable(self._directory)
-      except OSError as error:
-        raise InputError(
-          f"{self._directory}: cannot be written ({error.strerror}); a run "
-          "would keep nothing. Choose another --workdir, or change its rights."
-        ) from None
     for name in ("absl", "asyncio"):
       logging.getLogger(name).addFilter(_not_of_a_failed_save)
     self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
@@ -199,7 +192,6 @@ class Checkpoints:
       self._add_evaluation(step, run)
       return False
     try:
-      _check_writable(self._directory)
       return self._remove_damaged(step) and self._has_room(step, state)
     except OSError as error:
       self._failed(step, error)
@@ -317,20 +309,6 @@ class Checkpoints:
 def read_run(workdir: pathlib.Path, step: int) -> dict[str, Any]:
   """The run record of a checkpoint."""
   return saved_steps.read_run(saved_steps.directory_of(workdir), step)
-
-
-def _check_writable(directory: pathlib.Path) -> None:
-  """Tries to make a directory there, as a save is going to.
-
-  Orbax must not be the first to find out: its threads would wait five minutes
-  for the directory, and the process for them.
-
-  Raises:
-    OSError: it cannot be made, for lack of rights, quota or inodes.
-  """
-  probe = directory / ".is-writable"
-  probe.mkdir(exist_ok=True)
-  probe.rmdir()
 
 
 def _num_bytes(state: State) -> int:

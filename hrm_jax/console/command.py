@@ -15,13 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from hrm_jax.console import signals
-from hrm_jax.console.errors import (
-  InputError,
-  RunError,
-  exit_code,
-  is_no_access,
-  printable,
-)
+from hrm_jax.console.errors import InputError, RunError, exit_code, printable
 from hrm_jax.console.logs import set_up_logging
 
 # How argparse begins its message about them.
@@ -94,14 +88,6 @@ def run(main: Callable[[], Any]) -> None:
     # The reader of our output (head, less) has seen enough.
     sys.stderr.close()
     sys.exit(0)
-  except OSError as error:
-    # Of a path that somebody gave, wherever it was looked at first.
-    if not is_no_access(error):
-      raise
-    why = printable(f"{error.filename}: no access ({error.strerror})")
-    with contextlib.suppress(OSError):
-      print(f"error: {why}.", file=sys.stderr)
-    sys.exit(exit_code(error))
 
 
 def _open_missing_streams() -> None:

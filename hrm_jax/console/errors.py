@@ -1,7 +1,5 @@
 """What ends a command, and how that is told in one line."""
 
-import errno
-
 
 class InputError(Exception):
   """Something a person gave us is wrong; the message is one clear line.
@@ -57,27 +55,7 @@ def exit_code(error: BaseException) -> int:
       return code
     case SystemExit(code=None):
       return 0
-    case OSError() if is_no_access(error):
-      return 2
   return 1
-
-
-# What the system says of a path that this user cannot have.
-_NO_ACCESS = {
-  errno.EACCES,
-  errno.EPERM,
-  errno.EROFS,
-  errno.ENAMETOOLONG,
-  errno.ELOOP,
-}
-
-
-def is_no_access(error: OSError) -> bool:
-  """Whether a path that somebody gave leads where this user may not go.
-
-  It shows wherever the path is looked at first, so that is told at the top.
-  """
-  return error.errno in _NO_ACCESS and error.filename is not None
 
 
 def check_least(flag: str, value: int | None, least: int) -> None:

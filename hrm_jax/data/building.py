@@ -5,6 +5,9 @@ goes with the process, however it ends: so the next builder of the same data
 set can tell the remains of a dead builder from the work of a living one.
 """
 
+import contextlib
+import glob
+import os
 import pathlib
 import secrets
 import shutil
@@ -16,6 +19,7 @@ from hrm_jax.console import log
 # Behind the name of the building directory: its lock, and the data set that
 # it takes the place of.
 _LOCK, _REPLACED = ".lock", ".old"
+_RANDOM_BYTES = 4  # Two hexadecimal digits each end the directory's name.
 
 
 class Building:
@@ -36,7 +40,7 @@ class Building:
     Raises:
       OSError: it cannot be made.
     """
-    self.path = parent / f"{_prefix(name)}{secrets.token_hex(4)}"
+    self.path = parent / f"{_prefix(name)}{secrets.token_hex(_RANDOM_BYTES)}"
     self.replaced = self.path.with_name(self.path.name + _REPLACED)
     # The lock comes first: without it the directory would look abandoned.
     self._lock_path = self.path.with_name(self.path.name + _LOCK)
@@ -65,11 +69,19 @@ def remove_leftovers(final: pathlib.Path, parent: pathlib.Path) -> None:
     final: the data set.
     parent: where its builders keep their hidden directories.
   """
-  for lock_path in sorted(parent.glob(f"{_prefix(final.name)}*{_LOCK}")):
+  # Digits are asked for, as "a.building-b" is a name of its own beside "a".
+  digits = "[0-9a-f]" * (2 * _RANDOM_BYTES)
+  names = glob.escape(_prefix(final.name)) + digits + _LOCK
+  for lock_path in sorted(parent.glob(names)):
     building = lock_path.with_name(lock_path.name.removesuffix(_LOCK))
     replaced = building.with_name(building.name + _REPLACED)
     lock = _acquire(lock_path)
     if lock is None:  # Its builder is alive, or nobody can tell.
+      if not os.access(lock_path, os.R_OK | os.W_OK):
+        log.warning(
+          f"warning: {building}: another user builds there or left it, so it "
+          "stays; if no build is running, have it deleted"
+        )
       continue
     if replaced.exists() and not final.exists():
       log.warning(
@@ -79,13 +91,32 @@ def remove_leftovers(final: pathlib.Path, parent: pathlib.Path) -> None:
       replaced.rename(final)
     for path in (building, replaced):
       if path.exists():
-        size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
         log.info(
-          f"{path}: removing what a killed build left, {size / 1e6:,.1f} MB"
+          f"{path}: removing what a killed build left, "
+          f"{_size(path) / 1e6:,.1f} MB"
         )
-        shutil.rmtree(path, ignore_errors=True)
-    lock_path.unlink(missing_ok=True)
+        _remove(path)
+    # With its lock, what is left is met again by the next build.
+    if not building.exists() and not replaced.exists():
+      lock_path.unlink(missing_ok=True)
     lock.release()
+
+
+def _remove(path: pathlib.Path) -> None:
+  try:
+    shutil.rmtree(path)
+  except OSError as error:
+    log.warning(f"warning: {path}: cannot be removed ({error.strerror})")
+
+
+def _size(path: pathlib.Path) -> int:
+  """Bytes of the files below a directory, as far as it can be read."""
+  size = 0
+  for root, _, files in os.walk(path):
+    for name in files:
+      with contextlib.suppress(OSError):
+        size += os.lstat(os.path.join(root, name)).st_size
+  return size
 
 
 def _prefix(name: str) -> str:

@@ -12,12 +12,12 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, log
 from hrm_jax.data import puzzle
 from hrm_jax.data.building import Building, remove_leftovers
 from hrm_jax.data.provenance import source_commit
@@ -69,15 +69,14 @@ class DatasetWriter:
     while not parent.exists():
       parent = parent.parent
     try:
-      remove_leftovers(self._final, parent)
-      self._check_may_write()
-      self._building = Building(parent, self._final.name)
-      for split in SPLITS:
-        (self._building.path / split).mkdir()
-        self._splits[split] = _Split(self._building.path, split, self._seq_len)
-    except OSError as error:
-      self._discard()
-      raise self._cannot_write(error) from error
+      with self._writing():
+        remove_leftovers(self._final, parent)
+        self._check_may_write()
+        self._building = Building(parent, self._final.name)
+        for split in SPLITS:
+          path = self._building.path
+          (path / split).mkdir()
+          self._splits[split] = _Split(path, split, self._seq_len)
     except BaseException:
       self._discard()
       raise
@@ -87,8 +86,6 @@ class DatasetWriter:
     self, kind: Any, error: BaseException | None, trace: Any
   ) -> None:
     self._discard()
-    if isinstance(error, OSError):
-      raise self._cannot_write(error) from error
 
   @property
   def counts(self) -> dict[str, dict[str, int]]:
@@ -106,8 +103,9 @@ class DatasetWriter:
       labels: [E, seq_len] uint8, IGNORE_LABEL_ID where nothing is asked.
     """
     assert inputs.shape == labels.shape, (inputs.shape, labels.shape)
-    self._splits[split].inputs.append(inputs)
-    self._splits[split].labels.append(labels)
+    with self._writing():
+      self._splits[split].inputs.append(inputs)
+      self._splits[split].labels.append(labels)
 
   def add_puzzles(
     self,
@@ -150,8 +148,26 @@ class DatasetWriter:
 
     Returns:
       The contents of `build.json`.
+
+    Raises:
+      InputError: it cannot be written.
     """
     assert self._building is not None, "finish is called within the block"
+    build = {**build, "commit": source_commit(), "counts": self.counts}
+    with self._writing():
+      self._write_metadata(identifiers, build, beside or {})
+      self._check_may_write()
+      self._take_name(self._building)
+    return build
+
+  def _write_metadata(
+    self,
+    identifiers: Sequence[str],
+    build: dict[str, Any],
+    beside: Mapping[str, Any],
+  ) -> None:
+    assert self._building is not None
+    root = self._building.path
     for name, split in self._splits.items():
       split.close(
         puzzle.DatasetMetadata(
@@ -166,30 +182,35 @@ class DatasetWriter:
           sets=(SET_NAME,),
           total_puzzles=split.counts()["puzzles"],
         ),
-        puzzle.metadata_path(self._building.path, name),
+        puzzle.metadata_path(root, name),
       )
-    build = {**build, "commit": source_commit(), "counts": self.counts}
-    root = self._building.path
     _write_json(root / "identifiers.json", list(identifiers))
     _write_json(root / "build.json", build)
-    for name, value in (beside or {}).items():
+    for name, value in beside.items():
       # On one line: an indent would give every cell of a grid its own.
       (root / name).write_text(json.dumps(value) + "\n")
-    self._check_may_write()
+
+  def _take_name(self, building: Building) -> None:
+    """Puts the finished set in its place, and removes one that stood there."""
     self._final.parent.mkdir(parents=True, exist_ok=True)
     replaced = None
     if self._final.exists():
-      replaced = self._building.replaced
+      replaced = building.replaced
       self._final.rename(replaced)
     try:
-      root.rename(self._final)
+      building.path.rename(self._final)
     except BaseException:
       if replaced is not None:
         replaced.rename(self._final)
       raise
     if replaced is not None:
-      shutil.rmtree(replaced)
-    return build
+      try:
+        shutil.rmtree(replaced)
+      except OSError as error:  # Another user's files; the new set stands.
+        log.warning(
+          f"warning: {self._given}: the data set that this one replaces cannot "
+          f"be removed ({error.strerror}); it lies in {replaced}"
+        )
 
   def _check_may_write(self) -> None:
     if not self._final.exists():
@@ -208,8 +229,16 @@ class DatasetWriter:
         f"{self._given}: already exists; pass --overwrite to replace it."
       )
 
-  def _cannot_write(self, error: OSError) -> InputError:
-    return InputError(f"{self._given}: cannot write: {error}.")
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Tells errors of the system within as those of the output.
+
+    Those of what the builder reads meanwhile are not: they name other files.
+    """
+    try:
+      yield
+    except OSError as error:
+      raise InputError(f"{self._given}: cannot write: {error}.") from error
 
   def _discard(self) -> None:
     for split in self._splits.values():
