@@ -284,7 +284,7 @@ def test_what_process_0_could_not_save_is_saved_for_nobody(tmp_path):
   flags = ("--config=tests/tiny.py", "--config.num_steps=2")
   done = finished((2, 1), program, *flags, f"--workdir={tmp_path}", kind="-c")
   assert done.returncode == 1
-  assert done.stderr.count("error: update 2 is not saved; the newest") == 2
+  assert done.stderr.count("error: update 2 is not saved; there is no") == 2
   assert json.loads(done.stdout.splitlines()[-1])["saved_step"] is None
 
 
