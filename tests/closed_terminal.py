@@ -14,6 +14,7 @@ import re
 import struct
 import sys
 import termios
+import time
 
 
 def main() -> None:
@@ -27,6 +28,7 @@ def main() -> None:
   said = b""
   while not re.search(pattern.encode(), said):
     said += os.read(terminal, 4096)
+  time.sleep(0.5)  # Whoever has said it should be past saying it.
   os.close(terminal)
   pathlib.Path(file).touch()
   _, status = os.waitpid(pid, 0)
