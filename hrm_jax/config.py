@@ -190,7 +190,7 @@ KEYS = {
   "model.unroll": Key(
     None,
     "Whether the blocks of a level are written out instead of run in a loop. "
-    "Not with remat. None: on CPUs, where it is faster.",
+    "Not with remat. None: unless remat, for it is faster.",
     _or_none(_flag()),
   ),
   # --- the loss

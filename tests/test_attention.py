@@ -13,11 +13,6 @@ from tests.toys import toy_model
 
 
 @pytest.fixture
-def on_a_gpu(monkeypatch):
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-
-
-@pytest.fixture
 def log(monkeypatch, caplog):
   monkeypatch.setattr(attention.log, "propagate", True)
   caplog.set_level(logging.INFO, "hrm_jax")
@@ -40,26 +35,28 @@ def never(*_):
   pytest.fail("nothing is to be timed")  # No Exception: nobody catches it.
 
 
-def chosen(setting, timing, earlier=None):
-  model = attention.choose(setting, toy_model(), 5, timing, earlier=earlier)
+def chosen(setting, timing, earlier=None, platform="gpu"):
+  model = attention.choose(
+    setting, toy_model(), 5, timing, platform=platform, earlier=earlier
+  )
   return model.attention
 
 
 @pytest.mark.parametrize(
   ("xla", "cudnn", "faster"), [(2.0, 1.0, "cudnn"), (1.0, 2.0, "xla")]
 )
-def test_a_gpu_gets_the_faster_one(on_a_gpu, log, xla, cudnn, faster):
+def test_a_gpu_gets_the_faster_one(log, xla, cudnn, faster):
   assert chosen("auto", taking(xla=xla, cudnn=cudnn)) == faster
   assert f"attention: {faster}; " in log.text
   assert f"{xla * 1e3:.3f} ms by XLA and {cudnn * 1e3:.3f}" in log.text
 
 
-def test_where_xla_does_not_run_cudnn_does(on_a_gpu, log):
+def test_where_xla_does_not_run_cudnn_does(log):
   assert chosen("auto", taking(xla=None, cudnn=1.0)) == "cudnn"
   assert "attention: cudnn; XLA's does not run here (NotImpl" in log.text
 
 
-def test_where_cudnn_does_not_run_xla_does(on_a_gpu, log):
+def test_where_cudnn_does_not_run_xla_does(log):
   assert chosen("auto", taking(xla=1.0, cudnn=None)) == "xla"
   message = (
     "xla; cuDNN's does not run here (NotImplementedError: head dim of 2)"
@@ -67,7 +64,7 @@ def test_where_cudnn_does_not_run_xla_does(on_a_gpu, log):
   assert message in log.text
 
 
-def test_a_run_that_resumes_keeps_what_it_had(on_a_gpu):
+def test_a_run_that_resumes_keeps_what_it_had():
   assert chosen("auto", never, earlier="xla") == "xla"
   slow = taking(xla=1.0, cudnn=2.0)
   assert chosen("auto", slow, earlier="cudnn") == "cudnn"
@@ -76,11 +73,11 @@ def test_a_run_that_resumes_keeps_what_it_had(on_a_gpu):
   assert chosen("xla", never, earlier="cudnn") == "xla"
 
 
-def test_other_backends_time_nothing():
-  assert chosen("auto", never) == "xla"
+def test_a_cpu_times_nothing():
+  assert chosen("auto", never, platform="cpu") == "xla"
 
 
-def test_xla_needs_no_timing(on_a_gpu):
+def test_xla_needs_no_timing():
   assert chosen("xla", never) == "xla"
 
 
@@ -93,11 +90,12 @@ def test_cudnn_that_does_not_run_is_refused_if_asked_for():
 def test_cudnn_is_refused_on_a_cpu():
   if jax.default_backend() != "cpu":
     pytest.skip("needs a CPU")
+  model = toy_model(forward_dtype="bfloat16")
   with pytest.raises(InputError, match=r"config.attention: expected auto or"):
-    attention.choose("cudnn", toy_model(forward_dtype="bfloat16"), 2)
+    attention.choose("cudnn", model, 2, platform="cpu")
 
 
-def test_all_processes_use_what_the_first_one_chose(on_a_gpu, monkeypatch):
+def test_all_processes_use_what_the_first_one_chose(monkeypatch):
   monkeypatch.setattr(cluster, "is_first", lambda: False)
   monkeypatch.setattr(cluster, "from_first", lambda number: 2)
   assert chosen("auto", never) == "cudnn"

@@ -35,7 +35,7 @@ def test_a_damaged_newest_step_is_never_loaded(trained, lines):
 def test_inference_asks_for_the_attention_of_the_run(trained, monkeypatch):
   asked = []
 
-  def choose(setting, model, rows, *, earlier):
+  def choose(setting, model, rows, *, platform, earlier):
     asked.append((setting, rows, earlier))
     return model.clone(attention="cudnn")
 

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 
+from hrm_jax.machines import sharding
 from hrm_jax.model import attention
 from hrm_jax.model.losses import Loss
 from hrm_jax.train.setup import make_setup
@@ -54,7 +55,7 @@ def test_loss_and_learning_rate_are_those_of_the_configuration():
 
 
 def test_a_run_keeps_the_attention_that_it_had(monkeypatch):
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  monkeypatch.setattr(sharding, "platform", lambda mesh: "gpu")
   seconds = {"xla": 2.0, "cudnn": 1.0}
   monkeypatch.setattr(
     attention, "measured_seconds", lambda which, model, rows: seconds[which]

@@ -133,9 +133,6 @@ def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
     # A program for eight devices can be read without having any of them.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", args.devices)
-    # They stand for accelerators, where blocks run in a loop.
-    if args.config.model.unroll is None:
-      args.config.model.unroll = False
   puzzles = update.generated_puzzles(
     args.seq_len, args.vocab_size, args.num_identifiers
   )

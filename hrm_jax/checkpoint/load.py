@@ -202,6 +202,7 @@ def _trained(
     "auto",
     network.model,
     -(-network.config.global_batch_size // network.mesh.size),
+    platform=sharding.platform(network.mesh),
     earlier=run.get("attention", "xla"),
   )
   return Trained(

@@ -52,6 +52,13 @@ def make_mesh(
   return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
+def platform(mesh: Mesh) -> str:
+  """What the devices are, which may not be here: "cpu", "gpu" or "tpu"."""
+  name = mesh.devices.flat[0].platform
+  # Devices that a program is only compiled for may be called by their maker.
+  return "gpu" if name in ("cuda", "rocm") else name
+
+
 def check_batch_size(
   size: int, mesh: Mesh, name: str = "config.global_batch_size"
 ) -> None:

@@ -31,6 +31,7 @@ def choose(
   rows: int,
   timing: Timing | None = None,
   *,
+  platform: str,
   earlier: str | None = None,
 ) -> HRM:
   """Chooses the implementation of attention: the network, with it set.
@@ -41,7 +42,8 @@ def choose(
     setting: "auto", the faster one, or the name of one.
     model: the network.
     rows: how many rows of the batch each device has.
-    timing: replaces `measured_seconds`.
+    timing: replaces `measured_seconds`; None: that one.
+    platform: of the devices, see `sharding.platform`.
     earlier: what the run has used so far; "auto" keeps it if it runs here.
 
   Raises:
@@ -58,7 +60,7 @@ def choose(
       ) from error
   elif setting == "auto":
     setting = "xla"
-    if jax.default_backend() == "gpu":
+    if platform == "gpu":
       if cluster.is_first() and earlier != "xla":
         setting = _faster(model, rows, timing, keep_cudnn=earlier == "cudnn")
       setting = SETTINGS[cluster.from_first(SETTINGS.index(setting))]

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.model.hrm import HRM
@@ -55,9 +53,7 @@ def _resolved(arch: Mapping[str, Any]) -> dict[str, Any]:
   """The same keys, with a value for the one that may be None, `unroll`."""
   if arch.get("unroll", False) is not None:
     return dict(arch)
-  # Faster on CPUs; elsewhere nobody has measured it.
-  unroll = jax.default_backend() == "cpu" and not arch.get("remat")
-  return {**arch, "unroll": unroll}
+  return {**arch, "unroll": not arch.get("remat")}
 
 
 def _check(model: HRM) -> None:

@@ -1,7 +1,7 @@
 """From a configuration to the pure functions of a run."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -69,6 +69,8 @@ def make_setup(
   metadata: DatasetMetadata,
   *,
   total_steps: int,
+  devices: Iterable[Any] | None = None,
+  timing: attention.Timing | None = None,
   earlier_attention: str | None = None,
 ) -> Setup:
   """Builds what the configuration says; nothing of it compiles yet.
@@ -77,6 +79,10 @@ def make_setup(
     config: checked by `check_config`.
     metadata: of the data set.
     total_steps: of the run, for the learning rate's schedule.
+    devices: that it is for; they need not be here if all that is done is to
+      compile. Default: all of all processes.
+    timing: how "auto" times attention, see `attention.choose`; it must be given
+      for devices that are not here.
     earlier_attention: see `attention.choose`.
 
   Raises:
@@ -84,7 +90,7 @@ def make_setup(
       attention that was asked for does not run.
   """
   # What does not fit the machines is said before anything is timed or traced.
-  mesh = sharding.make_mesh(config.mesh.data, config.mesh.table)
+  mesh = sharding.make_mesh(config.mesh.data, config.mesh.table, devices)
   sharding.check_batch_size(config.global_batch_size, mesh)
   model = make_model(config.model, metadata)
   num_rows = num_table_rows(metadata.num_puzzle_identifiers)
@@ -97,6 +103,8 @@ def make_setup(
     config.attention,
     model,
     config.global_batch_size // mesh.size,
+    timing,
+    platform=sharding.platform(mesh),
     earlier=earlier_attention,
   )
   optimizers = make_optimizers(config, total_steps)
