@@ -1,11 +1,14 @@
-"""How this process gets memory from the system.
+"""How this process gets memory from the system, and how much there is.
 
 XLA's CPU backend takes its temporaries from malloc and frees them after every
 update. glibc maps and unmaps blocks of that size, so each update faults them
 in anew, page by page: 7 to 15 % of its time.
 """
 
+import contextlib
 import ctypes
+import os
+import resource
 
 # The numbers stand in glibc's malloc.h. One arena, because the others are
 # bounded in size and fall back on mapping.
@@ -26,3 +29,19 @@ def keep_freed_blocks() -> bool:
   except (AttributeError, OSError, TypeError):
     return False
   return all(mallopt(name, value) for name, value in _SETTINGS)
+
+
+def limit() -> int | None:
+  """Bytes that this process may have: its own limit, or the machine's memory.
+
+  A container's limit is not asked: beyond it nothing is refused, the system
+  kills. None where the system does not tell.
+  """
+  limits = [
+    resource.getrlimit(which)[0]
+    for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+  ]
+  sizes = [size for size in limits if size != resource.RLIM_INFINITY]
+  with contextlib.suppress(ValueError, OSError):
+    sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+  return min(sizes, default=None)
