@@ -17,6 +17,8 @@ needs no GPU.
 
 Environment:
   PYTHON         the Python to use, 3.11 or later (default: python3)
+  EXTRAS         what of setup.cfg's extras is installed (default: test); with
+                 EXTRAS=test,tpu the tests that compile for TPUs run too
   JAX_PLATFORMS  where the tests run (default: cpu)
   HRM_DATA_DIR   folder with real data; tests that need it skip without it
 EOF
@@ -37,13 +39,17 @@ for argument; do
   esac
 done
 
+extras=${EXTRAS:-test}
+[[ $extras =~ ^[a-z]+(,[a-z]+)*$ && ,$extras, == *,test,* ]] ||
+  die "EXTRAS: expected names with commas between, test among them," \
+    "got '$extras'."
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 choose_python
 
 say "installing into a fresh .venv-test"
 do_it rm -rf .venv-test
 do_it "$python" -m venv .venv-test
-do_it .venv-test/bin/python -m pip install -q -e '.[test]'
+do_it .venv-test/bin/python -m pip install -q -e ".[$extras]"
 
 say "ruff"
 # Outside a git checkout ruff does not know that .gitignore excludes this.

@@ -26,7 +26,7 @@ def tool(name: str) -> str:
 
 
 def environment(**variables: object) -> dict[str, str]:
-  unset = ("PYTHON", "JAX_PLATFORMS", "NCCL_DEBUG")
+  unset = ("PYTHON", "EXTRAS", "JAX_PLATFORMS", "NCCL_DEBUG")
   inherited = {
     k: v
     for k, v in os.environ.items()

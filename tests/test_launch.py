@@ -207,6 +207,20 @@ def test_dry_run_prints_exactly_the_commands(script):
   assert lines == [shlex.split(line) for line in wanted.splitlines()]
 
 
+def test_the_tests_install_the_extras_that_they_are_told():
+  told = {"PYTHON": sys.executable, "EXTRAS": "test,tpu"}
+  _, out, _ = run("test.sh", "--dry-run", **told)
+  install = shlex.split(out.splitlines()[2])
+  assert install[-2:] == ["-e", ".[test,tpu]"]
+
+
+@pytest.mark.parametrize("extras", ["tpu", "test,", "test tpu", "test;id"])
+def test_extras_that_cannot_be_or_lack_the_tests_give_one_line(extras):
+  code, out, err = run("test.sh", "--dry-run", EXTRAS=extras)
+  assert (code, out, err.count("\n")) == (2, "", 1)
+  assert f"test among them, got '{extras}'" in err
+
+
 @pytest.mark.parametrize("script", ["common.sh", "slurm.sbatch"])
 def test_preemption_has_the_exit_code_of_hrm_jax(script):
   text = (LAUNCH / script).read_text()
