@@ -48,33 +48,27 @@ def _whole(least: int, most: int = 2**31 - 1) -> Allowed:
   return Allowed(
     int,
     f"a whole number, at least {least} and {below}",
-    lambda value: least <= value <= most,
+    lambda n: least <= n <= most,
   )
 
 
 def _number() -> Allowed:
-  return Allowed(
-    float, "a number, at least 0", lambda value: 0 <= value < math.inf
-  )
+  return Allowed(float, "a number, at least 0", lambda n: 0 <= n < math.inf)
 
 
 def _number_above_0(most: float | None = None) -> Allowed:
   if most is None:
-    return Allowed(
-      float, "a number above 0", lambda value: 0 < value < math.inf
-    )
+    return Allowed(float, "a number above 0", lambda n: 0 < n < math.inf)
   expected = f"a number above 0 and at most {most:,}"
-  return Allowed(float, expected, lambda value: 0 < value <= most)
+  return Allowed(float, expected, lambda n: 0 < n <= most)
 
 
 def _number_below_1() -> Allowed:
-  return Allowed(
-    float, "a number, 0 or more, below 1", lambda value: 0 <= value < 1
-  )
+  return Allowed(float, "a number, 0 or more, below 1", lambda n: 0 <= n < 1)
 
 
 def _share() -> Allowed:
-  return Allowed(float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
+  return Allowed(float, "a number from 0 to 1", lambda n: 0 <= n <= 1)
 
 
 def _one_of(*words: str) -> Allowed:
@@ -250,6 +244,12 @@ KEYS = {
     "Whether Adam's moments are split over mesh.data too. Saves memory, costs "
     "communication.",
     _flag(),
+  ),
+  "mesh.reduce_dtype": Key(
+    "float32",
+    "What the gradients of the dense weights are added up in over the devices. "
+    "bfloat16: half the bytes, and their sum is rounded to 8 bits.",
+    _one_of("float32", "bfloat16"),
   ),
   "attention": Key(
     "auto",

@@ -158,28 +158,35 @@ def take_rows(array: jax.Array) -> np.ndarray:
   return np.concatenate(jax.device_get([parts[i] for i in sorted(parts)]))
 
 
-def on_each_device(function: Callable[..., Any], mesh: Mesh):
+def on_each_device(
+  function: Callable[..., Any], mesh: Mesh, *, has_sums: bool = False
+):
   """The function, run by every device for its own rows alone.
 
-  No device waits for another inside, so loops may run longer on some.
+  No device waits for another inside, so loops may run longer on some; unless
+  the function itself asks for a sum over `AXES`.
 
   Args:
     function: from what is the same everywhere, and arrays split by row, to
       arrays split by row; it sees the rows of one device.
     mesh: the devices.
+    has_sums: whether it returns a pair, whose second half is the same on every
+      device because the function has seen to it.
 
   Returns:
     A function of the same arguments, for all rows together.
   """
   rows = by_row(mesh).spec
+  everywhere = PartitionSpec()
 
   def run(shared: Any, *by_row: Any) -> Any:
     return jax.shard_map(
       function,
       mesh=mesh,
-      in_specs=(PartitionSpec(), *[rows] * len(by_row)),
-      out_specs=rows,
-      # The check wants loop states marked as differing from device to device.
+      in_specs=(everywhere, *[rows] * len(by_row)),
+      out_specs=(rows, everywhere) if has_sums else rows,
+      # The check wants loop states marked as differing from device to device,
+      # and it adds sums of its own to a gradient, in the type that it finds.
       check_vma=False,
     )(shared, *by_row)
 

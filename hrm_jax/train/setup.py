@@ -18,6 +18,7 @@ from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import num_table_rows
 from hrm_jax.optim import adam_atan2, sparse_sign_sgd
 from hrm_jax.optim.schedule import warmup_cosine
+from hrm_jax.train import data_parallel
 from hrm_jax.train.state import Optimizers, TrainState, init_state
 
 
@@ -32,6 +33,7 @@ class Setup(NamedTuple):
     init: makes the first state, on the devices.
     shapes: the state's shapes, dtypes and shardings, without its numbers: what
       a checkpoint is restored into.
+    reduce_dtype: what gradients are added up in over the devices.
   """
 
   mesh: Mesh
@@ -40,6 +42,7 @@ class Setup(NamedTuple):
   optimizers: Optimizers
   init: Callable[[], TrainState]
   shapes: TrainState
+  reduce_dtype: str = "float32"
 
   def jit_update(self, update: Callable[..., Any]) -> Callable[..., Any]:
     """`update.train_step` or `train_steps`, jitted; it donates the state.
@@ -52,6 +55,7 @@ class Setup(NamedTuple):
       model=self.model,
       optimizers=self.optimizers,
       loss=self.loss,
+      spread=data_parallel.over(self.mesh, self.reduce_dtype),
     )
     shardings = jax.tree.map(lambda shape: shape.sharding, self.shapes)
     everywhere = sharding.replicated(self.mesh)
@@ -129,6 +133,7 @@ def make_setup(
     optimizers,
     jax.jit(init, out_shardings=shardings),
     jax.tree.map(lambda s, at: s.update(sharding=at), shapes, shardings),
+    config.mesh.reduce_dtype,
   )
 
 

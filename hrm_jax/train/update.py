@@ -7,12 +7,13 @@ the reference: `train_step`, `compute_update`, `forward_backward`,
 
 One update is one segment of thought for every row, not one puzzle: the loss is
 taken after each segment and the weights move, while the states go on without
-gradient (deep supervision). The batch is the global one; under jit XLA adds up
-the gradients over the devices, so nothing here knows of them.
+gradient (deep supervision). The batch is the global one. Nothing here knows of
+machines: whoever has several hands in a `Spread` (see `data_parallel`), which
+gives each its rows and adds up the gradients.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -46,6 +47,18 @@ class Gradients(NamedTuple):
 
   params: Any
   puzzle_rows: SparseRows | None
+
+
+# Runs the forward and backward pass: a function from what all rows share, and
+# arguments of B rows, to a pair, results of B rows and sums over the rows.
+# A `Spread` is called with that function and its arguments; what it returns is
+# what the function would return for all rows at once.
+Spread = Callable[..., tuple[Any, Any]]
+
+
+def all_rows_at_once(function: Callable, shared: Any, *by_row: Any) -> Any:
+  """The `Spread` that does not spread."""
+  return function(shared, *by_row)
 
 
 class SegmentResult(NamedTuple):
@@ -132,6 +145,7 @@ def train_step(
   model: HRM,
   optimizers: Optimizers,
   loss: Loss,
+  spread: Spread = all_rows_at_once,
 ) -> tuple[TrainState, dict[str, jax.Array], Health]:
   """One update: a segment for every row, then both optimisers.
 
@@ -144,6 +158,7 @@ def train_step(
     model: the network.
     optimizers: of the dense parameters and of the puzzle table.
     loss: which loss.
+    spread: runs the pass.
 
   Returns:
     The new state; this update's metric sums, norms and learning rate; whether
@@ -151,7 +166,7 @@ def train_step(
     the two are read by different hands at different times.
   """
   state, sums, examined, is_good = compute_update(
-    state, batch, model=model, optimizers=optimizers, loss=loss
+    state, batch, model=model, optimizers=optimizers, loss=loss, spread=spread
   )
   nonfinite = finite.first_nonfinite_unless(is_good, examined)
   return state, sums, Health(is_good, nonfinite)
@@ -164,6 +179,7 @@ def compute_update(
   model: HRM,
   optimizers: Optimizers,
   loss: Loss,
+  spread: Spread = all_rows_at_once,
 ) -> tuple[TrainState, dict[str, jax.Array], Examined, jax.Array]:
   """`train_step`, but with all that must be finite instead of a verdict on it.
 
@@ -173,6 +189,7 @@ def compute_update(
     model: the network.
     optimizers: of the dense parameters and of the puzzle table.
     loss: which loss.
+    spread: runs the pass.
 
   Returns:
     The new state; metric sums, norms and learning rate; what must be finite;
@@ -186,7 +203,7 @@ def compute_update(
     model.halt_max_steps,
   )
   carry, gradients, segment = forward_backward(
-    model, state.weights, state.carry, batch, draws, loss
+    model, state.weights, state.carry, batch, draws, loss, spread
   )
   new_state, norms, is_good = apply_gradients(
     state, gradients, optimizers, loss=segment.loss
@@ -218,6 +235,7 @@ def forward_backward(
   batch: Batch,
   draws: Draws,
   loss: Loss,
+  spread: Spread = all_rows_at_once,
 ) -> tuple[Carry, Gradients, SegmentResult]:
   """One segment for every row, with gradient.
 
@@ -228,18 +246,54 @@ def forward_backward(
     batch: new puzzles, for the rows that have halted.
     draws: this update's exploration.
     loss: which loss.
+    spread: runs the pass.
 
   Returns:
     The new carry (detached), the gradients, and what the segment yielded.
   """
   # Rows that halted last time begin anew; the others go on where they were.
   carry = halting.refill(carry, batch, *initial_latents(model, weights))
-  current = carry.current
-  segments = carry.segments + 1  # [B], this one included
+  carry = carry._replace(segments=carry.segments + 1)  # This one included.
   # The gradient is taken for these rows, not for the table: it would be as
   # large as the table, and almost all zeros.
-  ids = current["puzzle_identifiers"]  # [B]
+  ids = carry.current["puzzle_identifiers"]  # [B]
   rows = gather_puzzle_rows(model, weights, ids)  # [B, W]
+  by_row, sums = spread(
+    # By the global batch size, as in the reference: every row has a loss at
+    # every segment, whether it halts or not.
+    functools.partial(_differentiate, model, loss, ids.shape[0]),
+    weights._replace(puzzle_table=None),
+    rows,
+    carry,
+    draws,
+  )
+  (d_rows, halted, output, target), (d_params, total, metrics) = by_row, sums
+  new_carry = carry._replace(z_H=output.z_H, z_L=output.z_L, halted=halted)
+  puzzle_rows = None
+  if weights.puzzle_table is not None:
+    puzzle_rows = SparseRows(ids, d_rows)
+  segment = SegmentResult(output, target, total, metrics)
+  return new_carry, Gradients(d_params, puzzle_rows), segment
+
+
+def _differentiate(model, loss, batch_size, weights, rows, carry, draws) -> Any:
+  """The pass of `forward_backward`, for some rows of the batch or for all.
+
+  Args:
+    model: the network.
+    loss: which loss.
+    batch_size: what its sum is divided by, before the gradient is taken.
+    weights: the table is not looked at.
+    rows: [b, W] float32, each row's puzzle embedding.
+    carry: the states and puzzles of these rows; `segments` counts this one.
+    draws: of these rows.
+
+  Returns:
+    As a `Spread` takes it: by row the gradient of `rows`, [b] bool which halt,
+    the network's output and the target; summed the gradient of the
+    parameters, the loss (not divided) and the metric sums.
+  """
+  current, segments = carry.current, carry.segments
 
   def think(params, rows, z_H, z_L, method=None) -> Any:
     variables = weights._replace(params=params).variables
@@ -275,25 +329,14 @@ def forward_backward(
       loss_type=loss.loss_type,
       q_weight=loss.q_weight,
     )
-    segment = SegmentResult(output, target, total, sums)
-    # By the global batch size, as in the reference: every row has a loss at
-    # every segment, whether it halts or not.
-    return total / ids.shape[0], (halted, segment)
+    return total / batch_size, (halted, output, target, total, sums)
 
   # One gradient for both, for they come from one backward pass.
   gradient = jax.grad(scaled_loss, argnums=(0, 1), has_aux=True)
-  (d_params, d_rows), (halted, segment) = gradient(weights.params, rows)
-  new_carry = Carry(
-    z_H=segment.output.z_H,
-    z_L=segment.output.z_L,
-    segments=segments,
-    halted=halted,
-    current=current,
+  (d_params, d_rows), (halted, output, target, total, sums) = gradient(
+    weights.params, rows
   )
-  puzzle_rows = None
-  if weights.puzzle_table is not None:
-    puzzle_rows = SparseRows(ids, d_rows)
-  return new_carry, Gradients(d_params, puzzle_rows), segment
+  return (d_rows, halted, output, target), (d_params, total, sums)
 
 
 def apply_gradients(
