@@ -147,3 +147,20 @@ def test_layers_compute_in_the_dtype_of_their_input(dtype):
   assert y.dtype == dtype
   kept = {leaf.dtype for leaf in jax.tree.leaves(variables)}
   assert kept == {jnp.dtype("float32")}
+
+
+def test_the_backward_pass_of_the_mlp_is_that_of_its_formula():
+  keys = jax.random.split(jax.random.key(0), 3)
+  gate_up = 2 * jax.random.normal(keys[0], (5, 6))
+  kernel = jax.random.normal(keys[1], (3, 4))
+  d_y = jax.random.normal(keys[2], (5, 4))
+
+  def formula(gate_up, kernel):
+    gate, up = gate_up[:, :3], gate_up[:, 3:]
+    return (gate * jax.nn.sigmoid(gate) * up) @ kernel
+
+  y, backward = jax.vjp(layers.gated_down, gate_up, kernel)
+  want_y, want_backward = jax.vjp(formula, gate_up, kernel)
+  np.testing.assert_allclose(y, want_y, rtol=1e-5, atol=1e-6)
+  for got, want in zip(backward(d_y), want_backward(d_y), strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)

@@ -69,6 +69,23 @@ class Linear(nn.Module):
     return y.reshape(*x.shape[:-1], self.features)
 
 
+class Kernel(nn.Module):
+  """The weights of a `Linear` without its product.
+
+  Attributes:
+    features: size of the last axis.
+  """
+
+  features: int
+
+  @nn.compact
+  def __call__(self, fan_in: int, dtype: jnp.dtype) -> jax.Array:
+    """Returns [fan_in, features] in `dtype`."""
+    init = truncated_normal(fan_in**-0.5)
+    kernel = self.param("kernel", init, (fan_in, self.features))
+    return kernel.astype(dtype)
+
+
 class Embedding(nn.Module):
   """A trained table of vectors, of deviation 1/sqrt(features) at the start.
 
@@ -216,6 +233,51 @@ def swiglu_width(hidden_size: int, expansion: float) -> int:
   return -(-round(expansion * hidden_size * 2 / 3) // 256) * 256
 
 
+@jax.custom_vjp
+def gated_down(gate_up: jax.Array, kernel: jax.Array) -> jax.Array:
+  """`(silu(gate) * up) @ kernel`, with a backward pass written by hand.
+
+  It keeps `gate_up` alone, not the product of the two as well, which is half as
+  large again and cheap to make anew; and it writes the gradients of gate and up
+  into one array at once. Left to itself the compiler makes them apart and joins
+  them after, once for each of the two products that take them.
+
+  Args:
+    gate_up: [rows, 2F], gate and up side by side.
+    kernel: [F, D], of the same dtype.
+
+  Returns:
+    [rows, D].
+  """
+  gate, up = jnp.split(gate_up, 2, axis=-1)  # [rows, F] each
+  return jnp.dot(nn.silu(gate) * up, kernel)
+
+
+def _gated_down_forward(gate_up, kernel):
+  return gated_down(gate_up, kernel), (gate_up, kernel)
+
+
+def _gated_down_backward(kept, d_y):
+  gate_up, kernel = kept
+  d_hidden = jnp.dot(d_y, kernel.T)  # [rows, F]
+  gate, up, d = (
+    t.astype(jnp.float32) for t in (*jnp.split(gate_up, 2, axis=-1), d_hidden)
+  )
+  share = nn.sigmoid(gate)
+  silu = gate * share
+  # The derivative of silu is share (1 + gate (1 - share)).
+  d_gate = d * up * (share + silu * (1 - share))
+  d_gate_up = jnp.concatenate([d_gate, d * silu], axis=-1)
+  # The barrier keeps the compiler from making either of them twice.
+  d_gate_up, hidden = lax.optimization_barrier(
+    (d_gate_up.astype(gate_up.dtype), (silu * up).astype(gate_up.dtype))
+  )
+  return d_gate_up, jnp.dot(hidden.T, d_y)
+
+
+gated_down.defvjp(_gated_down_forward, _gated_down_backward)
+
+
 class SwiGLU(nn.Module):
   """Gated MLP: `down(silu(gate(x)) * up(x))`, gate and up in one product.
 
@@ -229,9 +291,11 @@ class SwiGLU(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [..., D] to [..., D]."""
     D = x.shape[-1]
-    gate_up = Linear(2 * swiglu_width(D, self.expansion), name="gate_up_proj")
-    gate, up = jnp.split(gate_up(x), 2, axis=-1)  # [..., F] each
-    return Linear(D, name="down_proj")(nn.silu(gate) * up)  # [..., D]
+    F = swiglu_width(D, self.expansion)
+    rows = x.reshape(-1, D)  # [rows, D]
+    gate_up = Linear(2 * F, name="gate_up_proj")(rows)  # [rows, 2F]
+    kernel = Kernel(D, name="down_proj")(F, x.dtype)  # [F, D]
+    return gated_down(gate_up, kernel).reshape(x.shape)
 
 
 class Block(nn.Module):
