@@ -92,6 +92,8 @@ class Leaving:
     (ZeroDivisionError(), [1]),
     (jax.errors.JaxRuntimeError("INTERNAL: out of luck"), [1]),
     (jax.errors.JaxRuntimeError("Gloo: closed by peer"), ["waits", 1]),
+    (ValueError("UNKNOWN: Gloo all-reduce failed"), ["waits", 1]),
+    (ValueError("a wrong shape"), [1]),
   ],
   ids=repr,
 )
@@ -302,3 +304,36 @@ def test_what_process_0_refuses_ends_all_of_them_alike(tmp_path):
   assert f"error: {directory}: none of its checkpoints is" in done.stderr
   # The other one had nothing against it, and waited.
   assert "error: process 0 ended with exit code 2, and said" in done.stderr
+
+
+@pytest.mark.slow
+def test_one_that_runs_out_of_memory_says_so_and_the_others_end(tmp_path):
+  program = (
+    "import jax\n"
+    "from hrm_jax import console\n"
+    "from hrm_jax.train import __main__ as train, run\n"
+    "save = run.Run.save\n"
+    "def run_out(self, state, done):\n"
+    "  save(self, state, done)\n"
+    "  if jax.process_index() == 1:\n"
+    "    raise jax.errors.JaxRuntimeError(\n"
+    "      'RESOURCE_EXHAUSTED: Out of memory allocating 34359738368 bytes.')\n"
+    "run.Run.save = run_out\n"
+    "console.run(train.main)\n"
+  )
+  flags = ("--config=tests/tiny.py", "--config.checkpoint_interval=2")
+  done = finished(
+    (2, 1),
+    program,
+    *flags,
+    f"--workdir={tmp_path}",
+    "--heartbeat-timeout=20",
+    kind="-c",
+  )
+  assert done.returncode == 2, done.stderr
+  said = "error: out of memory in training: 32.00 GiB asked for at once, "
+  assert done.stderr.count(said) == 1
+  # The other one waited, and is ended by its launcher or of itself.
+  assert "Traceback" not in done.stderr, done.stderr
+  # The save that was under way is whole.
+  assert load(tmp_path).step == 2

@@ -145,13 +145,18 @@ def test_a_line_leaves_out_what_nobody_said(short, in_all, expected):
   line = out_of_memory.line(
     "X", Shortage(*short), ["a=1", "b=2"], in_all=in_all
   )
-  expected = expected.replace("X", "X is out of memory", 1)
+  expected = expected.replace("X", "out of memory in X", 1)
   assert line == f"{expected}; what helps: a=1, b=2."
 
 
 def test_a_line_has_a_way_out_where_no_key_helps():
   line = out_of_memory.line("X", Shortage(None, None), [])
   assert line.endswith("; what helps: more devices, or some with more memory.")
+
+
+def test_only_what_can_be_smaller_is_a_way_out():
+  assert out_of_memory.smaller("--n", 3072, 4) == ["a smaller --n (now 3,072)"]
+  assert out_of_memory.smaller("--n", 4, 4) == []
 
 
 def test_what_runs_out_is_told():
@@ -161,7 +166,7 @@ def test_what_runs_out_is_told():
   ):
     raise jax_error(SAID["libtpu, an array"][0])
   assert str(raised.value) == (
-    "the update is out of memory: 15.65 GiB asked for, 512.0 MiB there; what "
+    "out of memory in the update: 15.65 GiB asked for, 512.0 MiB there; what "
     "helps: k=1."
   )
 
@@ -211,7 +216,7 @@ def test_memory_of_the_host_is_no_device_s(monkeypatch):
   text += "pinned host memory: out of memory"
   with pytest.raises(OutOfMemoryError) as raised, out_of_memory.told("X", list):
     raise jax_error(text)
-  assert "X is out of memory: 2.00 GiB asked for at once; " in str(raised.value)
+  assert "out of memory in X: 2.00 GiB asked for at once; " in str(raised.value)
 
 
 @pytest.mark.parametrize("which", ["RLIMIT_AS", "RLIMIT_DATA"])
@@ -262,6 +267,6 @@ def test_a_process_that_may_have_no_more_says_so():
   there = f"{out_of_memory.in_words(limit)} there in all; what helps: less."
   # An array, what a program needs in between, and an array of NumPy's.
   assert result.stdout.splitlines() == [
-    f"it is out of memory: {size} GiB asked for at once, {there}"
+    f"out of memory in it: {size} GiB asked for at once, {there}"
     for size in ("32.00", "64.00", "32.00")
   ], result.stderr

@@ -26,8 +26,8 @@ from hrm_jax import console
 from hrm_jax.benchmark import data as benchmark_data
 from hrm_jax.benchmark import inference, update
 from hrm_jax.console import InputError, log
-from hrm_jax.machines import host_memory, platform
-from hrm_jax.train import config_flags
+from hrm_jax.machines import host_memory, out_of_memory, platform
+from hrm_jax.train import config_flags, less_memory
 
 ON_A_RUN = {
   "eval": inference.benchmark_eval,
@@ -119,13 +119,15 @@ def _on_a_run(args: argparse.Namespace) -> dict[str, Any]:
       f"{args.command}: expected --workdir=DIR of a trained run."
     )
   platform.check()
-  return ON_A_RUN[args.command](
-    args.workdir,
-    data=args.data,
-    rounds=args.rounds,
-    limit=args.limit,
-    batch_size=args.batch_size,
-  )
+  where = {"eval": "evaluation", "solve": "solving"}[args.command]
+  with out_of_memory.told(where, lambda: ["a smaller --batch-size"]):
+    return ON_A_RUN[args.command](
+      args.workdir,
+      data=args.data,
+      rounds=args.rounds,
+      limit=args.limit,
+      batch_size=args.batch_size,
+    )
 
 
 def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
@@ -142,11 +144,14 @@ def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
     )
   platform.check()
   program = update.make_program(args.config, puzzles)
-  if args.command == "train":
-    return update.train(program, steps=args.steps, profile=args.profile)
-  if args.command == "compile":
-    return update.compilation(program)
-  return update.communication(program)
+  with out_of_memory.told(
+    "training", lambda: less_memory.keys_that_help(args.config, program.setup)
+  ):
+    if args.command == "train":
+      return update.train(program, steps=args.steps, profile=args.profile)
+    if args.command == "compile":
+      return update.compilation(program)
+    return update.communication(program)
 
 
 if __name__ == "__main__":

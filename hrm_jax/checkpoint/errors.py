@@ -4,14 +4,12 @@ A damaged or half-written one is no error here but a line of `manifest`: an
 older step may do instead. What follows is not damage, or not known to be.
 """
 
-import contextlib
 import errno
 import os
 import pathlib
 import re
-from collections.abc import Iterator
 
-from hrm_jax.console import InputError, one_line
+from hrm_jax.console import InputError
 
 
 class UnreadableError(InputError):
@@ -70,24 +68,3 @@ def not_accessible(path: str | pathlib.Path, number: int) -> NoAccessError:
     f"{path}: cannot be read ({os.strerror(number)}), so nobody knows whether "
     f"what is saved there is whole, and it is left as it is; {way_out}."
   )
-
-
-@contextlib.contextmanager
-def explained(path: str | pathlib.Path) -> Iterator[None]:
-  """Turns what Orbax raises into one line that names the checkpoint.
-
-  Raises:
-    NoAccessError: the system does not let this process read it.
-    UnreadableError: anything else went wrong.
-  """
-  try:
-    yield
-  except (NoAccessError, FormatError):
-    raise
-  except Exception as error:  # Orbax, TensorStore and JAX raise many kinds.
-    if number := no_access(error):
-      raise not_accessible(path, number) from error
-    raise UnreadableError(
-      f"{path}: its digests are right, yet it cannot be read: "
-      f"{one_line(error)}."
-    ) from error

@@ -13,7 +13,8 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from hrm_jax.checkpoint import choice, saved_steps
-from hrm_jax.checkpoint.errors import DeletedError, explained
+from hrm_jax.checkpoint.errors import DeletedError
+from hrm_jax.checkpoint.restore_errors import explained
 from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import DatasetMetadata, metadata_from_json
 from hrm_jax.machines import cluster, sharding

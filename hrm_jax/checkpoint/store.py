@@ -27,8 +27,8 @@ from hrm_jax.checkpoint.errors import (
   FormatError,
   NoAccessError,
   UnreadableError,
-  explained,
 )
+from hrm_jax.checkpoint.restore_errors import explained
 from hrm_jax.console import InputError, log, one_line
 from hrm_jax.machines import cluster
 

@@ -15,7 +15,13 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from hrm_jax.console import signals
-from hrm_jax.console.errors import InputError, RunError, exit_code, printable
+from hrm_jax.console.errors import (
+  InputError,
+  RunError,
+  exit_code,
+  one_line,
+  printable,
+)
 from hrm_jax.console.logs import set_up_logging
 
 # How argparse begins its message about them.
@@ -80,6 +86,13 @@ def run(main: Callable[[], Any]) -> None:
     line = printable(" ".join(str(error).split()))
     with contextlib.suppress(OSError):  # The terminal may have gone.
       print(f"error: {line}", file=sys.stderr)
+    sys.exit(exit_code(error))
+  except MemoryError as error:
+    # Where devices are at work, `machines.out_of_memory` knows more.
+    text = one_line(error)
+    print(
+      f"error: no memory is left for this process ({text})", file=sys.stderr
+    )
     sys.exit(exit_code(error))
   except KeyboardInterrupt as error:
     print("interrupted", file=sys.stderr)

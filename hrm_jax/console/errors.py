@@ -45,7 +45,7 @@ def one_line(error: BaseException) -> str:
 def exit_code(error: BaseException) -> int:
   """The exit code of a command that `error` ends."""
   match error:
-    case InputError():
+    case InputError() | MemoryError():
       return 2
     case RunError():
       return error.exit_code

@@ -25,7 +25,13 @@ from hrm_jax.evaluate.evaluator import (
   prediction_files,
 )
 from hrm_jax.evaluate.predictions import directory_of
-from hrm_jax.machines import cluster, compilation_cache, host_memory, sharding
+from hrm_jax.machines import (
+  cluster,
+  compilation_cache,
+  host_memory,
+  out_of_memory,
+  sharding,
+)
 from hrm_jax.model.losses import Loss
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
@@ -44,8 +50,17 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
   Raises:
     InputError: a flag is out of range, or there is no such checkpoint or data.
+    OutOfMemoryError: names the flag that helps.
   """
   console.check_least("--segments", args.segments, 1)
+  what_helps: list[str] = []  # Known once the batches are.
+  with out_of_memory.told("evaluation", lambda: what_helps):
+    return _evaluate(args, what_helps)
+
+
+def _evaluate(
+  args: argparse.Namespace, what_helps: list[str]
+) -> dict[str, Any]:
   trained = load(args.workdir, args.step, on_all_devices=True)
   config, mesh = trained.config, trained.mesh
   root = args.data or find_data(config.data.path, args.workdir)
@@ -60,6 +75,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
   # scores then is what the run's own evaluation says, padding rows included.
   if args.limit:
     data = data.fitted(mesh.size)
+  what_helps += out_of_memory.smaller(
+    "--batch-size", data.batch_size, mesh.size
+  )
   model = with_segments(trained.model, args.segments)
   evaluator = Evaluator(
     model,

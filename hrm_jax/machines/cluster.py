@@ -39,7 +39,9 @@ _NUMBERS_OF_PROCESSES = (
 # In seconds: a host that swaps or compiles may be silent for so long.
 HEARTBEAT_TIMEOUT = 100
 
-# Words that stand in what JAX says when communication fails, on CPU and GPU.
+# What JAX raises when communication fails, on CPU and GPU, and words that stand
+# in it. Where a program fails as it is handed over, it is a ValueError.
+_OF_JAX = jax.errors.JaxRuntimeError, ValueError
 _DISCONNECTED = "Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED"
 
 _roll_call: RollCall | None = None
@@ -167,7 +169,7 @@ def shared_fate() -> Iterator[None]:
     wait_for_all("the end")
   except BaseException as error:
     if _roll_call is not None:
-      if isinstance(error, jax.errors.JaxRuntimeError) and any(
+      if isinstance(error, _OF_JAX) and any(
         word in str(error) for word in _DISCONNECTED
       ):
         text = console.one_line(error)

@@ -114,7 +114,7 @@ def line(
   """One line that says how much was asked for, what there is, what helps.
 
   Args:
-    where: what ran out, "the training", say.
+    where: "training", say.
     short: see `shortage`. A figure that it does not have is left out.
     ways_out: keys or flags, each with a value that needs less.
     in_all: bytes that there are for everything together; said where the error
@@ -132,7 +132,18 @@ def line(
       said.append(f"{in_words(in_all)} there in all")
   figures = f": {', '.join(said)}" if said else ""
   helps = ", ".join(ways_out) or "more devices, or some with more memory"
-  return f"{where} is out of memory{figures}; what helps: {helps}."
+  return f"out of memory in {where}{figures}; what helps: {helps}."
+
+
+def smaller(name: str, now: int, least: int) -> list[str]:
+  """The way out that a smaller number is, or none if it is at its least.
+
+  Args:
+    name: of a key or flag.
+    now: its value.
+    least: the smallest that it can have.
+  """
+  return [f"a smaller {name} (now {now:,})"] if now > least else []
 
 
 def in_words(size: int) -> str:

@@ -21,7 +21,7 @@ from hrm_jax.console import InputError
 from hrm_jax.data import puzzle_text, sudoku_text
 from hrm_jax.data.puzzle_text import PuzzleText
 from hrm_jax.data.sudoku_text import Line
-from hrm_jax.machines import compilation_cache, platform
+from hrm_jax.machines import compilation_cache, out_of_memory, platform
 from hrm_jax.solve import report
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
@@ -166,6 +166,12 @@ def main() -> None:
 
   platform.check()
   compilation_cache.use(compilation_cache.of_user())
+  what_helps: list[str] = []  # Known once the puzzles are.
+  with out_of_memory.told("solving", lambda: what_helps):
+    _solve(args, what_helps)
+
+
+def _solve(args: argparse.Namespace, what_helps: list[str]) -> None:
   trained = load(args.workdir, args.step)
   kind = puzzle_text.kind_of_checkpoint(trained.metadata)
   text = puzzle_text.OF_KIND[kind]
@@ -173,6 +179,9 @@ def main() -> None:
   model = with_segments(trained.model, args.segments)
   # Small sets get a small program; large ones the run's batch.
   batch_size = trained.config.global_batch_size
+  if len(puzzles) > 1:
+    at_a_time = min(len(puzzles), batch_size)
+    what_helps.append(f"fewer than {at_a_time:,} puzzles at once")
   solver = Solver(
     trained._replace(model=model), halt=args.halt, batch_size=batch_size
   )

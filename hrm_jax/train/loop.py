@@ -8,6 +8,7 @@ does one update for each, see there.
 """
 
 import contextlib
+import functools
 import pathlib
 import time
 from collections.abc import Set
@@ -25,13 +26,13 @@ from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.data.split import Split, check_splits_agree, digest, open_split
 from hrm_jax.data.train_batches import TrainData
 from hrm_jax.evaluate.evaluator import Evaluator
-from hrm_jax.machines import cluster, sharding
+from hrm_jax.machines import cluster, out_of_memory, sharding
 from hrm_jax.machines.preemption import PreemptedError, Preemption
 from hrm_jax.machines.watchdog import Watchdog
 from hrm_jax.model import flops
 from hrm_jax.model.build import check_arch
 from hrm_jax.model.hrm import HRM, count_parameters
-from hrm_jax.train import curves, divergence, run_data, update
+from hrm_jax.train import curves, divergence, less_memory, run_data, update
 from hrm_jax.train.agenda import Agenda, make_agenda
 from hrm_jax.train.divergence import Guard, RollBackError
 from hrm_jax.train.meter import Meter
@@ -67,6 +68,7 @@ def train(
     DivergedError: something is not finite, and the configuration says stop.
     InputError: configuration, data and checkpoints do not fit; another run is
       using the directory.
+    OutOfMemoryError: names the keys that help.
   """
   # --- what is wrong should show before anything is made
   check_can_begin(config, workdir)
@@ -152,9 +154,13 @@ def _train(
   )
   record["attention"] = setup.model.attention
 
-  with Checkpoints(
-    workdir, config.max_to_keep, config.keep_period
-  ) as checkpoints:
+  what_helps = functools.partial(
+    less_memory.keys_that_help, config, setup, workdir
+  )
+  with (
+    out_of_memory.told("training", what_helps),
+    Checkpoints(workdir, config.max_to_keep, config.keep_period) as checkpoints,
+  ):
     # --- state: a checkpoint is read into the shapes that the pure functions
     # have, and wins over a fresh start
     state, done = _resume_or_init(
@@ -309,7 +315,8 @@ def _resume_or_init(
     run_record.take_over(record, earlier, done)
     log.info(f"resumed {workdir} at update {done:,}")
   else:
-    done, state = 0, setup.init()
+    # A state that does not fit shows here, before the update is compiled.
+    done, state = 0, jax.block_until_ready(setup.init())
   if cluster.is_first():
     run_record.write_description(workdir, record)
   return state, done

@@ -19,10 +19,10 @@ from hrm_jax.evaluate.evaluator import (
   log_by_segment,
   prediction_files,
 )
-from hrm_jax.machines import cluster, sharding
+from hrm_jax.machines import cluster, out_of_memory, sharding
 from hrm_jax.machines.preemption import Preemption
 from hrm_jax.machines.watchdog import Watchdog
-from hrm_jax.train import agenda, divergence
+from hrm_jax.train import agenda, divergence, less_memory
 from hrm_jax.train.agenda import Agenda
 from hrm_jax.train.divergence import DivergedError, Guard
 from hrm_jax.train.meter import Meter
@@ -106,13 +106,20 @@ class Run:
     # under way would count as time of the evaluation.
     self.guard.flush()
     self.meter.flush()
+    what_helps = functools.partial(
+      less_memory.keys_that_help,
+      self.config,
+      self.setup,
+      self.workdir,
+      training=False,
+    )
     files = contextlib.nullcontext()
     if self.config.save_predictions:
       chunks = self.evaluator.in_chunks(self.test)
       files = prediction_files(
         self.workdir, done, "test", chunks, self.setup.mesh
       )
-    with files as predictions:
+    with out_of_memory.told("evaluation", what_helps), files as predictions:
       result = self.evaluator(
         state.weights,
         self.test,
