@@ -14,7 +14,7 @@ import numpy as np
 from data_tools import overlap, puzzle_csv
 from hrm_jax import console
 from hrm_jax.console import InputError
-from hrm_jax.data import writer
+from hrm_jax.data import hub_cache, writer
 
 # In place of a split's name: one table, of which a part becomes the test.
 BOTH = "both"
@@ -219,7 +219,7 @@ def _download(repo: str, name: str) -> str:
 
     # Its retries would fill the terminal before the one line that helps.
     huggingface_hub.logging.set_verbosity_error()
-    _check_cache_has_a_place()
+    hub_cache.check_has_a_place()
     return huggingface_hub.hf_hub_download(repo, name, repo_type="dataset")
   except InputError:
     raise
@@ -231,23 +231,6 @@ def _download(repo: str, name: str) -> str:
       f"cannot get {name} of the Hub data set {repo} "
       f"({type(error).__name__}: {reason}); {_way_out(error)}."
     ) from error
-
-
-def _check_cache_has_a_place() -> None:
-  """Refuses a cache below `~` where nobody knows that home.
-
-  Else the client makes a directory of the name `~` where the command runs.
-
-  Raises:
-    InputError: neither the environment nor the system names a place.
-  """
-  from huggingface_hub import constants
-
-  if pathlib.Path(constants.HF_HUB_CACHE).parts[0] == "~":
-    raise InputError(
-      "the Hub's files need a place to be kept, and the home directory is not "
-      "known here; set HOME, or HF_HOME, to a directory that can be written."
-    )
 
 
 def _way_out(error: Exception) -> str:

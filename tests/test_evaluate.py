@@ -68,10 +68,10 @@ def evaluate_halting(tiny_run, directory, *, queued, devices, batch_size):
   )
   evaluator = Evaluator(trained.model, Loss(), mesh, halt="act", queued=queued)
   with prediction_files(
-    directory, 1, "test", evaluator.in_chunks(data), mesh
+    directory / "saved", evaluator.in_chunks(data), mesh
   ) as predictions:
     result = evaluator(weights, data, step=1, predictions=predictions)
-  paths = (directory / "predictions/1/test").iterdir()
+  paths = (directory / "saved").iterdir()
   return result, {path.stem: np.load(path) for path in paths}
 
 

@@ -13,7 +13,8 @@ ROWS = {
 
 
 def files(workdir, **given):
-  return PredictionFiles.create(workdir, 7, "test", {"all": 3}, **given)
+  directory = predictions.directory_of(workdir, 7, "test")
+  return PredictionFiles.create(directory, {"all": 3}, **given)
 
 
 def test_batches_become_one_array_per_column(tmp_path):

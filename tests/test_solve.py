@@ -77,7 +77,7 @@ def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
 ):
   trained = load(tiny_run)
   trained = trained._replace(weights=random_like(trained.weights, seed=19))
-  monkeypatch.setattr(solve, "load", lambda *_: trained)
+  monkeypatch.setattr(solve, "load_from", lambda *_: trained)
   monkeypatch.setattr(continuous_batching, "PUZZLES_PER_ROW", 2)
   path = tmp_path / "puzzles.txt"
   puzzles = np.load(tiny_run / "data/test/all__inputs.npy")

@@ -14,7 +14,7 @@ import pathlib
 from hrm_jax import console
 from hrm_jax.arc_vote.tally import merge, read_questions, tally_file
 from hrm_jax.arc_vote.vote import score, submission
-from hrm_jax.checkpoint import atomic_file, choice, saved_steps
+from hrm_jax.checkpoint import atomic_file, choice, flags, saved_steps
 from hrm_jax.checkpoint.run_record import find_data
 from hrm_jax.console import InputError, log
 
@@ -82,19 +82,7 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add(
-    "--workdir",
-    type=console.path,
-    required=True,
-    metavar="DIR",
-    help="directory of the run",
-  )
-  add(
-    "--step",
-    type=choice.step_argument,
-    metavar="N",
-    help="step of the weights, or 'best'; default: the newest",
-  )
+  flags.add_run(parser, instead="predictions")
   add(
     "--data",
     type=console.path,
@@ -109,8 +97,18 @@ def main() -> None:
   )
   args = parser.parse_args()
 
-  directory = _predictions_directory(args.workdir, args.step)
-  questions = read_questions(args.data or _data_directory(args.workdir))
+  flags.check_run(args)
+  if args.predictions is not None:
+    if args.data is None:
+      raise InputError(
+        "--predictions: expected --data=DIR too, the set that was evaluated."
+      )
+    directory, step, data = args.predictions, None, args.data
+  else:
+    directory = _predictions_directory(args.workdir, args.step)
+    step = int(directory.parent.name)
+    data = args.data or _data_directory(args.workdir)
+  questions = read_questions(data)
   names = sorted(
     name.removesuffix("__predictions.npy")
     for name in _names_in(directory)
@@ -145,7 +143,7 @@ def main() -> None:
       "test_inputs": asked.total(),
       "unanswered": asked[False],
       "votes": sum(a.votes for t in tally.values() for a in t.values()),
-      "step": int(directory.parent.name),
+      "step": step,
       "submission": str(output),
     }
   )

@@ -1,4 +1,4 @@
-"""Lists, verifies and prunes the checkpoints of a run.
+"""Lists, verifies, prunes, exports and publishes the checkpoints of a run.
 
 Run as python -m hrm_jax.checkpoint.
 """
@@ -12,14 +12,15 @@ import sys
 from typing import Any
 
 from hrm_jax import console
-from hrm_jax.checkpoint import choice, manifest, saved_steps
+from hrm_jax.checkpoint import choice, manifest, model_commands, saved_steps
 from hrm_jax.checkpoint.errors import no_access, not_accessible
 from hrm_jax.console import InputError
 
-_EXAMPLE = """examples:
+_EXAMPLE = f"""examples:
   python -m hrm_jax.checkpoint list runs/sudoku-mini
   python -m hrm_jax.checkpoint verify runs/sudoku-mini --step=best
   python -m hrm_jax.checkpoint prune runs/sudoku-mini --keep=2 --dry-run
+{model_commands.EXAMPLES}
 
 DIR is the workdir of a run, or its directory of checkpoints. The last line of
 stdout is one JSON object."""
@@ -211,20 +212,24 @@ def main() -> None:
   """The command line."""
   parser = console.ArgumentParser(
     prog="python -m hrm_jax.checkpoint",
-    description="Lists, verifies and prunes the checkpoints of a run.",
+    description="Lists, verifies, prunes, exports and publishes the "
+    "checkpoints of a run.",
     epilog=_EXAMPLE,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   commands = parser.add_subparsers(dest="command", required=True)
 
   def command(name: str, what: str) -> argparse.ArgumentParser:
-    sub = commands.add_parser(
+    return commands.add_parser(
       name,
       help=what,
       description=f"{what[0].upper()}{what[1:]}.",
       epilog=_EXAMPLE,
       formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+  def of_directory(name: str, what: str) -> argparse.ArgumentParser:
+    sub = command(name, what)
     sub.add_argument(
       "directory",
       metavar="DIR",
@@ -233,14 +238,18 @@ def main() -> None:
     )
     return sub
 
-  command("list", "show steps, sizes, times, and which have all their files")
-  verifying = command("verify", "check every digest; exit 1 if one is wrong")
+  of_directory(
+    "list", "show steps, sizes, times, and which have all their files"
+  )
+  verifying = of_directory(
+    "verify", "check every digest; exit 1 if one is wrong"
+  )
   verifying.add_argument(
     "--step",
     type=choice.step_argument,
     help="a number, or 'best'; default: all",
   )
-  pruning = command(
+  pruning = of_directory(
     "prune", "delete damaged and half-written steps; not while a run trains"
   )
   pruning.add_argument(
@@ -250,8 +259,12 @@ def main() -> None:
     help="also delete whole steps but the N newest and the best",
   )
   pruning.add_argument("--dry-run", action="store_true", help="delete nothing")
+  model_commands.add(command)
   args = parser.parse_args()
 
+  if "call" in args:
+    console.print_json(args.call(args))
+    return
   directory = _checkpoints_of(args.directory)
   if args.command == "list":
     console.print_json(list_steps(directory))

@@ -51,7 +51,7 @@ class Trained(NamedTuple):
   weights: Weights
 
 
-class _Network(NamedTuple):
+class Network(NamedTuple):
   """What is made for a run record before any array is read."""
 
   run: dict[str, Any]
@@ -99,14 +99,14 @@ def load(
       run = saved_steps.read_run(directory, number)
       if network is None or not _is_same_network(network.run, run):
         source = str(directory / str(number))
-        network = _make_network(run, source, on_all_devices=on_all_devices)
+        network = make_network(run, source, on_all_devices=on_all_devices)
       weights = _read_weights(directory / str(number), network.shapes)
     except InputError:
       if _is_untouched(directory, number, before):
         raise
     else:
       if _is_untouched(directory, number, before):
-        return _trained(number, run, network, weights)
+        return as_trained(number, run, network, weights)
     if isinstance(step, int):
       raise choice.deleted(directory, step)
   raise choice.deleted_too_fast(directory)
@@ -127,9 +127,9 @@ def _is_same_network(run: dict[str, Any], other: dict[str, Any]) -> bool:
   return all(run[key] == other[key] for key in ("config", "dataset"))
 
 
-def _make_network(
+def make_network(
   run: dict[str, Any], source: str, *, on_all_devices: bool
-) -> _Network:
+) -> Network:
   """Builds the network that a run record describes; `source` for messages."""
   config = ml_collections.ConfigDict(run["config"])
   metadata = metadata_from_json(run["dataset"], source)
@@ -150,7 +150,7 @@ def _make_network(
     shapes,
     sharding.of_weights(mesh, shapes),
   )
-  return _Network(run, config, metadata, mesh, model, shapes)
+  return Network(run, config, metadata, mesh, model, shapes)
 
 
 @functools.cache
@@ -194,9 +194,10 @@ def _read_weights(path: pathlib.Path, shapes: Weights) -> Weights:
   return Weights(**restored["weights"])
 
 
-def _trained(
-  number: int, run: dict[str, Any], network: _Network, weights: Weights
+def as_trained(
+  number: int, run: dict[str, Any], network: Network, weights: Weights
 ) -> Trained:
+  """Puts together what was read; chooses how attention is computed here."""
   # The run's implementation if it works here: the other one may need far more
   # memory.
   model = attention.choose(

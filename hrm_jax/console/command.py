@@ -24,8 +24,9 @@ from hrm_jax.console.errors import (
 )
 from hrm_jax.console.logs import set_up_logging
 
-# How argparse begins its message about them.
+# How argparse begins its messages about them.
 _MISSING = "the following arguments are required: "
+_ONE_OF = "one of the arguments "
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -42,6 +43,8 @@ class ArgumentParser(argparse.ArgumentParser):
     """Raises an InputError."""
     if message.startswith(_MISSING):
       message = self._explained(message.removeprefix(_MISSING).split(", "))
+    elif message.startswith(_ONE_OF) and "--workdir" in message:
+      message += self._as_workdir()
     raise InputError(f"{message}; see --help.")
 
   def _explained(self, missing: list[str]) -> str:
@@ -62,9 +65,14 @@ class ArgumentParser(argparse.ArgumentParser):
     flag, _, directory = first.partition("=")
     if "DIR" in missing and flag == "--workdir" and directory:
       message += f"; write {directory} without --workdir="
-    if "--workdir" in missing and os.path.isdir(first):
-      message += f"; write --workdir={first}"
+    if "--workdir" in missing:
+      message += self._as_workdir()
     return message
+
+  def _as_workdir(self) -> str:
+    """What may have been meant by a directory without its flag."""
+    first = self._given[0] if self._given else ""
+    return f"; write --workdir={first}" if os.path.isdir(first) else ""
 
 
 def run(main: Callable[[], Any]) -> None:

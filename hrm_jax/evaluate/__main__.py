@@ -10,13 +10,14 @@ nowhere. The last line of stdout is one JSON object.
 
 import argparse
 import contextlib
+import pathlib
 from typing import Any
 
 from hrm_jax import console
-from hrm_jax.checkpoint import choice, run_record
-from hrm_jax.checkpoint.load import load
+from hrm_jax.checkpoint import flags, run_record
+from hrm_jax.checkpoint.published import load_from
 from hrm_jax.checkpoint.run_record import find_data
-from hrm_jax.console import RunError, log
+from hrm_jax.console import InputError, RunError, log
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
 from hrm_jax.evaluate.evaluator import (
@@ -24,7 +25,7 @@ from hrm_jax.evaluate.evaluator import (
   log_by_segment,
   prediction_files,
 )
-from hrm_jax.evaluate.predictions import directory_of
+from hrm_jax.evaluate.predictions import check_may_replace, directory_of
 from hrm_jax.machines import (
   cluster,
   compilation_cache,
@@ -36,9 +37,12 @@ from hrm_jax.model.losses import Loss
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
 
-_EXAMPLE = (
-  "example:\n  python -m hrm_jax.evaluate --workdir=runs/sudoku-mini --halt=act"
-)
+_EXAMPLE = """examples:
+  python -m hrm_jax.evaluate --workdir=runs/sudoku-mini --halt=act
+  python -m hrm_jax.evaluate --model=hf://ORG/NAME@main --data=data/set"""
+
+# `--save-predictions` without a directory.
+_OF_THE_RUN = True
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
@@ -53,6 +57,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     OutOfMemoryError: names the flag that helps.
   """
   console.check_least("--segments", args.segments, 1)
+  flags.check_run(args)
+  _check_predictions(args)
   what_helps: list[str] = []  # Known once the batches are.
   with out_of_memory.told("evaluation", lambda: what_helps):
     return _evaluate(args, what_helps)
@@ -61,9 +67,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 def _evaluate(
   args: argparse.Namespace, what_helps: list[str]
 ) -> dict[str, Any]:
-  trained = load(args.workdir, args.step, on_all_devices=True)
+  trained = load_from(args, on_all_devices=True)
   config, mesh = trained.config, trained.mesh
-  root = args.data or find_data(config.data.path, args.workdir)
+  root = args.data or _find_data(config.data.path, args)
   split = open_split(root, args.split)
   run_record.check_fits_data(trained.run, split.metadata, str(split.path))
   batch_size = args.batch_size
@@ -88,21 +94,51 @@ def _evaluate(
   log.info(
     f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
   )
-  files = contextlib.nullcontext()
+  files, directory = contextlib.nullcontext(), None
   if args.save_predictions:
-    chunks = evaluator.in_chunks(data)
-    files = prediction_files(
-      args.workdir, trained.step, args.split, chunks, mesh
-    )
+    directory = args.save_predictions
+    if directory is _OF_THE_RUN:
+      directory = directory_of(args.workdir, trained.step, args.split)
+    files = prediction_files(directory, evaluator.in_chunks(data), mesh)
   with files as predictions:
     result = evaluator(
       trained.weights, data, step=trained.step, predictions=predictions
     )
   result["segments"] = model.halt_max_steps
   if predictions is not None:
-    directory = directory_of(args.workdir, trained.step, args.split)
     result["predictions"] = None if predictions.failed else str(directory)
   return result
+
+
+def _check_predictions(args: argparse.Namespace) -> None:
+  """Refuses a place for predictions before anything is evaluated."""
+  if args.save_predictions is None:
+    return
+  if args.save_predictions is not _OF_THE_RUN:
+    check_may_replace(args.save_predictions)
+  elif args.model is not None:
+    raise InputError(
+      "--save-predictions: a --model has no place for them; say where: "
+      "--save-predictions=DIR."
+    )
+
+
+def _find_data(recorded: str, args: argparse.Namespace) -> pathlib.Path:
+  """The data set that the weights were trained on, where nobody says which.
+
+  Raises:
+    InputError: it is not there.
+  """
+  if args.model is None:
+    return find_data(recorded, args.workdir)
+  root = pathlib.Path(recorded)
+  if not recorded or not root.is_dir():
+    name = recorded or "data that its run generated"
+    raise InputError(
+      f"--model={args.model}: it was trained on {name}, which is not here; say "
+      "with --data=DIR what to evaluate it on."
+    )
+  return root
 
 
 def main() -> None:
@@ -114,19 +150,7 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add(
-    "--workdir",
-    type=console.path,
-    required=True,
-    metavar="DIR",
-    help="the run's directory",
-  )
-  add(
-    "--step",
-    type=choice.step_argument,
-    metavar="N",
-    help="which checkpoint, or 'best'; default: the newest",
-  )
+  flags.add_run(parser, instead="model")
   add(
     "--data",
     type=console.path,
@@ -167,8 +191,12 @@ def main() -> None:
   )
   add(
     "--save-predictions",
-    action="store_true",
-    help="write inputs, labels and answers to WORKDIR/predictions/STEP/SPLIT",
+    type=console.path,
+    nargs="?",
+    const=_OF_THE_RUN,
+    metavar="DIR",
+    help="write inputs, labels and answers to DIR; default: to "
+    "WORKDIR/predictions/STEP/SPLIT",
   )
   cluster.add_arguments(parser)
   args = parser.parse_args()

@@ -197,27 +197,21 @@ def _add(total: dict | None, sums: dict) -> dict:
 
 
 def prediction_files(
-  workdir: pathlib.Path,
-  step: int,
-  split: str,
+  directory: pathlib.Path,
   data: EvaluationData,
   mesh: Mesh,
 ) -> contextlib.AbstractContextManager[PredictionFiles]:
   """`PredictionFiles.create` for the rows of this process.
 
   Args:
-    workdir: the directory of the run.
-    step: updates that the weights have seen.
-    split: name of what will be evaluated.
+    directory: where they will lie.
     data: as `Evaluator.in_chunks` returns it: its batches say which rows are
       this process's.
     mesh: the devices.
   """
   mine = sharding.local_rows(mesh, data.batch_size)
   return PredictionFiles.create(
-    workdir,
-    step,
-    split,
+    directory,
     data.examples_in(mine),
     part=(jax.process_index(), jax.process_count()),
     sum_over_processes=cluster.sum_over_processes,

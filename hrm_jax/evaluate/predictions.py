@@ -2,23 +2,24 @@
 
   WORKDIR/predictions/<step>/<split>/<set>__<column>.npy, a row per example
 
-Columns: rows [n] int64, the examples' places in their set; inputs, labels,
-puzzle_identifiers as in the batch (padding rows are left out), predictions
-[n, G] int32, logits [n, G, V] float32, q_halt_logits and q_continue_logits [n]
-float32. Of several processes each writes the rows it has, as if they were a
-set of their own: <set>.<i>of<n>__<column>.npy.
+or in a directory of its own. Columns: rows [n] int64, the examples' places in
+their set; inputs, labels, puzzle_identifiers as in the batch (padding rows are
+left out), predictions [n, G] int32, logits [n, G, V] float32, q_halt_logits and
+q_continue_logits [n] float32. Of several processes each writes the rows it has,
+as if they were a set of their own: <set>.<i>of<n>__<column>.npy.
 """
 
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
 
-from hrm_jax.console import log
+from hrm_jax.console import InputError, log
 
 
 class PredictionFiles:
@@ -51,9 +52,7 @@ class PredictionFiles:
   @contextlib.contextmanager
   def create(
     cls,
-    workdir: pathlib.Path,
-    step: int,
-    split: str,
+    directory: pathlib.Path,
     rows_by_set: Mapping[str, int],
     *,
     part: tuple[int, int] = (0, 1),
@@ -62,15 +61,13 @@ class PredictionFiles:
     """Files that appear under their name when they are complete.
 
     Args:
-      workdir: the directory of the run.
-      step: updates that the weights have seen.
-      split: name of what will be evaluated.
+      directory: where they will lie; what is there is replaced.
       rows_by_set: how many rows this process is going to write.
       part: number of this process, and of how many.
       sum_over_processes: returns when all processes have called it.
     """
-    final = directory_of(workdir, step, split)
-    partial = final.with_name(f".{split}.partial")
+    final = directory.absolute()
+    partial = final.with_name(f".{final.name}.partial")
     index, count = part
     files = cls(partial, rows_by_set, f".{index}of{count}" if count > 1 else "")
     if index == 0:
@@ -140,3 +137,26 @@ class PredictionFiles:
 def directory_of(workdir: pathlib.Path, step: int, split: str) -> pathlib.Path:
   """Where the predictions of a step on a split lie."""
   return pathlib.Path(workdir) / "predictions" / str(step) / split
+
+
+def check_may_replace(directory: pathlib.Path) -> None:
+  """Refuses a directory with something else than predictions in it.
+
+  Raises:
+    InputError: names what is there.
+  """
+  try:
+    names = os.listdir(directory)
+  except FileNotFoundError:
+    return
+  except OSError as error:
+    raise InputError(
+      f"{directory}: expected a directory, or nothing yet ({error.strerror})."
+    ) from None
+  known = re.compile(r".+__\w+\.npy|submission\.json")
+  other = sorted(name for name in names if not known.fullmatch(name))
+  if other:
+    raise InputError(
+      f"{directory}: expected predictions, which are replaced, or nothing, got "
+      f"{other[0]}; choose another directory."
+    )

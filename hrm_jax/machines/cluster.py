@@ -299,3 +299,12 @@ def decided_by_first(decide: Callable[[], int | None]) -> int | None:
     number = _NOTHING if decided is None else decided
   number = from_first(number)
   return None if number == _NOTHING else number
+
+
+def text_from_first(text: str) -> str:
+  """The text of process 0, in all processes; short ones, such as a commit."""
+  data = text.encode()
+  count = from_first(len(data))
+  # What the other processes have is not looked at.
+  padded = data.ljust(count, b"\0")
+  return bytes(from_first(padded[i]) for i in range(count)).decode()

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from hrm_jax import console
-from hrm_jax.checkpoint import choice
-from hrm_jax.checkpoint.load import load
+from hrm_jax.checkpoint import flags
+from hrm_jax.checkpoint.published import load_from
 from hrm_jax.console import InputError
 from hrm_jax.data import puzzle_text, sudoku_text
 from hrm_jax.data.puzzle_text import PuzzleText
@@ -117,19 +117,7 @@ def _parser() -> console.ArgumentParser:
     nargs="*",
     help="the cells row by row, '.' or '0' for a blank, or the rows of a grid",
   )
-  add(
-    "--workdir",
-    type=console.path,
-    required=True,
-    metavar="DIR",
-    help="the run's directory",
-  )
-  add(
-    "--step",
-    type=choice.step_argument,
-    metavar="N",
-    help="which checkpoint, or 'best'; default: the newest",
-  )
+  flags.add_run(parser, instead="model")
   add(
     "--file",
     type=console.path,
@@ -162,6 +150,7 @@ def _parser() -> console.ArgumentParser:
 def main() -> None:
   """The command line."""
   args = _parser().parse_args()
+  flags.check_run(args)
   console.check_least("--segments", args.segments, 1)
 
   platform.check()
@@ -172,7 +161,7 @@ def main() -> None:
 
 
 def _solve(args: argparse.Namespace, what_helps: list[str]) -> None:
-  trained = load(args.workdir, args.step)
+  trained = load_from(args)
   kind = puzzle_text.kind_of_checkpoint(trained.metadata)
   text = puzzle_text.OF_KIND[kind]
   puzzles = read_puzzles(args, text, trained.metadata.seq_len)

@@ -19,6 +19,7 @@ from hrm_jax.evaluate.evaluator import (
   log_by_segment,
   prediction_files,
 )
+from hrm_jax.evaluate.predictions import directory_of
 from hrm_jax.machines import cluster, out_of_memory, sharding
 from hrm_jax.machines.preemption import Preemption
 from hrm_jax.machines.watchdog import Watchdog
@@ -116,9 +117,8 @@ class Run:
     files = contextlib.nullcontext()
     if self.config.save_predictions:
       chunks = self.evaluator.in_chunks(self.test)
-      files = prediction_files(
-        self.workdir, done, "test", chunks, self.setup.mesh
-      )
+      directory = directory_of(self.workdir, done, "test")
+      files = prediction_files(directory, chunks, self.setup.mesh)
     with out_of_memory.told("evaluation", what_helps), files as predictions:
       result = self.evaluator(
         state.weights,

@@ -1,0 +1,141 @@
+"""From a run to a folder that stands for itself: what `export` does."""
+
+import json
+import pathlib
+from typing import Any
+
+from hrm_jax.checkpoint import (
+  atomic_file,
+  flags,
+  load,
+  model_card,
+  model_folder,
+  run_record,
+  safetensors_file,
+)
+from hrm_jax.console import InputError, log
+from hrm_jax.data import puzzle_kind
+from hrm_jax.data.split import digest, open_split
+
+# Parts of a run record that say what the weights are; how the run went on, and
+# with which changes on which machine, is the run's affair.
+_KEPT = (
+  "config",
+  "dataset",
+  "digests",
+  "versions",
+  "git_commit",
+  "evaluation",
+  "attention",
+  "init_from",
+)
+
+
+def export(
+  workdir: pathlib.Path,
+  step: int | str | None,
+  out: pathlib.Path,
+  *,
+  data: pathlib.Path | None = None,
+  licence: str | None = None,
+) -> dict[str, Any]:
+  """Writes a checkpoint of a run as a folder, see `model_folder`.
+
+  Args:
+    workdir: of the run.
+    step: which checkpoint, or "best"; None: the newest that is whole.
+    out: the folder; appears whole or not at all.
+    data: the run's data set, for the names of the identifiers; None: where the
+      run had it. Without it the folder has no names, and a warning says so.
+    licence: of the weights, for the card.
+
+  Returns:
+    `folder`, `step`, `files`.
+
+  Raises:
+    InputError: there is no such checkpoint, the data set is another one, or
+      the folder cannot be written.
+  """
+  with model_folder.being_written(out) as folder:
+    trained = load.load(workdir, step)
+    names, kind = _of_data(trained.run, data, workdir)
+    safetensors_file.write(
+      folder / model_folder.WEIGHTS,
+      safetensors_file.to_named(
+        trained.weights, trained.metadata.num_puzzle_identifiers
+      ),
+    )
+    if names is not None:
+      atomic_file.write_json(
+        folder / model_folder.IDENTIFIERS, names, indent=None
+      )
+    run = _published(trained.run)
+    card = model_card.text(
+      run,
+      trained.step,
+      kind=kind,
+      licence=licence,
+      with_identifiers=names is not None,
+    )
+    atomic_file.write_text(folder / model_folder.CARD, card)
+    model_folder.write_config(folder, trained.step, run)
+    files = sorted(path.name for path in folder.iterdir())
+  return {"folder": str(out), "step": trained.step, "files": files}
+
+
+def _published(run: dict[str, Any]) -> dict[str, Any]:
+  """The run record without what is true of one machine only."""
+  kept = {key: run[key] for key in _KEPT if key in run}
+  # The last name of a path tells what it was; the rest is somebody's disk.
+  section = dict(run["config"]["data"])
+  section["path"] = pathlib.PurePath(section["path"]).name
+  kept["config"] = {**run["config"], "data": section}
+  source = kept.get("init_from")
+  if source and not source["model"].startswith(flags.HUB):
+    name = pathlib.PurePath(source["model"]).name
+    kept["init_from"] = {**source, "model": name}
+  return kept
+
+
+def _of_data(
+  run: dict[str, Any], given: pathlib.Path | None, workdir: pathlib.Path
+) -> tuple[list[str] | None, str | None]:
+  """The names of the identifiers and the kind of puzzle; None: not known.
+
+  Raises:
+    InputError: the data set that was given is not the run's.
+  """
+  root = given
+  if root is None:
+    try:
+      root = run_record.find_data(run["config"]["data"]["path"], workdir)
+    except InputError as error:
+      log.warning(
+        f"warning: {error} Without it no {model_folder.IDENTIFIERS} is written"
+      )
+      return None, None
+  splits = [open_split(root, name) for name in ("train", "test")]
+  for name, split in zip(("train", "test"), splits, strict=True):
+    got, expected = digest(split), run["digests"].get(name)
+    if got != expected:
+      raise InputError(
+        f"{split.path}: expected the data that the run was trained on, of "
+        f"digest {expected}, got {got}; name it with --data."
+      )
+  return read_identifiers(root), puzzle_kind.kind_of(root, splits)
+
+
+def read_identifiers(root: pathlib.Path) -> list[str]:
+  """The names of a data set's identifiers.
+
+  Raises:
+    InputError: the file is missing, or no list of names.
+  """
+  path = root / "identifiers.json"
+  try:
+    names = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError, RecursionError) as error:
+    raise InputError(f"{path}: cannot be read ({error!s:.80}).") from None
+  if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+    raise InputError(f"{path}: expected a list of names, got {names!r:.40}.")
+  return names

@@ -1,0 +1,101 @@
+"""The flags that say which weights a command reads, in one place.
+
+`--workdir` and `--step` name a checkpoint of a run, `--model` what was
+exported from one. Nothing here needs JAX.
+"""
+
+import argparse
+import re
+from typing import NamedTuple
+
+from hrm_jax import console
+from hrm_jax.checkpoint import choice
+
+HUB = "hf://"
+FORMS = "FOLDER or hf://ORG/NAME@REVISION"
+
+# One word of a repository's name, and its revision: a branch, tag or commit.
+_WORD = r"[A-Za-z0-9][\w.-]*"
+_REPOSITORY = re.compile(rf"({_WORD}/{_WORD})(?:@([\w./-]+))?", re.ASCII)
+
+
+class Repository(NamedTuple):
+  """A repository of the Hub at a revision; None: its main branch."""
+
+  name: str
+  revision: str | None
+
+
+def add_run(parser: argparse.ArgumentParser, *, instead: str) -> None:
+  """Adds `--workdir`, `--step`, and the flag that is given instead of them.
+
+  Exactly one of `--workdir` and `instead` must be given.
+
+  Args:
+    parser: of the command.
+    instead: "model", or "predictions" for who reads those alone.
+  """
+  source = parser.add_mutually_exclusive_group(required=True)
+  source.add_argument(
+    "--workdir", type=console.path, metavar="DIR", help="the run's directory"
+  )
+  if instead == "model":
+    source.add_argument(
+      "--model",
+      type=model_argument,
+      metavar="MODEL",
+      help=f"an exported model instead: {FORMS}",
+    )
+  else:
+    source.add_argument(
+      "--predictions",
+      type=console.path,
+      metavar="DIR",
+      help="what evaluate --save-predictions=DIR wrote, instead",
+    )
+  parser.add_argument(
+    "--step",
+    type=choice.step_argument,
+    metavar="N",
+    help="which checkpoint of the run, or 'best'; default: the newest",
+  )
+
+
+def check_run(args: argparse.Namespace) -> None:
+  """Refuses `--step` where there is no run that it could be a step of.
+
+  Raises:
+    InputError: says so.
+  """
+  if args.workdir is None and args.step is not None:
+    raise console.InputError(
+      f"--step={args.step}: only a --workdir has steps; leave it out."
+    )
+
+
+def model_argument(text: str) -> str:
+  """The value of a flag that names a model; a folder's `~` is expanded.
+
+  Raises:
+    argparse.ArgumentTypeError: it is none of `FORMS`.
+  """
+  if not text.startswith(HUB):
+    return str(console.path(text))
+  repository_argument(text)
+  return text
+
+
+def repository_argument(text: str) -> Repository:
+  """The repository in "ORG/NAME@REVISION"; "@REVISION" may be missing.
+
+  Raises:
+    argparse.ArgumentTypeError: it names none.
+  """
+  text = text.removeprefix(HUB)
+  match = _REPOSITORY.fullmatch(text)
+  # Both become parts of paths in the cache.
+  if not match or not all(part.strip(".") for part in re.split("[/@]", text)):
+    raise argparse.ArgumentTypeError(
+      f"expected ORG/NAME or ORG/NAME@REVISION, got '{text}'"
+    )
+  return Repository(match[1], match[2])

@@ -1,0 +1,122 @@
+"""Reads what --model names: a folder, or a repository of the Hub.
+
+A folder is one that `export` wrote (see `model_folder`). All of it is checked
+before any weight is used.
+"""
+
+import argparse
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from hrm_jax.checkpoint import flags, hub, load, model_folder, safetensors_file
+from hrm_jax.checkpoint.load import Network, Trained
+from hrm_jax.checkpoint.model_folder import Description
+from hrm_jax.console import InputError
+from hrm_jax.model.weights import Weights
+
+
+class Published(NamedTuple):
+  """A model as it was found; nothing of it is on a device yet.
+
+  Attributes:
+    name: of the model, for messages and records: its folder, or its repository
+      with the commit.
+    step: updates that the weights have seen.
+    run: its run record.
+    network: built from that record, with the shapes of the weights.
+    weights: NumPy arrays of these shapes.
+    identifiers: the names of the puzzle table's rows, if known.
+    digest: SHA-256 of the file with the weights.
+  """
+
+  name: str
+  step: int
+  run: dict[str, Any]
+  network: Network
+  weights: Weights
+  identifiers: list[str] | None
+  digest: str
+
+
+def load_from(
+  args: argparse.Namespace, *, on_all_devices: bool = False
+) -> Trained:
+  """What `flags.add_run` asked for, from a run or from a model.
+
+  Args:
+    args: the command line.
+    on_all_devices: see `load.load`.
+
+  Raises:
+    InputError: it is not there, or is damaged.
+  """
+  if args.model is None:
+    return load.load(args.workdir, args.step, on_all_devices=on_all_devices)
+  found = read(args.model, on_all_devices=on_all_devices)
+  weights = jax.tree.map(put, found.weights, found.network.shapes)
+  return load.as_trained(found.step, found.run, found.network, weights)
+
+
+def put(value: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
+  """An array of this host, which all processes have, laid out as `shape` is."""
+  return jax.make_array_from_callback(
+    shape.shape, shape.sharding, lambda index: value[index]
+  )
+
+
+def read(model: str, *, on_all_devices: bool = False) -> Published:
+  """Reads a model, wherever it lies.
+
+  Args:
+    model: as `flags.model_argument` returns it.
+    on_all_devices: which devices the network's shapes are laid out for, see
+      `load.load`.
+
+  Raises:
+    InputError: it is not there, cannot be fetched, or is not as it says.
+  """
+  if not model.startswith(flags.HUB):
+    return _read_folder(pathlib.Path(model), model, on_all_devices)
+  snapshot = hub.fetch(flags.repository_argument(model))
+  return _read_folder(snapshot.path, snapshot.name, on_all_devices)
+
+
+def _read_folder(
+  folder: pathlib.Path, name: str, on_all_devices: bool
+) -> Published:
+  description = model_folder.describe(folder)
+  model_folder.check_files(description)
+  path = model_folder.checked(folder, model_folder.WEIGHTS)
+  _check_layers(description, path)
+  network = load.make_network(
+    description.run,
+    str(folder / model_folder.CONFIG),
+    on_all_devices=on_all_devices,
+  )
+  return Published(
+    name,
+    description.step,
+    description.run,
+    network,
+    safetensors_file.read(
+      path, network.shapes, description.metadata.num_puzzle_identifiers
+    ),
+    model_folder.read_identifiers(description),
+    description.files[model_folder.WEIGHTS]["sha256"],
+  )
+
+
+def _check_layers(description: Description, path: pathlib.Path) -> None:
+  """Compares the depth with the file: a network of millions is not built."""
+  header = safetensors_file.read_header(path)
+  for key, level in (("H_layers", "H_level"), ("L_layers", "L_level")):
+    got = safetensors_file.num_layers(header, level)
+    said = description.config.model[key]
+    if said != got:
+      raise InputError(
+        f"{description.path / model_folder.CONFIG}: config.model.{key}: "
+        f"expected {got}, as {path.name} has, got {said}."
+      )
