@@ -5,9 +5,9 @@ import pytest
 
 from configs import sudoku
 from hrm_jax.benchmark import data as benchmark_data
-from hrm_jax.benchmark import update
 from hrm_jax.data.split import open_split
 from hrm_jax.data.train_batches import TrainData
+from hrm_jax.plan import program
 from tests.datasets import write_split
 
 
@@ -16,7 +16,7 @@ def measured(path="", **changed):
   config.data.path = str(path)
   config.update({"global_batch_size": 8, "epochs": 4, "eval_interval": 2})
   config.update(changed)
-  metadata = update.generated_puzzles(9, 300, 2)
+  metadata = program.generated_puzzles(9, 300, 2)
   return benchmark_data.benchmark_data(config, metadata, batches=7, rounds=2)
 
 
@@ -44,7 +44,7 @@ def test_the_data_set_of_the_configuration_is_read(tmp_path):
 
 def test_a_generated_set_is_laid_out_as_sudoku_1k(tmp_path):
   root = str(tmp_path)
-  benchmark_data.write_generated(root, update.generated_puzzles(9, 300, 2))
+  benchmark_data.write_generated(root, program.generated_puzzles(9, 300, 2))
   split = open_split(root, "train")
   assert len(split.sets[0].group_indices) == 1001
   assert split.sets[0].inputs.shape == (100_000, 9)

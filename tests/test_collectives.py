@@ -1,6 +1,7 @@
 """What a compiled update sends between devices, read from its HLO."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import pytest
 from jax import lax
 
 from configs import sudoku
-from hrm_jax.benchmark import collectives, update
+from hrm_jax.benchmark import update
 from hrm_jax.machines import sharding
+from hrm_jax.plan import collectives, hlo
+from hrm_jax.plan.program import make_program
 from tests.toys import (
   METADATA,
   Trainer,
@@ -32,7 +35,7 @@ def found_in(function, *shapes):
     for s in shapes
   ]
   text = jax.jit(mapped).lower(*args).compile().as_text()
-  return collectives.collectives(text)
+  return collectives.collectives(hlo.Program(text))
 
 
 def test_counts_the_whole_result_of_each_kind():
@@ -71,11 +74,11 @@ def test_a_collective_in_a_loop_of_unknown_length_is_refused():
     return lax.while_loop(lambda x: jnp.all(x < 9), grow, x)
 
   with pytest.raises(ValueError, match=r"unknown length.*all-reduce"):
-    found_in(until_large, (8, 4))
+    collectives.total_bytes(found_in(until_large, (8, 4)))
 
 
 def test_reads_the_asynchronous_form_of_other_backends():
-  hlo = """HloModule m
+  text = """HloModule m
 
 ENTRY %main (a: f32[4]) -> f32[32] {
   %a = f32[4]{0} parameter(0)
@@ -85,7 +88,9 @@ ENTRY %main (a: f32[4]) -> f32[32] {
   ROOT %d = f32[32]{0} all-gather-done(%s)
 }
 """
-  found = [(c.kind, c.bytes) for c in collectives.collectives(hlo)]
+  found = [
+    (c.kind, c.bytes) for c in collectives.collectives(hlo.Program(text))
+  ]
   assert found == [("all-gather", 128), ("all-reduce", 8)]
 
 
@@ -93,7 +98,7 @@ def collectives_of(trainer):
   batch = trainer.put(toy_batch())
   # Not `state()`: toy weights have a table of a few rows.
   program = trainer.step.lower(trainer.fresh_state(0), batch).compile()
-  return collectives.collectives(program.as_text())
+  return collectives.collectives(hlo.Program(program.as_text()))
 
 
 @pytest.mark.parametrize("axes", [(8, 1), (2, 4)])
@@ -119,7 +124,7 @@ def test_the_update_never_gathers_the_table(axes):
 def test_data_parallelism_sends_the_gradient_once():
   config = sudoku.get_config("1k")
   metadata = dataclasses.replace(METADATA, seq_len=81, vocab_size=11)
-  program = update.make_program(config, metadata)
+  program = make_program(config, metadata)
   result = update.communication(program)
   assert result["devices"] == 8
   assert result["dense_parameters"] > 27e6
@@ -157,3 +162,104 @@ def test_a_table_of_arc_s_size_is_split_and_moved_in_place():
 
 def shards(state):
   return state.weights.puzzle_table.addressable_shards
+
+
+def on_eight(groups, *, slices=1, devices_per_host=4):
+  """The links that an all-reduce of these groups crosses, of eight devices."""
+  devices = [
+    types.SimpleNamespace(
+      process_index=i // devices_per_host, slice_index=i * slices // 8
+    )
+    for i in range(8)
+  ]
+  text = f"""HloModule m
+
+ENTRY %main (a: f32[4]) -> f32[4] {{
+  %a = f32[4]{{0}} parameter(0)
+  ROOT %r = f32[4]{{0}} all-reduce(%a), channel_id=1, {groups}, to_apply=%add
+}}
+"""
+  found = collectives.collectives(hlo.Program(text))
+  (row,) = collectives.sent(found, collectives.links_of(devices))
+  return row.links
+
+
+@pytest.mark.parametrize(
+  ("groups", "links"),
+  [
+    ("replica_groups={}", "across hosts"),
+    ("replica_groups={{0,1},{2,3},{4,5},{6,7}}", "within a host"),
+    ("replica_groups={{0,1},{2,3},{4,7},{6,5},{3,4}}", "across hosts"),
+    ("replica_groups={{0},{1}}", "one device"),
+    ("source_target_pairs={{0,1},{3,4}}", "across hosts"),
+    ("replica_groups=[2,4]<=[8]", "within a host"),
+    ("replica_groups=[4,2]<=[2,4]T(1,0)", "across hosts"),
+    ("replica_groups=[4,2]<=[4,2]T(0,1)", "within a host"),
+    ("replica_groups=mesh['a'=2,'b'=4] {'b'}", "within a host"),
+    ("replica_groups=mesh['a'=2,'b'=4] {'a'}", "across hosts"),
+    ("replica_groups=mesh['a'=2,'b'=4] {'a','b'}", "across hosts"),
+    (
+      "replica_groups=mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}",
+      "across hosts",
+    ),
+    (
+      "replica_groups=mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}",
+      "within a host",
+    ),
+    ("replica_groups=mesh['a'=8] {'a':(2)4}", "within a host"),
+    ("replica_groups=mesh['a'=8] {'a':(1)2}", "across hosts"),
+  ],
+)
+def test_the_links_follow_from_who_talks_to_whom(groups, links):
+  assert on_eight(groups) == links
+
+
+def test_groups_that_cannot_be_read_are_told():
+  with pytest.raises(ValueError, match="cannot be read"):
+    on_eight("replica_groups=everyone")
+
+
+def test_slices_are_further_apart_than_hosts():
+  groups = "replica_groups={{0,1,2,3,4,5,6,7}}"
+  assert on_eight(groups, slices=2) == "across slices"
+  # A program for two slices is that of one of them.
+  groups = "replica_groups={{0,1,2,3}}"
+  assert on_eight(groups, slices=2, devices_per_host=2) == "across hosts"
+  assert on_eight("replica_groups={}", slices=2) == "within a host"
+
+
+def test_what_goes_to_other_slices_is_sent_by_the_host():
+  text = """HloModule m
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %a = f32[4]{0} parameter(0)
+  %t = token[] after-all()
+  %s = (f32[4]{0}, u32[], token[]) send(%a, %t), channel_id=6, \
+is_host_transfer=true, frontend_attributes={\
+_xla_host_transfer_handler_name="xla_megascale_runtime",\
+_xla_megascale_transfer_type="ALL_REDUCE"}
+  %d = token[] send-done(%s), channel_id=6, is_host_transfer=true
+  ROOT %b = f32[4]{0} copy(%a)
+}
+"""
+  found = collectives.collectives(hlo.Program(text))
+  (row,) = collectives.sent(found, collectives.links_of([None]))
+  assert row == ("all-reduce", "f32", "across slices", 16, 1, 0)
+
+
+def test_arrays_of_one_collective_are_counted_by_their_types():
+  text = """HloModule m
+
+ENTRY %main (a: f32[4], b: bf16[8]) -> (f32[4], bf16[8]) {
+  %a = f32[4]{0} parameter(0)
+  %b = bf16[8]{0} parameter(1)
+  ROOT %r = (f32[4]{0}, bf16[8]{0}) all-reduce(%a, %b), replica_groups={}
+}
+"""
+  found = collectives.collectives(hlo.Program(text))
+  devices = [types.SimpleNamespace(process_index=0)] * 2
+  rows = collectives.sent(found, collectives.links_of(devices))
+  assert [(r.dtype, r.bytes, r.times) for r in rows] == [
+    ("f32", 16, 1),
+    ("bf16", 16, 1),
+  ]

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Top to bottom. A room imports from rows below its own, and from itself.
 ROWS = (
   ("benchmark",),
+  ("plan",),
   ("train",),
   ("evaluate", "arc_vote"),
   ("solve",),

@@ -27,6 +27,7 @@ from hrm_jax.benchmark import data as benchmark_data
 from hrm_jax.benchmark import inference, update
 from hrm_jax.console import InputError, log
 from hrm_jax.machines import host_memory, out_of_memory, platform
+from hrm_jax.plan import program as plan_program
 from hrm_jax.train import config_flags, less_memory
 
 ON_A_RUN = {
@@ -135,7 +136,7 @@ def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
     # A program for eight devices can be read without having any of them.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", args.devices)
-  puzzles = update.generated_puzzles(
+  puzzles = plan_program.generated_puzzles(
     args.seq_len, args.vocab_size, args.num_identifiers
   )
   if args.command == "data":
@@ -143,7 +144,7 @@ def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
       args.config, puzzles, batches=args.batches, rounds=args.rounds
     )
   platform.check()
-  program = update.make_program(args.config, puzzles)
+  program = plan_program.make_program(args.config, puzzles)
   with out_of_memory.told(
     "training", lambda: less_memory.keys_that_help(args.config, program.setup)
   ):

@@ -10,103 +10,21 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
-import ml_collections
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from hrm_jax.benchmark import collectives
-from hrm_jax.config import check_config
 from hrm_jax.console import log
-from hrm_jax.data.puzzle import Batch, DatasetMetadata
+from hrm_jax.data.puzzle import Batch
 from hrm_jax.machines import sharding
 from hrm_jax.model import flops
-from hrm_jax.model.build import check_arch
 from hrm_jax.model.hrm import count_parameters
-from hrm_jax.train.setup import Setup, make_setup
-from hrm_jax.train.update import train_step
+from hrm_jax.plan import collectives, hlo
+from hrm_jax.plan.program import Program, generate_batch
 
 WARM_UP_STEPS = 2
-# The schedule does not matter for speed, but needs an end.
-TOTAL_STEPS = 1_000_000
-
-
-class Program(NamedTuple):
-  """A training update, and what it works on.
-
-  Attributes:
-    config: what it was built from.
-    metadata: what the generated puzzles look like.
-    setup: the network, optimisers and mesh that `config` asks for.
-    step: the update, jitted; it donates the state.
-  """
-
-  config: ml_collections.ConfigDict
-  metadata: DatasetMetadata
-  setup: Setup
-  step: jax.stages.Wrapped
-
-  def batch_shapes(self) -> Batch:
-    """Shapes, dtypes and shardings of a batch."""
-    by_row = sharding.by_row(self.setup.mesh)
-    return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=by_row),
-      generate_batch(np.random.default_rng(0), self.config, self.metadata),
-    )
-
-  def lower(self) -> jax.stages.Lowered:
-    """The update, traced anew."""
-    return self.step.lower(self.setup.shapes, self.batch_shapes())
-
-  def compile(self) -> jax.stages.Compiled:
-    """The update, compiled anew."""
-    return self.lower().compile()
-
-
-def make_program(
-  config: ml_collections.ConfigDict, metadata: DatasetMetadata
-) -> Program:
-  """Builds the update that `hrm_jax.train` would run."""
-  check_config(config)
-  check_arch(config.model)
-  setup = make_setup(config, metadata, total_steps=TOTAL_STEPS)
-  step = cast("Any", setup.jit_update(train_step))
-  return Program(config, metadata, setup, step)
-
-
-def generated_puzzles(
-  seq_len: int, vocab_size: int, num_puzzle_identifiers: int
-) -> DatasetMetadata:
-  """What there is to know of generated puzzles."""
-  return DatasetMetadata(
-    pad_id=0,
-    ignore_label_id=0,
-    blank_identifier_id=0,
-    vocab_size=vocab_size,
-    seq_len=seq_len,
-    num_puzzle_identifiers=num_puzzle_identifiers,
-    total_groups=1,
-    mean_puzzle_examples=1.0,
-    sets=("all",),
-  )
-
-
-def generate_batch(
-  rng: np.random.Generator,
-  config: ml_collections.ConfigDict,
-  metadata: DatasetMetadata,
-) -> Batch:
-  """Random tokens: a batch as the data pipeline would yield it."""
-  B, G = config.global_batch_size, metadata.seq_len
-  return Batch(
-    inputs=rng.integers(0, metadata.vocab_size, (B, G), np.int32),
-    labels=rng.integers(0, metadata.vocab_size, (B, G), np.int32),
-    puzzle_identifiers=rng.integers(
-      0, metadata.num_puzzle_identifiers, B, np.int32
-    ),
-  )
 
 
 def generate_batches(program: Program) -> Iterator[Batch]:
@@ -255,11 +173,12 @@ def communication(program: Program) -> dict[str, Any]:
   and the batch's row gradients and identifiers, all of them float32 or int32.
   """
   config = program.config
-  found = collectives.collectives(program.compile().as_text() or "")
+  text = program.compile().as_text() or ""
+  found = collectives.collectives(hlo.Program(text))
   dense = count_parameters(program.setup.shapes.weights.params)
   B, width = config.global_batch_size, program.setup.model.puzzle_width
   minimum = 4 * dense + B * (4 * width + 4)
-  total = sum(c.bytes * c.times for c in found)
+  total = collectives.total_bytes(found)
   return {
     **_circumstances(program),
     "dense_parameters": dense,

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from hrm_jax import console
 from hrm_jax.console import log
 from hrm_jax.data.evaluation_batches import EvaluationBatch, EvaluationData
+from hrm_jax.data.puzzle import Batch
 from hrm_jax.evaluate import metrics, scoring
 from hrm_jax.evaluate.predictions import PredictionFiles
 from hrm_jax.evaluate.scoring import eval_chunk, eval_step
@@ -113,7 +114,7 @@ class Evaluator:
     settings = self._settings(
       chunks.batch_size // data.batch_size, predictions is not None
     )
-    self._compile(weights, chunks, mine, settings)
+    self._compile(weights, chunks, settings)
     began = time.perf_counter()
     what = "evaluate"
     if jax.process_count() > 1:
@@ -149,17 +150,42 @@ class Evaluator:
       "halt": self._halt,
     }
 
+  def lower(
+    self, weights: Weights, *, seq_len: int, batch_size: int
+  ) -> jax.stages.Lowered:
+    """The program of a long evaluation, traced; the devices need not be here.
+
+    Args:
+      weights: arrays, or shapes with shardings.
+      seq_len: G.
+      batch_size: puzzles that are thought about at a time, on all devices.
+    """
+    batches = continuous_batching.PUZZLES_PER_ROW if self._queued else 1
+    return self._lower(
+      weights, seq_len, batches * batch_size, self._settings(batches, False)
+    )
+
+  def _lower(
+    self, weights: Weights, seq_len: int, size: int, settings: dict[str, Any]
+  ) -> jax.stages.Lowered:
+    by_row = sharding.by_row(self._mesh)
+
+    def rows(*shape: int, dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
+      return jax.ShapeDtypeStruct((size, *shape), dtype, sharding=by_row)
+
+    batch = Batch(
+      inputs=rows(seq_len), labels=rows(seq_len), puzzle_identifiers=rows()
+    )
+    arguments = (batch, rows(dtype=np.bool_)) if self._queued else (batch,)
+    return self._step.lower(weights, *arguments, **settings)
+
   def _compile(
-    self,
-    weights: Weights,
-    chunks: EvaluationData,
-    mine: slice,
-    settings: dict[str, Any],
+    self, weights: Weights, chunks: EvaluationData, settings: dict[str, Any]
   ) -> None:
     # The program itself is dropped: `_step` finds it in JAX's cache. This keeps
     # the time of compiling out of `seconds`.
-    arguments = self._put(chunks.batch(0, mine), chunks)
-    self._step.lower(weights, *arguments, **settings).compile()
+    seq_len = chunks.split.metadata.seq_len
+    self._lower(weights, seq_len, chunks.batch_size, settings).compile()
 
   def _settings(self, batches: int, with_logits: bool) -> dict[str, Any]:
     """What `_step` must know before it is compiled."""

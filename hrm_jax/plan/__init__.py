@@ -1,0 +1,1 @@
+"""What a run needs on devices that are not here: `python -m hrm_jax.plan`."""

@@ -1,0 +1,236 @@
+"""What a program needs on its target: memory, communication, time."""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from hrm_jax.console import one_line
+from hrm_jax.data.puzzle import DatasetMetadata
+from hrm_jax.evaluate.evaluator import Evaluator
+from hrm_jax.machines import out_of_memory
+from hrm_jax.machines.out_of_memory import OutOfMemoryError, Shortage
+from hrm_jax.model import flops, layers
+from hrm_jax.model.hrm import HRM
+from hrm_jax.plan import collectives, compiling, estimate, hlo, memory
+from hrm_jax.plan.collectives import Sent
+from hrm_jax.plan.estimate import Estimate
+from hrm_jax.plan.memory import Memory
+from hrm_jax.plan.program import Program, make_program
+from hrm_jax.plan.targets import Target
+
+
+class Plan(NamedTuple):
+  """What one program needs on one device.
+
+  Attributes:
+    memory: bytes.
+    sent: to other devices.
+    estimate: of its time, without what is sent.
+    flops: of its products by formula; None: they depend on the data.
+    lower_s: seconds that tracing took here.
+    compile_s: the same of compiling.
+    text: the optimised HLO.
+  """
+
+  memory: Memory
+  sent: list[Sent]
+  estimate: Estimate
+  flops: float | None
+  lower_s: float
+  compile_s: float
+  text: str
+
+
+class TimingByCompiler:
+  """Stands for timing attention: compiles it for the target, and estimates.
+
+  See `attention.Timing`.
+
+  Attributes:
+    seconds: estimates by implementation.
+    not_compiled: why not, by implementation.
+  """
+
+  def __init__(self, target: Target):
+    self._target = target
+    self.seconds: dict[str, float] = {}
+    self.not_compiled: dict[str, str] = {}
+
+  def __call__(self, implementation: str, model: HRM, rows: int) -> float:
+    """Estimated seconds of attention in a block, forward and backward."""
+    A = model.num_heads
+    shape = (rows, model.num_positions, A, model.hidden_size // A)
+    device = jax.sharding.SingleDeviceSharding(self._target.devices[0])
+    one = jax.ShapeDtypeStruct(shape, model.dtype, sharding=device)
+    mix = functools.partial(layers.mix_values, implementation=implementation)
+
+    def run(query, key, value):
+      mixed, backward = jax.vjp(mix, query, key, value)
+      return backward(jnp.ones_like(mixed))
+
+    try:
+      lowered = jax.jit(run).lower(one, one, one)
+      text = lowered.compile().as_text() or ""
+    except Exception as error:  # JAX, XLA and cuDNN raise many.
+      self.not_compiled[implementation] = one_line(error)
+      raise
+    found = estimate.estimate(hlo.Program(text), self._target.chip)
+    self.seconds[implementation] = found.seconds
+    return found.seconds
+
+
+def program_for(
+  config: ml_collections.ConfigDict,
+  metadata: DatasetMetadata,
+  target: Target,
+  timing: TimingByCompiler,
+) -> Program:
+  """The training update that runs on the target."""
+  return make_program(config, metadata, devices=target.devices, timing=timing)
+
+
+def plan_update(program: Program, target: Target) -> Plan:
+  """Plans the training update.
+
+  Raises:
+    OutOfMemoryError: it does not fit.
+  """
+  model = program.setup.model
+  rows = program.config.global_batch_size / program.setup.mesh.size
+  return _plan(
+    "the update",
+    program.lower,
+    program,
+    target,
+    program.setup.shapes,
+    flops.per_update(model) * rows,
+  )
+
+
+def plan_evaluation(program: Program, target: Target, halt: str) -> Plan:
+  """Plans an evaluation with the batch of the training.
+
+  Args:
+    program: the training update of the same run.
+    target: what it is for.
+    halt: "full" or "act".
+
+  Raises:
+    OutOfMemoryError: it does not fit.
+  """
+  setup, model = program.setup, program.setup.model
+  evaluator = Evaluator(model, setup.loss, setup.mesh, halt=halt)
+  size = program.config.global_batch_size
+  work = None
+  if halt == "full":
+    rows = size / setup.mesh.size
+    work = flops.per_segment(model) * model.halt_max_steps * rows
+  lower = functools.partial(
+    evaluator.lower,
+    setup.shapes.weights,
+    seq_len=program.metadata.seq_len,
+    batch_size=size,
+  )
+  return _plan(
+    f"the evaluation ({halt})",
+    lower,
+    program,
+    target,
+    setup.shapes.weights,
+    work,
+  )
+
+
+class DoesNotFitError(OutOfMemoryError):
+  """A program needs more memory than its devices have.
+
+  Attributes:
+    short: how much, as far as it is known.
+  """
+
+  def __init__(
+    self, what: str, program: Program, target: Target, short: Shortage
+  ):
+    self.short = short
+    super().__init__(
+      out_of_memory.line(
+        f"{what} for {target.name}", short, ways_out(program, target)
+      )
+    )
+
+
+def ways_out(program: Program, target: Target) -> list[str]:
+  """Keys with which a run needs less memory, those that cost least first."""
+  config, mesh = program.config, program.setup.mesh
+  ways = []
+  table = program.setup.shapes.weights.puzzle_table
+  can_be_split = table is not None and config.mesh.table == 1 < mesh.size
+  # Below a hundredth of the memory it is not worth a word.
+  hundredth = (target.chip.memory or 0) / 100
+  if can_be_split and memory.bytes_on_a_device(table) > hundredth:
+    ways.append(f"config.mesh.table={math.gcd(mesh.size, 8)}")
+  if not config.model.remat:
+    ways.append("config.model.remat=True")
+  if config.global_batch_size > mesh.size:
+    ways.append(
+      f"config.global_batch_size below {config.global_batch_size:,} (--fit "
+      "finds it)"
+    )
+  if target.chip.platform == "gpu" and memory.fraction() < 0.92:
+    ways.append("XLA_PYTHON_CLIENT_MEM_FRACTION=0.92, as launch/env_gpu.sh")
+  return ways
+
+
+def _plan(
+  what: str,
+  lower: Callable[[], jax.stages.Lowered],
+  program: Program,
+  target: Target,
+  state: Any,
+  work: float | None,
+) -> Plan:
+  """Compiles a program, and reads what came of it.
+
+  Args:
+    what: the program is, for messages.
+    lower: traces it.
+    program: of the update, for what may be changed.
+    target: what it is for.
+    state: what it is given apart from a batch, as shapes.
+    work: FLOPs of its products on one device.
+
+  Raises:
+    DoesNotFitError: by XLA's word, or by the memory that it asks for.
+  """
+  began = time.perf_counter()
+  lowered = lower()
+  lower_s = time.perf_counter() - began
+  try:
+    compiled, compile_s = compiling.compiled(lowered, f"{what}, {target.name}")
+  except jax.errors.JaxRuntimeError as error:
+    short = out_of_memory.shortage(error)
+    if short is None:
+      raise
+    raise DoesNotFitError(what, program, target, short) from error
+  need = memory.of(compiled, state, target.chip)
+  if need.left is not None and need.left < 0:
+    short = Shortage(need.total, need.available)
+    raise DoesNotFitError(what, program, target, short)
+  text = compiled.as_text() or ""
+  read = hlo.Program(text)
+  links = collectives.links_of(list(program.setup.mesh.devices.flat))
+  return Plan(
+    need,
+    collectives.sent(collectives.collectives(read), links),
+    estimate.estimate(read, target.chip),
+    work,
+    lower_s,
+    compile_s,
+    text,
+  )
