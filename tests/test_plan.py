@@ -198,9 +198,9 @@ def test_a_gpu_lends_what_jax_takes_of_it(monkeypatch):
   h100 = chips.CHIPS["h100"]
   name = "XLA_PYTHON_CLIENT_MEM_FRACTION"
   monkeypatch.delenv(name, raising=False)
-  assert memory.available(h100) == int(0.75 * h100.memory)
+  assert memory.available(h100) == int(0.75 * 84_929_347_584)
   monkeypatch.setenv(name, "0.5")
-  assert memory.available(h100) == int(0.5 * h100.memory)
+  assert memory.available(h100) == int(0.5 * 84_929_347_584)
   monkeypatch.setenv(name, "90%")
   with pytest.raises(targets.InputError, match=f"{name}: expected a number"):
     memory.available(h100)

@@ -188,7 +188,8 @@ def communication(program: Program) -> dict[str, Any]:
     "minimum_bytes": minimum,
     "over_minimum": total / minimum,
     "collectives": [
-      c._asdict() for c in sorted(found, key=lambda c: -c.bytes * c.times)
+      c._asdict()
+      for c in sorted(found, key=lambda c: -c.bytes * (c.times or 0))
     ],
   }
 

@@ -10,7 +10,7 @@ in each of 4 units of a core, two cores in v4 and v5p; v6e: 256 x 256 in each of
 hosts as those of NVIDIA DGX, with a network port for each GPU.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 GIB = 2**30
 
@@ -47,11 +47,11 @@ class Chip(NamedTuple):
   devices_per_host: int | None = None
 
 
-def _tpu(name: str, gib: float, **facts: float) -> Chip:
+def _tpu(name: str, gib: float, **facts: Any) -> Chip:
   return Chip(name, "tpu", round(gib * GIB), near_name="ICI", **facts)
 
 
-def _gpu(name: str, memory: int, **facts: float) -> Chip:
+def _gpu(name: str, memory: int, **facts: Any) -> Chip:
   return Chip(
     name, "gpu", memory, near_name="NVLink", devices_per_host=8, **facts
   )

@@ -5,6 +5,7 @@ import os
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from hrm_jax.console import InputError
@@ -81,7 +82,7 @@ def bytes_on_a_device(shapes: Any) -> int:
 
 def _as_plain(leaf: Any) -> Any:
   """A typed key has no size of its own."""
-  if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+  if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     return leaf
   plain = jax.eval_shape(jax.random.key_data, leaf)
   return jax.ShapeDtypeStruct(plain.shape, plain.dtype)

@@ -26,7 +26,7 @@ LIBTPU = {
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-  "ALLOW_MULTIPLELIBTPU_LOAD": "1",
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
 
@@ -132,7 +132,7 @@ def _tpus(chip: Chip, size: str, slices: int) -> list[Any]:
   settings: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
   if chip.name == "v4":
     settings["chip_config_name"] = "megacore"
-  on_one_host = {(1, 1): [1, 1, 1], (2, 4): [2, 4, 1]}.get(tuple(sides))
+  on_one_host = {"1x1": [1, 1, 1], "2x4": [2, 4, 1]}.get(size)
   if on_one_host:
     settings["chips_per_host_bounds"] = on_one_host
   try:
