@@ -121,17 +121,17 @@ def test_a_plan_that_does_not_fit_names_the_keys_to_change(
 ):
   small = chips.CHIPS["cpu"]._replace(memory=2**20)
   monkeypatch.setitem(chips.CHIPS, "cpu", small)
-  said = commands.error(plan, "--target=cpu:8", *TINY)
+  flags = ("--target=cpu:8", "--num-identifiers=2000000", *TINY)
+  said = commands.error(plan, *flags)
   assert said.startswith("the update for cpu:8 is out of memory: ")
   assert "1.0 MiB there; what helps: " in said
   assert "config.mesh.table=8" in said
   assert "config.model.remat=True" in said
-  assert "config.global_batch_size below 16" in said
+  assert "config.global_batch_size" in said
   # What is set already does not help.
   said = commands.error(
     plan,
-    "--target=cpu:8",
-    *TINY,
+    *flags,
     "--config.mesh.table=8",
     "--config.model.remat",
     "--config.global_batch_size=8",

@@ -113,7 +113,7 @@ def test_a_plan_that_does_not_fit_ends_with_one_line(tmp_path):
   assert "the update for v5e:2x2 is out of memory" in line
   assert "15.75 GiB there" in line
   assert "config.model.remat=True" in line
-  assert "config.global_batch_size below 4,194,304" in line
+  assert "config.global_batch_size" in line
 
 
 def test_loops_of_a_tpu_program_are_counted():

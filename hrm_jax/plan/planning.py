@@ -1,7 +1,6 @@
 """What a program needs on its target: memory, communication, time."""
 
 import functools
-import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,6 +22,9 @@ from hrm_jax.plan.estimate import Estimate
 from hrm_jax.plan.memory import Memory
 from hrm_jax.plan.program import Program, make_program
 from hrm_jax.plan.targets import Target
+from hrm_jax.train import less_memory
+
+UPDATE = "the update"
 
 
 class Plan(NamedTuple):
@@ -104,7 +106,7 @@ def plan_update(program: Program, target: Target) -> Plan:
   model = program.setup.model
   rows = program.config.global_batch_size / program.setup.mesh.size
   return _plan(
-    "the update",
+    UPDATE,
     program.lower,
     program,
     target,
@@ -160,28 +162,20 @@ class DoesNotFitError(OutOfMemoryError):
     self.short = short
     super().__init__(
       out_of_memory.line(
-        f"{what} for {target.name}", short, ways_out(program, target)
+        f"{what} for {target.name}",
+        short,
+        ways_out(program, target, training=what == UPDATE),
       )
     )
 
 
-def ways_out(program: Program, target: Target) -> list[str]:
-  """Keys with which a run needs less memory, those that cost least first."""
-  config, mesh = program.config, program.setup.mesh
-  ways = []
-  table = program.setup.shapes.weights.puzzle_table
-  can_be_split = table is not None and config.mesh.table == 1 < mesh.size
-  # Below a hundredth of the memory it is not worth a word.
-  hundredth = (target.chip.memory or 0) / 100
-  if can_be_split and memory.bytes_on_a_device(table) > hundredth:
-    ways.append(f"config.mesh.table={math.gcd(mesh.size, 8)}")
-  if not config.model.remat:
-    ways.append("config.model.remat=True")
-  if config.global_batch_size > mesh.size:
-    ways.append(
-      f"config.global_batch_size below {config.global_batch_size:,} (--fit "
-      "finds it)"
-    )
+def ways_out(
+  program: Program, target: Target, *, training: bool = True
+) -> list[str]:
+  """What would make it need less memory, or give it more."""
+  ways = less_memory.keys_that_help(
+    program.config, program.setup, training=training
+  )
   if target.chip.platform == "gpu" and memory.fraction() < 0.92:
     ways.append("XLA_PYTHON_CLIENT_MEM_FRACTION=0.92, as launch/env_gpu.sh")
   return ways

@@ -29,6 +29,8 @@ LIBTPU = {
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
+_NUM_CPUS = "jax_num_cpu_devices"
+
 
 class Target(NamedTuple):
   """What is compiled for.
@@ -106,8 +108,9 @@ def _numbered(chip: Chip, size: str) -> list[Any]:
 def _cpus(count: int) -> list[Any]:
   _only_cpus_here()
   # Where JAX has started it has as many as it has, and says so.
+  asked = getattr(jax.config, _NUM_CPUS)
   with contextlib.suppress(RuntimeError):
-    jax.config.update("jax_num_cpu_devices", count)
+    jax.config.update(_NUM_CPUS, max(count, asked))
   devices = jax.devices("cpu")
   if len(devices) < count:
     raise InputError(
