@@ -123,7 +123,7 @@ def test_a_plan_that_does_not_fit_names_the_keys_to_change(
   monkeypatch.setitem(chips.CHIPS, "cpu", small)
   flags = ("--target=cpu:8", "--num-identifiers=2000000", *TINY)
   said = commands.error(plan, *flags)
-  assert said.startswith("the update for cpu:8 is out of memory: ")
+  assert said.startswith("out of memory in the update for cpu:8: ")
   assert "1.0 MiB there; what helps: " in said
   assert "config.mesh.table=8" in said
   assert "config.model.remat=True" in said

@@ -110,7 +110,7 @@ def test_a_plan_that_does_not_fit_ends_with_one_line(tmp_path):
   assert out == ""
   (line,) = [x for x in err.splitlines() if x.startswith("error: ")]
   assert err.endswith(line + "\n")
-  assert "the update for v5e:2x2 is out of memory" in line
+  assert "out of memory in the update for v5e:2x2: " in line
   assert "15.75 GiB there" in line
   assert "config.model.remat=True" in line
   assert "config.global_batch_size" in line
