@@ -63,6 +63,7 @@ def test_data_of_another_content_are_refused(split, tmp_path):
     ("data.path", "elsewhere"),
     ("model.remat", True),
     ("model.unroll", True),
+    ("mesh.reduce_dtype", "bfloat16"),
   ],
 )
 def test_other_changes_pass_and_are_recorded(key, value, tmp_path):

@@ -1,5 +1,7 @@
 """Where things lie, and batches on their way there."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -69,6 +71,31 @@ def test_split_moments_lie_in_parts():
 def test_refuses_a_mesh_that_is_not_all_devices(axes, message):
   with pytest.raises(InputError, match=message):
     sharding.make_mesh(**axes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """What the order of a mesh depends on."""
+
+  id: int
+  process_index: int
+  slice_index: int | None = 0
+
+
+def test_a_mesh_keeps_slices_and_then_processes_together():
+  # Numbers of processes say nothing of slices: here they take turns.
+  devices = [Device(i, i % 4, i % 2) for i in range(8)]
+  mesh = sharding.make_mesh(table=4, devices=reversed(devices))
+  slices = [[d.slice_index for d in row] for row in mesh.devices]
+  assert slices == [[0] * 4, [1] * 4]
+  processes = [d.process_index for d in mesh.devices.flat]
+  assert processes == [0, 0, 2, 2, 1, 1, 3, 3]
+
+
+def test_devices_without_a_slice_are_in_one():
+  devices = [Device(i, 1 - i // 2, None) for i in range(4)]
+  mesh = sharding.make_mesh(devices=devices)
+  assert [d.id for d in mesh.devices.flat] == [2, 3, 0, 1]
 
 
 def test_rows_go_to_the_devices_and_come_back():
