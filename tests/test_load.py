@@ -13,6 +13,7 @@ from hrm_jax.checkpoint import choice
 from hrm_jax.checkpoint import load as load_module
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
+from hrm_jax.machines import cluster
 from hrm_jax.model import attention
 from tests.commands import files_of
 from tests.toy_checkpoints import (
@@ -129,6 +130,23 @@ def test_a_named_step_that_is_deleted_while_it_is_read_gets_one_line(
   monkeypatch.setattr(load_module, "_read_weights", delete_first)
   said = "10: it was deleted while it was being read, .* one of 5, 11"
   with pytest.raises(InputError, match=said):
+    load(trained, 10)
+
+
+def test_a_step_that_another_process_saw_go_is_chosen_again(
+  trained, monkeypatch
+):
+  saw, asked = [1, 1, 0], []
+
+  def sum_over_processes(mine):
+    asked.append(mine)
+    return mine + saw[len(asked) - 1]
+
+  monkeypatch.setattr(cluster, "sum_over_processes", sum_over_processes)
+  assert load(trained).step == 10
+  assert asked == [0, 0, 0]
+  del asked[:]
+  with pytest.raises(InputError, match="10: it was deleted while it was being"):
     load(trained, 10)
 
 

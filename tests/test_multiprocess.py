@@ -307,6 +307,45 @@ def test_what_process_0_refuses_ends_all_of_them_alike(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_step_that_one_process_misses_is_chosen_again_by_all(
+  tmp_path, tiny_run
+):
+  shutil.copytree(tiny_run / "checkpoints", tmp_path / "checkpoints")
+  # The step goes when process 1 has read it, and process 0 has not yet.
+  program = (
+    "import argparse, pathlib, time\n"
+    "from hrm_jax import console\n"
+    "from hrm_jax.checkpoint import load\n"
+    "from hrm_jax.machines import cluster\n"
+    "from tests.toy_checkpoints import replace_step\n"
+    f"directory = pathlib.Path({str(tmp_path / 'checkpoints')!r})\n"
+    "flag, read = directory.parent / 'flag', load._read_weights\n"
+    "def read_weights(path, shapes):\n"
+    "  if path.name == '10' and cluster.is_first():\n"
+    "    until = time.monotonic() + 30\n"
+    "    while not flag.exists() and time.monotonic() < until:\n"
+    "      time.sleep(0.1)\n"
+    "    replace_step(directory, 10, 11)\n"
+    "  weights = read(path, shapes)\n"
+    "  if not cluster.is_first():\n"
+    "    flag.touch()\n"
+    "  return weights\n"
+    "load._read_weights = read_weights\n"
+    "def main():\n"
+    "  parser = argparse.ArgumentParser()\n"
+    "  cluster.add_arguments(parser)\n"
+    "  cluster.join(**vars(parser.parse_args()))\n"
+    "  with cluster.shared_fate():\n"
+    "    trained = load.load(directory.parent, on_all_devices=True)\n"
+    "  print('step', trained.step, flag.exists())\n"
+    "console.run(main)\n"
+  )
+  done = finished((2, 1), program, kind="-c")
+  assert done.returncode == 0, done.stderr
+  assert (done.stdout + done.stderr).count("step 11 True") == 2, done.stderr
+
+
+@pytest.mark.slow
 def test_one_that_runs_out_of_memory_says_so_and_the_others_end(tmp_path):
   program = (
     "import jax\n"

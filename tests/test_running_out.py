@@ -110,7 +110,7 @@ def test_a_checkpoint_too_large_to_restore_is_not_passed_over(
 def test_weights_too_large_to_load_are_not_called_unreadable(
   commands, monkeypatch, run
 ):
-  monkeypatch.setattr(load_module.ocp.PyTreeCheckpointer, "restore", run_out)
+  monkeypatch.setattr(load_module.ocp.Checkpointer, "restore", run_out)
   # No flag of this command makes them smaller.
   assert commands.error(evaluate, f"--workdir={run}") == (
     f"{IN_EVALUATION}more devices, or some with more memory."

@@ -71,7 +71,7 @@ def load(
   """Reads what inference needs of a checkpoint; no optimiser is built.
 
   A run may be training there. If it deletes the step meanwhile, the newest or
-  the best one is chosen again.
+  the best one is chosen again: by all processes, if one of them saw it go.
 
   Args:
     workdir: the run's directory.
@@ -101,12 +101,16 @@ def load(
         source = str(directory / str(number))
         network = make_network(run, source, on_all_devices=on_all_devices)
       weights = _read_weights(directory / str(number), network.shapes)
-    except InputError:
-      if _is_untouched(directory, number, before):
-        raise
-    else:
-      if _is_untouched(directory, number, before):
-        return as_trained(number, run, network, weights)
+      read = run, network, weights
+    except InputError as error:
+      read = error
+    untouched = _is_untouched(directory, number, before)
+    if not cluster.sum_over_processes(int(not untouched)):
+      # Where one process alone cannot read what is there, the others go on
+      # until they hear of it.
+      if isinstance(read, InputError):
+        raise read
+      return as_trained(number, *read)
     if isinstance(step, int):
       raise choice.deleted(directory, step)
   raise choice.deleted_too_fast(directory)
@@ -116,10 +120,6 @@ def _is_untouched(
   directory: pathlib.Path, step: int, before: saved_steps.Identity | None
 ) -> bool:
   """Whether a step was there, not half-deleted, all the time it was read."""
-  # Several processes cannot choose again: each reads for itself, and those
-  # that have read the step wait for the others.
-  if jax.process_count() > 1:
-    return True
   return before is not None and before == saved_steps.identity(directory, step)
 
 
@@ -182,7 +182,17 @@ def _read_weights(path: pathlib.Path, shapes: Weights) -> Weights:
   """Reads the weights alone of a checkpoint's state."""
   _ignore_reads_given_up()
   item = {"weights": shapes._asdict()}
-  with explained(path), ocp.PyTreeCheckpointer() as reader:
+  # Each process reads for itself. Orbax would have those that are done wait for
+  # the others, and one that cannot read never comes.
+  me = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}
+  )
+  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+  with (
+    explained(path),
+    ocp.Checkpointer(handler, multiprocessing_options=alone) as reader,
+  ):
     restored = reader.restore(
       (path / "state").absolute(),
       args=ocp.args.PyTreeRestore(
