@@ -19,7 +19,7 @@ from hrm_jax.console import InputError
 from hrm_jax.data import sudoku_generator
 from hrm_jax.machines import sharding
 from hrm_jax.train import __main__ as train
-from hrm_jax.train import setup
+from hrm_jax.train import loop, setup
 from tests import runs
 from tests.commands import files_of
 from tests.datasets import rewrite_field, write_split
@@ -296,6 +296,21 @@ def test_a_mesh_that_does_not_fit_shows_before_data_are_made(
   with pytest.raises(InputError, match=key):
     runs.train_tiny(tmp_path, **{key: value})
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_that_no_iteration_fills_shows_before_data_are_made(
+  tmp_path, monkeypatch
+):
+  # Two epochs of 40 puzzles: 80 examples, with data or without.
+  said = "global_batch_size: .* about 80 in 2 epochs of .*, got 88; use smaller"
+  with pytest.raises(InputError, match=said):
+    runs.train_tiny(tmp_path / "new", global_batch_size=88)
+  assert not (tmp_path / "new" / "data").exists()
+  monkeypatch.setattr(loop, "make_setup", lambda *_, **__: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    runs.train_tiny(tmp_path / "made", global_batch_size=80)
+  with pytest.raises(InputError, match=said):
+    runs.train_tiny(tmp_path / "made", global_batch_size=88)
 
 
 def test_embedded_data_of_other_arguments_is_not_taken_silently(tmp_path):

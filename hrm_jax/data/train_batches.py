@@ -37,6 +37,25 @@ _VISITS_PER_BLOCK = 8192
 _VISITS, _EXAMPLES = 0, 1
 
 
+def too_few_examples(
+  examples: float, global_batch_size: int, eval_interval: int, where: str
+) -> InputError:
+  """What to raise where an iteration does not fill a single batch.
+
+  Args:
+    examples: of the iteration.
+    global_batch_size: rows of a batch, over all processes.
+    eval_interval: epochs of the iteration.
+    where: the data set's name.
+  """
+  return InputError(
+    "config.global_batch_size: expected at most the examples of one "
+    f"iteration, about {examples:g} in {eval_interval} epochs of {where}, got "
+    f"{global_batch_size}; use smaller batches or a larger "
+    "config.eval_interval."
+  )
+
+
 class TrainData:
   """The batches of a training run.
 
@@ -93,11 +112,11 @@ class TrainData:
       for number, example_set in enumerate(split.sets)
     ]
     if min(self.total_steps, self.batches_in(0)) == 0:
-      raise InputError(
-        "config.global_batch_size: expected at most the examples of one "
-        f"iteration, about {examples / self.num_iterations:g} in "
-        f"{eval_interval} epochs of {split.path}, got {global_batch_size}; use "
-        "smaller batches or a larger config.eval_interval."
+      raise too_few_examples(
+        examples / self.num_iterations,
+        global_batch_size,
+        eval_interval,
+        str(split.path),
       )
 
   def batches_in(self, iteration: int) -> int:

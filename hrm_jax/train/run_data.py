@@ -8,7 +8,12 @@ import ml_collections
 
 from hrm_jax.checkpoint.run_record import data_directory
 from hrm_jax.console import InputError, log
-from hrm_jax.data import puzzle, puzzle_kind, sudoku_generator
+from hrm_jax.data import (
+  puzzle,
+  puzzle_kind,
+  sudoku_generator,
+  train_batches,
+)
 from hrm_jax.machines import cluster
 
 # The flags of the generator that are keys of the configuration.
@@ -65,12 +70,22 @@ def _generate(
   """Generates the embedded data set, or checks that it is the one asked for.
 
   Raises:
-    InputError: it is there, but was generated from other arguments.
+    InputError: it is there, but was generated from other arguments; or it
+      would not fill a single batch.
   """
   wanted = {
     key: config.data[key] for key in ("box", "num_train", "num_test", "num_aug")
   }
   if not is_there:
+    # It has one example per puzzle, and a group per puzzle before augmentation:
+    # what is too small for the run need not be made first.
+    interval = config.eval_interval or config.epochs
+    if (
+      examples := interval * config.data.num_train
+    ) < config.global_batch_size:
+      raise train_batches.too_few_examples(
+        examples, config.global_batch_size, interval, str(root)
+      )
     log.info(f"generating {config.data.box} Sudoku puzzles into {root}")
     try:
       sudoku_generator.generate(root, **wanted, seed=config.seed)
