@@ -6,7 +6,8 @@ usage() {
   cat <<'USAGE'
 usage: bash launch/ssh_hosts.sh --hosts=HOST,... | --hosts-file=FILE
            [--dir=DIR] [--env=NAME=VALUE ...] [--coordinator=HOST:PORT]
-           [--grace=S] [--dry-run] [--help] -- PYTHON-ARGUMENT ...
+           [--timeout=S] [--grace=S] [--dry-run] [--help]
+           -- PYTHON-ARGUMENT ...
 
 Starts one Python process per host, each with all devices of its machine, and
 waits for them. Each gets the arguments behind "--" and --coordinator,
@@ -23,6 +24,8 @@ waits for them. Each gets the arguments behind "--" and --coordinator,
   --coordinator=HOST:PORT
                  where the others reach process 0 (default: the first host,
                  port 5510)
+  --timeout=S    seconds a host has to answer ssh before it counts as down
+                 (default: 30)
   --grace=S      seconds a process has to end after TERM before it is killed
                  (default: 120)
   --dry-run      prints the commands, runs nothing
@@ -44,7 +47,7 @@ source "$here/common.sh"
 # shellcheck source=launch/supervise.sh
 source "$here/supervise.sh"
 
-hosts=() settings=() coordinator='' grace=120
+hosts=() settings=() coordinator='' timeout=30 grace=120
 directory=$(dirname "$here")
 take_option() {
   case $1 in
@@ -62,12 +65,14 @@ take_option() {
     --dir=*) directory=${1#*=} ;;
     --env=[A-Za-z_]*=*) settings+=("${1#*=}") ;;
     --coordinator=*:*) coordinator=${1#*=} ;;
+    --timeout=*) timeout=${1#*=} ;;
     --grace=*) grace=${1#*=} ;;
     *) unknown_argument "$1" ;;
   esac
 }
 parse_options "$@"
 ((${#hosts[@]})) || die "expected --hosts=HOST,... ; see --help."
+expect_number timeout
 expect_number grace
 expect_arguments
 coordinator=${coordinator:-${hosts[0]##*@}:5510}
@@ -105,7 +110,8 @@ command_of() {
     die "expected arguments, variables and a --dir of printable characters," \
       "got a newline or the like in: $words"
   command=(
-    ssh -o BatchMode=yes -o ServerAliveInterval=15 "${hosts[$1]}"
+    ssh -o BatchMode=yes -o "ConnectTimeout=$timeout"
+    -o ServerAliveInterval=15 "${hosts[$1]}"
     "$change && grace=$grace && set -- $words && $remote"
   )
 }
@@ -120,7 +126,7 @@ fi
 
 # connect I COMMAND ...: an ssh whose stdin stays open until TERM or INT.
 connect() {
-  local keep_open=$scratch/stdin.$1 holder ssh status=0
+  local number=$1 keep_open=$scratch/stdin.$1 holder ssh status=0
   shift
   mkfifo "$keep_open"
   sleep 2147483647 >"$keep_open" &
@@ -131,6 +137,9 @@ connect() {
   ssh=$!
   wait_for "$ssh" || status=$?
   { kill "$holder" && wait "$holder"; } 2>/dev/null || true
+  # Of itself ssh names an address, or nothing.
+  ((status != 255)) ||
+    echo "error: ${hosts[$number]}: no connection, or it is lost (ssh: 255)" >&2
   return "$status"
 }
 

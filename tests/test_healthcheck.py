@@ -14,6 +14,7 @@ import sys
 import pytest
 
 from hrm_jax.data import puzzle
+from tests import ports
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "launch" / "healthcheck.py"
@@ -65,13 +66,8 @@ def reason_for(*flags: object, **variables: str) -> str:
   return result["reason"]
 
 
-def free_port() -> int:
-  with socket.create_server(("127.0.0.1", 0)) as server:
-    return server.getsockname()[1]
-
-
 def peers(n: int) -> list[tuple[str, ...]]:
-  port = free_port()
+  port = ports.free(1)[0]
   return [
     (
       f"--coordinator=127.0.0.1:{port}",
@@ -242,7 +238,7 @@ HALF_A_STEP = {
 
 def test_a_peer_missing_in_a_detected_cluster_is_the_reason():
   reason = reason_for(
-    "--timeout=5", JAX_COORDINATOR_PORT=str(free_port()), **HALF_A_STEP
+    "--timeout=5", JAX_COORDINATOR_PORT=str(ports.free(1)[0]), **HALF_A_STEP
   )
   assert reason.startswith(("connect: ", "jax: "))
   assert "after 5 s" in reason

@@ -55,17 +55,18 @@ def test_srun_gets_the_processors_of_a_task():
 @pytest.mark.parametrize(
   ("code", "state", "requeued"),
   [
-    (0, "RUNNING", 0),
-    (1, "RUNNING", 0),
-    (75, "RUNNING", 1),
-    (75, "COMPLETING", 0),  # After scancel.
+    (0, "RUNNING None", 0),
+    (1, "RUNNING None", 0),
+    (75, "RUNNING None", 1),
+    (75, "COMPLETING None", 0),  # After scancel.
+    (75, "COMPLETING TimeLimit", 1),  # Saved after the limit, before the KILL.
   ],
 )
 def test_slurm_requeues_a_preempted_run_only(tmp_path, code, state, requeued):
   fake_program(
     tmp_path,
     "squeue",
-    f'[[ $* == "--noheader --jobs=7 --format=%T" ]] && echo {state}',
+    f'[[ $* == "--noheader --jobs=7 --format=%T %r" ]] && echo {state}',
   )
   fake_program(
     tmp_path, "srun", f'echo "$NCCL_DEBUG" "$@" >"{tmp_path}/srun"; exit {code}'

@@ -16,7 +16,7 @@ from tests.launch_scripts import (
 )
 
 FAKE_SSH = """
-    shift 4  # -o ... -o ...
+    shift 6  # -o ... -o ... -o ...
     if [[ $1 == down ]]; then echo "no route to host" >&2; exit 255; fi
     exec setsid sh -c "$2"
     """
@@ -34,12 +34,13 @@ def test_ssh_dry_run_prints_one_command_for_each_host(tmp_path):
   )
   assert code == 0
   commands = [shlex.split(line) for line in out.splitlines()]
-  assert [words[:6] for words in commands] == [
-    ["ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", host]
+  options = ("BatchMode=yes", "ConnectTimeout=30", "ServerAliveInterval=15")
+  assert [words[:8] for words in commands] == [
+    ["ssh", *(word for option in options for word in ("-o", option)), host]
     for host in ("a", "me@b")
   ]
   for i, words in enumerate(commands):
-    there = shlex.split(words[6])
+    there = shlex.split(words[8])
     assert there[: there.index(f"--process-id={i}") + 2] == [
       *("cd", str(tmp_path), "&&", "grace=120", "&&", "set", "--", "env"),
       *("X=a b", "python3", "-m", "x", "--coordinator=a:5510"),
@@ -53,7 +54,7 @@ def test_the_hosts_file_may_hold_comments(tmp_path):
   _, out, _ = run(
     "ssh_hosts.sh", f"--hosts-file={hosts}", "--dry-run", "--", "-m", "x"
   )
-  assert [shlex.split(line)[5] for line in out.splitlines()] == [
+  assert [shlex.split(line)[7] for line in out.splitlines()] == [
     "n1",
     "n2",
     "n3",
@@ -99,6 +100,7 @@ def test_a_host_that_is_down_ends_the_others(tmp_path):
   )
   assert code == 255
   assert "[1] no route to host" in err
+  assert "[1] error: down: no connection, or it is lost" in err
   if (tmp_path / "pid0").exists():  # It may not have come that far.
     assert not is_alive(int((tmp_path / "pid0").read_text()))
 
