@@ -1,11 +1,15 @@
 """A small run of two processes, which waits before update 4 for its test."""
 
+import contextlib
 import os
 import pathlib
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
-from tests import runs
+from tests import launch_scripts, runs
 
 ROOT = pathlib.Path(__file__).parent.parent
 UPDATES = 20  # tests/tiny.py makes 5 in 2 epochs.
@@ -44,6 +48,29 @@ class HeldRun:
       "PYTHONPATH": str(ROOT),
     }
 
+  @contextlib.contextmanager
+  def started_by(
+    self, *launcher: str, **variables: str
+  ) -> Iterator[subprocess.Popen]:
+    """A launcher with `arguments` behind its own; it ends with the block.
+
+    Its environment is that of the tests, without what speaks of a cluster.
+    """
+    with self.log.open("a") as log:
+      process = subprocess.Popen(
+        [*launcher, *self.arguments],
+        cwd=ROOT,
+        env=launch_scripts.environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+      )
+    with process:
+      try:
+        yield process
+      finally:
+        process.terminate()  # Does nothing if it has ended.
+
   def go_on(self) -> None:
     """Lets the processes make update 4; later ones are not held at all."""
     self._go_on.touch()
@@ -64,6 +91,11 @@ class HeldRun:
     """Waits until process 0 stands before update 4."""
     self.until_said(f"held update@{HELD_AT}")
 
+  def kill(self, **variables: str) -> None:
+    """SIGKILL to the one of its processes that has these variables."""
+    (pid,) = _processes_with(**self.variables, **variables)
+    os.kill(pid, signal.SIGKILL)
+
   def saved(self) -> int:
     """The newest step that is saved."""
     return runs.steps_of(self.workdir)[-1]
@@ -77,7 +109,7 @@ class HeldRun:
     ]
 
 
-def processes_with(**variables: str) -> list[int]:
+def _processes_with(**variables: str) -> list[int]:
   """The Python processes of this machine with these variables."""
   wanted = {f"{name}={value}".encode() for name, value in variables.items()}
   found = []

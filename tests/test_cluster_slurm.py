@@ -1,6 +1,5 @@
 """launch/slurm.sbatch under a real Slurm of one node."""
 
-import os
 import pathlib
 import signal
 
@@ -82,10 +81,7 @@ def test_a_killed_task_ends_the_job_and_the_next_one_resumes(slurm, new_run):
   run = new_run("killed")
   number = submit(slurm, run)
   run.until_held()
-  (second,) = held_runs.processes_with(
-    SLURM_JOB_ID=str(number), SLURM_PROCID="1"
-  )
-  os.kill(second, signal.SIGKILL)
+  run.kill(SLURM_PROCID="1")
   job = until_ended(slurm, number)
   ended = [job[name] for name in ("JobState", "ExitCode", "Restarts")]
   assert ended == ["FAILED", f"{128 + signal.SIGKILL}:0", "0"], run.said()

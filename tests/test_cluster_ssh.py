@@ -1,13 +1,12 @@
 """launch/ssh_hosts.sh over a real sshd of this machine."""
 
 import socket
-import subprocess
 import sys
 import time
 
 import pytest
 
-from tests import held_runs, local_sshd, ports
+from tests import local_sshd, ports
 from tests.held_runs import HELD_AT, PATIENCE, UPDATES, HeldRun
 from tests.launch_scripts import PREEMPTED, is_alive, python_program, run
 
@@ -37,36 +36,21 @@ def test_a_run_over_ssh_is_preempted_and_resumed(path, tmp_path):
   # sshd passes no variables on.
   settings = [f"--env={name}={text}" for name, text in held.variables.items()]
   (port,) = ports.free(1)
-  command = [
+  launcher = (
     *("bash", "launch/ssh_hosts.sh", f"--hosts={HOSTS}"),
-    *(f"--coordinator=127.0.0.1:{port}", *settings, "--", *held.arguments),
-  ]
-
-  def start() -> subprocess.Popen:
-    with held.log.open("a") as log:
-      return subprocess.Popen(
-        ["env", f"PATH={path}", f"PYTHON={sys.executable}", *command],
-        cwd=held_runs.ROOT,
-        stdout=log,
-        stderr=log,
-      )
-
-  with start() as process:
-    try:
-      held.until_held()
-      process.terminate()
-      held.until_said("SIGTERM: stops and saves", times=2)
-      held.go_on()
-      assert process.wait(PATIENCE) == PREEMPTED, held.said()
-    finally:
-      process.terminate()
+    *(f"--coordinator=127.0.0.1:{port}", *settings, "--"),
+  )
+  ours = {"PATH": path, "PYTHON": sys.executable}
+  with held.started_by(*launcher, **ours) as process:
+    held.until_held()
+    process.terminate()
+    held.until_said("SIGTERM: stops and saves", times=2)
+    held.go_on()
+    assert process.wait(PATIENCE) == PREEMPTED, held.said()
   saved = held.saved()
   assert HELD_AT <= saved < UPDATES
-  with start() as process:
-    try:
-      assert process.wait(PATIENCE) == 0, held.said()
-    finally:
-      process.terminate()
+  with held.started_by(*launcher, **ours) as process:
+    assert process.wait(PATIENCE) == 0, held.said()
   assert f"2 x cpu in 2 processes, update {saved} to {UPDATES}" in held.said()
   assert [step for step, _ in held.losses()] == list(range(1, UPDATES + 1))
 
