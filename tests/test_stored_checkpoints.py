@@ -4,10 +4,10 @@ import re
 import shutil
 
 import jax.numpy as jnp
-import ml_collections
 import pytest
 
 from hrm_jax.checkpoint import format_number, load, saved_steps, store
+from hrm_jax.config import base
 from hrm_jax.data.puzzle import metadata_from_json
 from hrm_jax.train import setup
 from tests import stored_checkpoints
@@ -32,8 +32,10 @@ def test_there_is_a_sample_of_each_format():
 def test_a_run_goes_on_from_each_format_bit_for_bit(sample):
   number, workdir = sample
   run = store.read_run(workdir, STEP)
+  config = base()  # A run that goes on has every key, also newer ones.
+  config.update(run["config"])
   made = setup.make_setup(
-    ml_collections.ConfigDict(run["config"]),
+    config,
     metadata_from_json(run["dataset"], "sample"),
     total_steps=10,
   )
