@@ -225,13 +225,19 @@ def check_files(description: Description) -> None:
     if got["bytes"] != expected.get("bytes"):
       raise InputError(
         f"{path}: expected {expected.get('bytes')!r:.40} bytes, got "
-        f"{got['bytes']}; the folder is incomplete: fetch it again."
+        f"{got['bytes']}; {_way_out(path)}."
       )
     if got != expected:
       raise InputError(
         f"{path}: its digest differs from that in {CONFIG}: it is damaged, or "
-        "of another export; fetch the folder again."
+        f"of another export; {_way_out(path)}."
       )
+
+
+def _way_out(path: pathlib.Path) -> str:
+  cached = _of_cache(path.parent)
+  # The client never looks again at what it has kept.
+  return f"delete {cached} and try again" if cached else "copy the folder again"
 
 
 def read_identifiers(description: Description) -> list[str] | None:
@@ -264,10 +270,9 @@ def checked(folder: pathlib.Path, name: str) -> pathlib.Path:
     InputError: it is missing, no regular file, or leads out of the folder.
   """
   path = folder / name
-  root = pathlib.Path(os.path.realpath(folder))
-  inside = [root]
-  if root.parent.name == "snapshots":
-    inside.append(root.parent.parent / "blobs")
+  inside = [pathlib.Path(os.path.realpath(folder))]
+  if cached := _of_cache(folder):
+    inside.append(cached / "blobs")
   real = pathlib.Path(os.path.realpath(path))
   if path.is_symlink() and not any(
     real.is_relative_to(each) for each in inside
@@ -279,6 +284,12 @@ def checked(folder: pathlib.Path, name: str) -> pathlib.Path:
     what = "no regular file" if os.path.lexists(real) else "no such file"
     raise InputError(f"{path}: {what}.")
   return path
+
+
+def _of_cache(folder: pathlib.Path) -> pathlib.Path | None:
+  """What the Hub's cache has of a repository, if the folder is one of it."""
+  root = pathlib.Path(os.path.realpath(folder))
+  return root.parent.parent if root.parent.name == "snapshots" else None
 
 
 def _read_json(folder: pathlib.Path, name: str) -> Any:
