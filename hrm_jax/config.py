@@ -228,6 +228,9 @@ KEYS = {
     "their learning rate.",
     _number(),
   ),
+  "train_only": Key(
+    "all", "What moves: all, or the puzzle table.", _one_of("all", "puzzle_emb")
+  ),
   # --- devices: a mesh of data x table of them, all with rows of the batch
   "mesh.data": Key(
     -1,

@@ -162,5 +162,10 @@ def test_a_run_owes_what_another_one_left_out():
   assert not agenda.owes_evaluation(5, {"evaluation": {"step": 5}})
   assert not agenda.owes_evaluation(4, {"evaluation": None})
   assert not agenda.owes_evaluation(0, {"evaluation": None})
+  # Nobody knows how good the weights of a model are here, until it is done.
+  begun = {"evaluation": None, "init_from": {"model": "a"}}
+  assert agenda.owes_evaluation(0, begun)
+  assert not agenda.owes_evaluation(0, {**begun, "evaluation": {"step": 0}})
+  assert not agenda.owes_evaluation(1, begun)
   assert is_evaluated({"evaluation": {"step": 5}}, 5)
   assert not is_evaluated({"evaluation": {"step": 5}}, 6)

@@ -91,9 +91,11 @@ def _published(run: dict[str, Any]) -> dict[str, Any]:
   section["path"] = pathlib.PurePath(section["path"]).name
   kept["config"] = {**run["config"], "data": section}
   source = kept.get("init_from")
-  if source and not source["model"].startswith(flags.HUB):
-    name = pathlib.PurePath(source["model"]).name
-    kept["init_from"] = {**source, "model": name}
+  if source:
+    name = source["model"]
+    if not name.startswith(flags.HUB):
+      name = pathlib.PurePath(name).name
+    kept["init_from"] = {**source, "model": name, "given": name}
   return kept
 
 

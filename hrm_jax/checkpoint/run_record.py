@@ -66,6 +66,7 @@ def describe(
     "digests": dict(digests),
     "versions": versions(),
     "git_commit": source_commit(),
+    "init_from": None,  # whose weights it began with, if not random ones
     "evaluation": None,
     "changes": [],  # keys that a resume has changed, by step
     "ended": None,  # the reason, if the run has ended for good
@@ -149,6 +150,7 @@ def take_over(run: dict[str, Any], earlier: dict[str, Any], step: int) -> None:
   run["changes"] = list(earlier["changes"])
   if changed:
     run["changes"].append({"step": step, "keys": changed})
+  run["init_from"] = earlier.get("init_from")
   run["evaluation"] = earlier["evaluation"]
   # With another bound, what ended the run need not end it any more.
   same_bound = "config.early_stop_train_accuracy" not in changed

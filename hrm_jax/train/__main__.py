@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 from hrm_jax import console
+from hrm_jax.checkpoint import flags
 from hrm_jax.console import InputError, RunError, log
 from hrm_jax.machines import (
   cluster,
@@ -21,6 +22,7 @@ from hrm_jax.machines import (
   preemption,
 )
 from hrm_jax.train import config_flags
+from hrm_jax.train.init_from import InitFrom, table_argument
 from hrm_jax.train.loop import check_can_begin, train
 
 
@@ -40,8 +42,38 @@ def make_parser() -> argparse.ArgumentParser:
     action="store_true",
     help="refuse to resume from an older checkpoint when the newest is damaged",
   )
+  add(
+    "--init-from",
+    type=flags.model_argument,
+    metavar="MODEL",
+    help=f"begin a new run with these weights: {flags.FORMS}; a run that "
+    "resumes does not read them again",
+  )
+  add(
+    "--table",
+    type=table_argument,
+    metavar="RULE",
+    help="rows of its puzzle table: keep, reset, map (by name), or "
+    "map=identifiers.json; default: keep where the names are the same",
+  )
   cluster.add_arguments(parser)
   return parser
+
+
+def init_from_of(args: argparse.Namespace) -> InitFrom | None:
+  """The weights that the flags ask for; None: random ones.
+
+  Raises:
+    InputError: there is a rule for the table of no model.
+  """
+  if args.init_from is not None:
+    return InitFrom(args.init_from, args.table)
+  if args.table is not None:
+    raise InputError(
+      f"--table={args.table}: expected --init-from=MODEL too, whose table it "
+      "is."
+    )
+  return None
 
 
 def make_workdir(workdir: pathlib.Path) -> None:
@@ -73,11 +105,15 @@ def main() -> None:
     log.info(f"configuration: {args.shipped}, which comes with hrm_jax")
   with cluster.shared_fate():
     # A run that is refused leaves nothing behind.
-    check_can_begin(args.config, args.workdir)
+    init_from = init_from_of(args)
+    check_can_begin(args.config, args.workdir, init_from)
     make_workdir(args.workdir)
     compilation_cache.use(compilation_cache.of_run(args.workdir))
     result = train(
-      args.config, args.workdir, strict_restore=args.strict_restore
+      args.config,
+      args.workdir,
+      strict_restore=args.strict_restore,
+      init_from=init_from,
     )
   if cluster.is_first():
     console.print_json(result)

@@ -99,14 +99,18 @@ class Agenda:
     return 0 < self.num_steps <= done and not self.is_over(done)
 
   def owes_evaluation(self, done: int, record: Mapping[str, Any]) -> bool:
-    """Whether an earlier run ended before the evaluation that was due here.
+    """Whether an evaluation is due here before the next update.
+
+    An earlier run ended before it; or the run begins with weights of a model,
+    and nobody knows yet how good these are on its data.
 
     Args:
       done: updates done by the earlier run.
       record: run record of its checkpoint.
     """
+    begins = done == 0 and record.get("init_from") is not None
     return (
-      self.ends_iteration(done)
+      (begins or self.ends_iteration(done))
       and done < self.stop
       and not is_evaluated(record, done)
     )

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from hrm_jax.checkpoint import load, run_record, workdir_lock
+from hrm_jax.checkpoint import load, run_record, saved_steps, workdir_lock
 from hrm_jax.checkpoint.store import Checkpoints
 from hrm_jax.config import check_config
 from hrm_jax.console import log
@@ -35,6 +35,7 @@ from hrm_jax.model.hrm import HRM, count_parameters
 from hrm_jax.train import curves, divergence, less_memory, run_data, update
 from hrm_jax.train.agenda import Agenda, make_agenda
 from hrm_jax.train.divergence import Guard, RollBackError
+from hrm_jax.train.init_from import InitFrom
 from hrm_jax.train.meter import Meter
 from hrm_jax.train.run import Run
 from hrm_jax.train.setup import Setup, make_setup
@@ -46,6 +47,7 @@ def train(
   workdir: pathlib.Path,
   *,
   strict_restore: bool = False,
+  init_from: InitFrom | None = None,
 ) -> dict[str, Any]:
   """Trains, or goes on training, until the end or `config.num_steps`.
 
@@ -57,6 +59,7 @@ def train(
     workdir: of the run.
     strict_restore: refuse to go on from an older checkpoint when the newest
       is damaged.
+    init_from: the weights that a new run begins with; None: random ones.
 
   Returns:
     `step` and `total_steps`; `saved_step`, the newest that is on disk, or
@@ -71,7 +74,7 @@ def train(
     OutOfMemoryError: names the keys that help.
   """
   # --- what is wrong should show before anything is made
-  check_can_begin(config, workdir)
+  check_can_begin(config, workdir, init_from)
   # --- the run, again from its newest checkpoint if an update was not finite
   forgiven: set[int] = set()
   lock = (
@@ -86,6 +89,7 @@ def train(
           config,
           workdir,
           strict_restore=strict_restore,
+          init_from=init_from,
           forgiven=forgiven,
           preemption=preemption,
         )
@@ -94,7 +98,9 @@ def train(
 
 
 def check_can_begin(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  init_from: InitFrom | None = None,
 ) -> None:
   """Refuses what can be seen to be wrong before anything is made.
 
@@ -102,7 +108,7 @@ def check_can_begin(
 
   Raises:
     InputError: the configuration contradicts itself or does not fit the
-      devices; there are no data.
+      devices; there are no data; a new run cannot begin with these weights.
   """
   check_config(config)
   check_arch(config.model)
@@ -111,6 +117,20 @@ def check_can_begin(
     sharding.make_mesh(config.mesh.data, config.mesh.table),
   )
   run_data.check_there(config, workdir)
+  _check_weights_fit(config, workdir, init_from)
+
+
+def _check_weights_fit(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  init_from: InitFrom | None,
+) -> None:
+  """Refuses weights that a new run cannot begin with."""
+  directory = saved_steps.directory_of(workdir)
+  if init_from and not cluster.decided_by_first(
+    lambda: bool(saved_steps.complete_steps(directory))
+  ):
+    init_from.check(config, run_data.root_if_there(config, workdir))
 
 
 def _train(
@@ -118,6 +138,7 @@ def _train(
   workdir: pathlib.Path,
   *,
   strict_restore: bool,
+  init_from: InitFrom | None,
   forgiven: Set[int],
   preemption: Preemption,
 ) -> dict[str, Any]:
@@ -127,6 +148,7 @@ def _train(
   # --- data: first, because a missing file should show before anything compiles
   train_split, test_split = _open_splits(config, workdir)
   metadata = train_split.metadata
+  _check_weights_fit(config, workdir, init_from)
   data = TrainData(
     train_split,
     global_batch_size=config.global_batch_size,
@@ -142,7 +164,7 @@ def _train(
     config,
     metadata,
     total_steps=data.total_steps,
-    earlier_attention=load.attention_of(workdir),
+    earlier_attention=_earlier_attention(workdir, init_from),
   )
   evaluator = Evaluator(
     setup.model, setup.loss, setup.mesh, halt=config.eval.halt
@@ -164,7 +186,13 @@ def _train(
     # --- state: a checkpoint is read into the shapes that the pure functions
     # have, and wins over a fresh start
     state, done = _resume_or_init(
-      checkpoints, setup, record, train_split, workdir, strict=strict_restore
+      checkpoints,
+      setup,
+      record,
+      train_split,
+      workdir,
+      init_from=init_from,
+      strict=strict_restore,
     )
 
     # --- collaborators: they begin to count at the update that was found
@@ -292,6 +320,7 @@ def _resume_or_init(
   split: Split,
   workdir: pathlib.Path,
   *,
+  init_from: InitFrom | None,
   strict: bool,
 ) -> tuple[TrainState, int]:
   """The state to go on from, and how many updates it has had.
@@ -302,12 +331,15 @@ def _resume_or_init(
     record: the run record; takes over the history of an earlier run.
     split: what it trains on.
     workdir: of the run.
+    init_from: the weights of a new run; None: random ones.
     strict: refuse a damaged newest checkpoint, instead of passing over it.
   """
 
   def check_fits(earlier: dict[str, Any]) -> None:
     run_record.check_fits_data(earlier, split.metadata, str(split.path))
     run_record.check_same_run(record, earlier, workdir)
+    if init_from:
+      init_from.check_same(earlier, workdir)
 
   resumed = checkpoints.resume(setup.shapes, fits=check_fits, strict=strict)
   if resumed:
@@ -317,9 +349,24 @@ def _resume_or_init(
   else:
     # A state that does not fit shows here, before the update is compiled.
     done, state = 0, jax.block_until_ready(setup.init())
+    if init_from:
+      weights, record["init_from"] = init_from.weights(
+        setup.shapes.weights, split.metadata, split.path.parent
+      )
+      state = state._replace(weights=weights)
   if cluster.is_first():
     run_record.write_description(workdir, record)
   return state, done
+
+
+def _earlier_attention(
+  workdir: pathlib.Path, init_from: InitFrom | None
+) -> str | None:
+  """The attention that this run has used, or the one whose weights it takes."""
+  earlier = load.attention_of(workdir)
+  if earlier is None and init_from:
+    return init_from.source.run.get("attention")
+  return earlier
 
 
 def _log_start(

@@ -55,6 +55,14 @@ def check_there(
     )
 
 
+def root_if_there(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> pathlib.Path | None:
+  """The data set's directory; None if it is still to be generated."""
+  root = data_directory(config, workdir)
+  return root if _is_there(root) else None
+
+
 def _is_there(root: pathlib.Path) -> bool:
   return puzzle.metadata_path(root, "train").exists()
 

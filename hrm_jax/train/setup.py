@@ -97,6 +97,11 @@ def make_setup(
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.table, devices)
   sharding.check_batch_size(config.global_batch_size, mesh)
   model = make_model(config.model, metadata)
+  if _moves_table_only(config) and not model.puzzle_width:
+    raise InputError(
+      "config.train_only: expected all with config.model.puzzle_emb_ndim=0, "
+      "got puzzle_emb: there is no puzzle table that could move."
+    )
   num_rows = num_table_rows(metadata.num_puzzle_identifiers)
   if model.puzzle_width and num_rows % config.mesh.table:
     raise InputError(
@@ -167,4 +172,10 @@ def make_optimizers(
       weight_decay=config.puzzle_emb_weight_decay,
     ),
     learning_rate=learning_rate,
+    table_only=_moves_table_only(config),
   )
+
+
+def _moves_table_only(config: ml_collections.ConfigDict) -> bool:
+  # The configuration in an older checkpoint lacks the key.
+  return config.get("train_only", "all") == "puzzle_emb"

@@ -45,11 +45,14 @@ class Optimizers(NamedTuple):
     dense: transform of the dense parameters; takes `is_good`.
     table: transform of the puzzle table.
     learning_rate: of the dense parameters, by update from 1; for the log.
+    table_only: whether the dense parameters and their moments stay as they are,
+      and no gradient of them is computed.
   """
 
   dense: optax.GradientTransformationExtraArgs
   table: optax.GradientTransformationExtraArgs
   learning_rate: optax.Schedule
+  table_only: bool = False
 
 
 def init_state(

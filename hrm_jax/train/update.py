@@ -41,7 +41,7 @@ class Gradients(NamedTuple):
   """The gradients of an update: of its loss over the global batch size.
 
   Attributes:
-    params: laid out like the parameters.
+    params: laid out like the parameters; None where only the table moves.
     puzzle_rows: a row per batch row, repeats not merged; None without table.
   """
 
@@ -203,7 +203,14 @@ def compute_update(
     model.halt_max_steps,
   )
   carry, gradients, segment = forward_backward(
-    model, state.weights, state.carry, batch, draws, loss, spread
+    model,
+    state.weights,
+    state.carry,
+    batch,
+    draws,
+    loss,
+    spread,
+    table_only=optimizers.table_only,
   )
   new_state, norms, is_good = apply_gradients(
     state, gradients, optimizers, loss=segment.loss
@@ -236,6 +243,8 @@ def forward_backward(
   draws: Draws,
   loss: Loss,
   spread: Spread = all_rows_at_once,
+  *,
+  table_only: bool = False,
 ) -> tuple[Carry, Gradients, SegmentResult]:
   """One segment for every row, with gradient.
 
@@ -247,6 +256,7 @@ def forward_backward(
     draws: this update's exploration.
     loss: which loss.
     spread: runs the pass.
+    table_only: whether no gradient of the dense parameters is asked for.
 
   Returns:
     The new carry (detached), the gradients, and what the segment yielded.
@@ -261,7 +271,7 @@ def forward_backward(
   by_row, sums = spread(
     # By the global batch size, as in the reference: every row has a loss at
     # every segment, whether it halts or not.
-    functools.partial(_differentiate, model, loss, ids.shape[0]),
+    functools.partial(_differentiate, model, loss, ids.shape[0], table_only),
     weights._replace(puzzle_table=None),
     rows,
     carry,
@@ -276,13 +286,16 @@ def forward_backward(
   return new_carry, Gradients(d_params, puzzle_rows), segment
 
 
-def _differentiate(model, loss, batch_size, weights, rows, carry, draws) -> Any:
+def _differentiate(
+  model, loss, batch_size, table_only, weights, rows, carry, draws
+) -> Any:
   """The pass of `forward_backward`, for some rows of the batch or for all.
 
   Args:
     model: the network.
     loss: which loss.
     batch_size: what its sum is divided by, before the gradient is taken.
+    table_only: whether the gradient of the parameters is None.
     weights: the table is not looked at.
     rows: [b, W] float32, each row's puzzle embedding.
     carry: the states and puzzles of these rows; `segments` counts this one.
@@ -332,10 +345,12 @@ def _differentiate(model, loss, batch_size, weights, rows, carry, draws) -> Any:
     return total / batch_size, (halted, output, target, total, sums)
 
   # One gradient for both, for they come from one backward pass.
-  gradient = jax.grad(scaled_loss, argnums=(0, 1), has_aux=True)
-  (d_params, d_rows), (halted, output, target, total, sums) = gradient(
+  argnums = (1,) if table_only else (0, 1)
+  gradient = jax.grad(scaled_loss, argnums=argnums, has_aux=True)
+  gradients, (halted, output, target, total, sums) = gradient(
     weights.params, rows
   )
+  d_params, d_rows = (None, *gradients) if table_only else gradients
   return (d_rows, halted, output, target), (d_params, total, sums)
 
 
@@ -363,7 +378,9 @@ def apply_gradients(
   """
   weights = state.weights
   table, table_opt_state = weights.puzzle_table, state.table_opt_state
-  norms = {"grad_norm": optax.tree.norm(gradients.params)}
+  norms = {}
+  if gradients.params is not None:
+    norms["grad_norm"] = optax.tree.norm(gradients.params)
   puzzle_rows, moves = gradients.puzzle_rows, None
   if table is not None and puzzle_rows is not None:
     # Not applied yet: [B, W], and the table is [N, W].
@@ -384,11 +401,13 @@ def apply_gradients(
       table_opt_state,
       state.table_opt_state,
     )
-  updates, opt_state = optimizers.dense.update(
-    gradients.params, state.opt_state, weights.params, is_good=is_good
-  )
-  # If the update is bad, `updates` are zeros: the parameters stay.
-  params = optax.apply_updates(weights.params, updates)
+  params, opt_state = weights.params, state.opt_state
+  if gradients.params is not None:
+    updates, opt_state = optimizers.dense.update(
+      gradients.params, opt_state, params, is_good=is_good
+    )
+    # If the update is bad, `updates` are zeros: the parameters stay.
+    params = optax.apply_updates(params, updates)
   norms["param_norm"] = optax.tree.norm(params)
   state = state._replace(
     # Counted even so: the next update must take the next batch.

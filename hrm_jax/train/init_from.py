@@ -1,0 +1,304 @@
+"""A new run that starts with the weights of a model, and nothing else of it.
+
+Its optimisers, its schedule and the order of its examples are those of any new
+run. The network must have the sizes of the model; what must be decided is which
+rows of the puzzle table mean the same puzzles here as there.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from hrm_jax.checkpoint import flags, published
+from hrm_jax.checkpoint.export import read_identifiers
+from hrm_jax.checkpoint.published import Published
+from hrm_jax.console import InputError, log
+from hrm_jax.data.puzzle import DatasetMetadata, read_metadata
+from hrm_jax.model.weights import Weights
+
+KEEP, RESET, MAP = "keep", "reset", "map"
+
+# Keys of `config.model` that the shapes of the weights follow from, or that
+# say how their numbers are divided up. The others may differ.
+_SIZES = (
+  "H_layers",
+  "L_layers",
+  "hidden_size",
+  "num_heads",
+  "expansion",
+  "puzzle_emb_ndim",
+  "pos_encodings",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class InitFrom:
+  """What `--init-from` and `--table` ask for.
+
+  Attributes:
+    model: a folder, or hf://ORG/NAME@REVISION.
+    table: "keep": each row stays where it is; "reset": all rows are zero;
+      "map": a row goes where its name is, and new names have zeros;
+      "map=FILE": the same, with the names of a model that has none. None:
+      "keep", if the names are the same.
+  """
+
+  model: str
+  table: str | None = None
+
+  @functools.cached_property
+  def source(self) -> Published:
+    """The model, read once.
+
+    Raises:
+      InputError: it is not there, or is damaged.
+    """
+    return published.read(self.model)
+
+  @property
+  def given(self) -> str:
+    """What was asked for, to be compared when a run goes on."""
+    if self.model.startswith(flags.HUB):
+      return self.model
+    return str(pathlib.Path(self.model).absolute())
+
+  def check(
+    self, config: ml_collections.ConfigDict, root: pathlib.Path | None
+  ) -> None:
+    """Refuses what does not fit, as far as it can be known.
+
+    Args:
+      config: of the run.
+      root: its data set; None if that is not made yet.
+
+    Raises:
+      InputError: lists the keys that differ, or says what to do with the table.
+    """
+    metadata = None if root is None else read_metadata(root, "train")
+    self._check_sizes(config, metadata)
+    if root is not None and metadata is not None:
+      self.rows(metadata, root)
+
+  def _check_sizes(
+    self,
+    config: ml_collections.ConfigDict,
+    metadata: DatasetMetadata | None,
+  ) -> None:
+    there, here = self.source.network.config.model, config.model
+    pairs = [
+      (f"config.model.{k}", _size(there, k), _size(here, k)) for k in _SIZES
+    ]
+    if metadata is not None:
+      pairs += [
+        (
+          f"dataset.{k}",
+          getattr(self.source.network.metadata, k),
+          getattr(metadata, k),
+        )
+        for k in ("vocab_size", "seq_len")
+      ]
+    differ = [f"{k} ({a} there, {b} here)" for k, a, b in pairs if a != b]
+    if differ:
+      raise InputError(
+        f"--init-from={self.model}: its weights do not fit this run: "
+        f"{', '.join(differ)}."
+      )
+
+  def _check_shapes(self, shapes: Weights) -> None:
+    """Compares the arrays themselves; `_check_sizes` names the keys."""
+    there, here = (
+      {
+        jax.tree_util.keystr(path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(weights.params)
+      }
+      for weights in (self.source.weights, shapes)
+    )
+    for name in sorted(there.keys() | here.keys()):
+      if there.get(name) != here.get(name):
+        raise InputError(
+          f"--init-from={self.model}: array {name}: expected the shape "
+          f"{here.get(name)}, got {there.get(name)}."
+        )
+
+  def rows(
+    self, metadata: DatasetMetadata, root: pathlib.Path
+  ) -> tuple[str, np.ndarray]:
+    """Which row of the model's table each row of the run's comes from.
+
+    Args:
+      metadata: of the run's data set.
+      root: where that lies.
+
+    Returns:
+      The rule: "keep", "reset" or "map"; and [N] int64, with -1 for a row that
+      starts at zero.
+
+    Raises:
+      InputError: the rule does not fit, or none is given and one is needed.
+    """
+    count = metadata.num_puzzle_identifiers
+    if self.source.weights.puzzle_table is None:
+      return RESET, np.full(count, -1)
+    there = self.source.network.metadata.num_puzzle_identifiers
+    rule, _, file = (self.table or "").partition("=")
+    if rule == RESET:
+      return RESET, np.full(count, -1)
+    if rule == KEEP:
+      if there != count:
+        raise InputError(
+          "--table=keep: expected as many puzzle identifiers as the model "
+          f"has, {there:,}, got {count:,} in {root}; choose --table=reset or "
+          "map."
+        )
+      return KEEP, np.arange(count)
+    theirs, ours = self._names(file), read_identifiers(root)
+    if rule == MAP:
+      return MAP, self._mapped(theirs, ours)
+    if theirs is not None and theirs == ours:
+      return KEEP, np.arange(count)
+    what = "unknown puzzles" if theirs is None else "other puzzles"
+    raise InputError(
+      f"--init-from={self.model}: its puzzle table has {there:,} rows of "
+      f"{what}, and {root} has {count:,} identifiers; choose --table=map (rows "
+      "go where their names are), reset (all start at zero) or keep (by their "
+      "numbers)."
+    )
+
+  def _names(self, file: str) -> list[str] | None:
+    if not file:
+      return self.source.identifiers
+    path = pathlib.Path(file)
+    try:
+      names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+      raise InputError(
+        f"--table=map={file}: cannot be read ({error!s:.80})."
+      ) from None
+    count = self.source.network.metadata.num_puzzle_identifiers
+    is_list = isinstance(names, list) and all(isinstance(n, str) for n in names)
+    if not is_list or len(names) != count:
+      got = f"{len(names):,}" if is_list else f"{names!r:.40}"
+      raise InputError(
+        f"--table=map={file}: expected a list of {count:,} names, got {got}."
+      )
+    return names
+
+  def _mapped(
+    self, theirs: Sequence[str] | None, ours: Sequence[str]
+  ) -> np.ndarray:
+    if theirs is None:
+      raise InputError(
+        f"--table=map: {self.model} does not name the rows of its table; "
+        "choose --table=map=identifiers.json with a list of their names."
+      )
+    row_of = {name: row for row, name in enumerate(theirs)}
+    rows = np.array([row_of.get(name, -1) for name in ours], np.int64)
+    if (rows < 0).all():
+      raise InputError(
+        f"--table=map: none of the {len(ours):,} names here is one of "
+        f"{self.model}; choose --table=reset."
+      )
+    return rows
+
+  def weights(
+    self,
+    shapes: Weights,
+    metadata: DatasetMetadata,
+    root: pathlib.Path,
+  ) -> tuple[Weights, dict[str, Any]]:
+    """The weights to start with, and what the run record says of them.
+
+    Args:
+      shapes: of the run's weights, with their shardings; `check` has passed.
+      metadata: of its data set.
+      root: where that lies.
+
+    Returns:
+      Weights on the devices; `model` with its commit, `given`, `sha256` of the
+      weights' file, `step` of the model, the rule for the `table`, and
+      `rows`, how many rows were taken over.
+
+    Raises:
+      InputError: an array has another shape.
+    """
+    self._check_shapes(shapes)
+    rule, rows = self.rows(metadata, root)
+    found = self.source.weights
+    table: Any = None
+    if shapes.puzzle_table is not None:
+      table = np.zeros(shapes.puzzle_table.shape, np.float32)
+      taken = np.flatnonzero(rows >= 0)
+      table[taken] = np.asarray(found.puzzle_table)[rows[taken]]
+    # The initial states have the dtype in which this run computes.
+    states = {
+      name: np.asarray(value).astype(shapes.initial_states[name].dtype)
+      for name, value in found.initial_states.items()
+    }
+    start = jax.tree.map(
+      published.put, Weights(found.params, states, table), shapes
+    )
+    count = int((rows >= 0).sum())
+    log.info(
+      f"weights of {self.source.name}, update {self.source.step:,}; puzzle "
+      f"table: {rule}, {count:,} of {len(rows):,} rows"
+    )
+    return start, {
+      "model": self.source.name,
+      "given": self.given,
+      "sha256": self.source.digest,
+      "step": self.source.step,
+      "table": rule,
+      "rows": count,
+    }
+
+  def check_same(self, earlier: dict[str, Any], workdir: pathlib.Path) -> None:
+    """Refuses to go on with a run that began with other weights.
+
+    The model is not read again: it need not be there any more.
+
+    Args:
+      earlier: the run record of the checkpoint to go on from.
+      workdir: of the run.
+
+    Raises:
+      InputError: says how it began.
+    """
+    began = earlier.get("init_from")
+    if began is None or began["given"] != self.given:
+      how = "with random weights" if began is None else f"from {began['given']}"
+      raise InputError(
+        f"--init-from={self.model}: the run in {workdir} began {how}, and goes "
+        "on from its own checkpoint; leave the flag out, or choose another "
+        "--workdir."
+      )
+
+
+def table_argument(text: str) -> str:
+  """The value of `--table`.
+
+  Raises:
+    argparse.ArgumentTypeError: it is none of the rules.
+  """
+  rule, _, file = text.partition("=")
+  if rule not in (KEEP, RESET, MAP) or (
+    "=" in text and not (rule == MAP and file)
+  ):
+    raise argparse.ArgumentTypeError(
+      f"expected keep, reset, map or map=FILE, got '{text}'"
+    )
+  return text
+
+
+def _size(arch: ml_collections.ConfigDict, key: str) -> Any:
+  value = arch[key]
+  if key == "puzzle_emb_ndim" and value is None:
+    return arch.hidden_size
+  return value
