@@ -258,7 +258,7 @@ def test_each_flipped_or_missing_byte_is_told(folder, command):
   path = folder / "model.safetensors"
   data = path.read_bytes()
   for bad, message in (
-    (data[:-1], f"expected {len(data)} bytes, got {len(data) - 1}; the folder"),
+    (data[:-1], f"expected {len(data)} bytes, got {len(data) - 1}; copy the"),
     (data[:-1] + bytes([data[-1] ^ 1]), "its digest differs from that in"),
   ):
     path.write_bytes(bad)

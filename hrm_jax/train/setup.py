@@ -97,7 +97,7 @@ def make_setup(
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.table, devices)
   sharding.check_batch_size(config.global_batch_size, mesh)
   model = make_model(config.model, metadata)
-  if _moves_table_only(config) and not model.puzzle_width:
+  if config.train_only == "puzzle_emb" and not model.puzzle_width:
     raise InputError(
       "config.train_only: expected all with config.model.puzzle_emb_ndim=0, "
       "got puzzle_emb: there is no puzzle table that could move."
@@ -172,10 +172,5 @@ def make_optimizers(
       weight_decay=config.puzzle_emb_weight_decay,
     ),
     learning_rate=learning_rate,
-    table_only=_moves_table_only(config),
+    table_only=config.train_only == "puzzle_emb",
   )
-
-
-def _moves_table_only(config: ml_collections.ConfigDict) -> bool:
-  # The configuration in an older checkpoint lacks the key.
-  return config.get("train_only", "all") == "puzzle_emb"
