@@ -88,6 +88,7 @@ ENTRY %main (a: bf16[64,1024], b: bf16[1024,4096]) -> bf16[64,4096] {
   %a = bf16[64,1024]{1,0} parameter(0)
   %b = bf16[1024,4096]{1,0} parameter(1)
   %g = bf16[64,4096]{1,0} fusion(%a, %b), kind=kCustom, calls=%gemm
+  %c = bf16[8]{0} custom-call(), custom_call_target="__cudnn$fmha"
   %i = s32[] constant(3)
   ROOT %dynamic-update-slice.1 = bf16[64,4096]{1,0} \
 dynamic-update-slice(%g, %a, %i, %i)
@@ -108,13 +109,16 @@ def test_a_kernel_takes_the_longer_of_its_bytes_and_its_products(
   # An array that stays where it is does not count: the smallest thing that is
   # read does, twice.
   slice_moved = 2 * 4 / bandwidth
-  assert found.kernels == 2
+  assert found.kernels == 3
+  called = 2 * 8 / bandwidth
   assert found.seconds == pytest.approx(
-    max(moved, products) + slice_moved + 2 * estimate.LAUNCH_S
+    max(moved, products) + slice_moved + called + 3 * estimate.LAUNCH_S
   )
+  # Nobody knows what else it does.
+  assert found.unknown == {"__cudnn$fmha": (1, 16)}
 
 
 def test_without_numbers_of_the_chip_everything_is_unknown():
   found = estimate.estimate(hlo.Program(GPU), CHIPS["cpu"])
   assert found.kernels == 0
-  assert set(found.unknown) == {"g", "dynamic-update-slice"}
+  assert set(found.unknown) == {"g", "dynamic-update-slice", "__cudnn$fmha"}

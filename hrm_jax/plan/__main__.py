@@ -21,7 +21,8 @@ from typing import Any
 from hrm_jax import console
 from hrm_jax.checkpoint import atomic_file
 from hrm_jax.console import InputError
-from hrm_jax.plan import planning, report, sizes, targets
+from hrm_jax.data.puzzle import DatasetMetadata
+from hrm_jax.plan import fit, planning, report, sizes, targets
 from hrm_jax.train import config_flags
 
 ONLY = ("update", "evaluate")
@@ -49,6 +50,12 @@ def make_parser() -> argparse.ArgumentParser:
   number("--vocab-size", f"tokens that puzzles are made of {of_data}")
   number("--num-identifiers", f"rows of the puzzle table {of_data}")
   add("--only", choices=ONLY, help="leave the other program out")
+  add(
+    "--fit",
+    action="store_true",
+    help="find the largest batch whose update fits, with and without remat, by "
+    "compiling some of them",
+  )
   add("--json", action="store_true", help="print one JSON object")
   add(
     "--hlo",
@@ -70,10 +77,15 @@ def main() -> None:
     console.check_least(flag, getattr(args, name), least)
   if args.hlo and args.only == "evaluate":
     raise InputError("--hlo: expected no --only=evaluate beside it.")
+  if args.fit and (args.hlo or args.only):
+    raise InputError("--fit: expected no --hlo and no --only beside it.")
   metadata, sizes_from = sizes.of_run(
     args.config, args.seq_len, args.vocab_size, args.num_identifiers
   )
   target = targets.find(args.target, args.slices)
+  if args.fit:
+    _fit(args, metadata, sizes_from, target)
+    return
   timing = planning.TimingByCompiler(target)
   program = planning.program_for(args.config, metadata, target, timing)
   result = report.of_target(program, target, timing, sizes_from)
@@ -87,6 +99,29 @@ def main() -> None:
       plan = planning.plan_evaluation(program, target, halt)
       result[f"evaluate_{halt}"] = report.of_program(plan, target.chip)
   _show(result, target, as_json=args.json)
+
+
+def _fit(
+  args: argparse.Namespace,
+  metadata: DatasetMetadata,
+  sizes_from: str,
+  target: targets.Target,
+) -> None:
+  found = {
+    remat: fit.largest_batch(args.config, metadata, target, remat=remat)
+    for remat in (False, True)
+  }
+  result = report.of_fits(found, metadata, sizes_from, target)
+  if args.json:
+    console.print_json(result)
+  else:
+    for line in report.lines_of_fits(result):
+      print(line)
+  if not any(each.largest for each in found.values()):
+    raise InputError(
+      f"--fit: not even one row a device fits {target.name}; more devices with "
+      "config.mesh.table split the puzzle table, a smaller network helps."
+    )
 
 
 def _show(

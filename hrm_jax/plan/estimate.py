@@ -49,8 +49,9 @@ class Estimate(NamedTuple):
     seconds: the sum of `parts`.
     parts: seconds by what they are for, the largest first.
     kernels: instructions with an estimate, as often as they run.
-    unknown: without one: how often they run, and the bytes of their results,
-      by what they are.
+    unknown: those without one, and custom calls on a GPU, of which only the
+      bytes are known: how often they run, and the bytes of their results, by
+      what they are.
     unknown_loops: loops whose length only their data decides; they are counted
       as if they ran once.
   """
@@ -84,7 +85,11 @@ def estimate(program: Program, chip: Chip) -> Estimate:
     if seconds is not None:
       parts[_part(one)] += seconds * times
       kernels += times
-    elif one.opcode.removesuffix("-start") not in KINDS:
+    # What a custom call computes nobody can read; on a GPU only the bytes that
+    # it moves are counted.
+    is_unread = one.opcode == "custom-call" and not chip.clock
+    is_sent = one.opcode.removesuffix("-start") in KINDS
+    if is_unread or (seconds is None and not is_sent):
       both = unknown[_what(one)]
       both[0] += times
       both[1] += hlo.num_bytes(one.shape) * times

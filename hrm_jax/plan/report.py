@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 
+from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.machines.out_of_memory import in_words
 from hrm_jax.plan.chips import Chip
 from hrm_jax.plan.collectives import Sent
+from hrm_jax.plan.fit import Fit, Trial
 from hrm_jax.plan.planning import Plan, TimingByCompiler
 from hrm_jax.plan.program import Program
 from hrm_jax.plan.targets import Target
@@ -203,3 +205,62 @@ def _collective_line(row: Sent, chip: Chip) -> str:
   if row.unknown:
     text += f"; {row.unknown} in loops of unknown length, counted once"
   return text
+
+
+def of_fits(
+  found: dict[bool, Fit],
+  metadata: DatasetMetadata,
+  sizes_from: str,
+  target: Target,
+) -> dict[str, Any]:
+  """The largest batches, by whether intermediates are computed again."""
+  devices = len(target.devices)
+  return {
+    "target": target.name,
+    "slices": target.slices,
+    "devices": devices,
+    "jax": jax.__version__,
+    "seq_len": metadata.seq_len,
+    "vocab_size": metadata.vocab_size,
+    "num_identifiers": metadata.num_puzzle_identifiers,
+    "sizes_from": sizes_from,
+    "fit": [
+      {
+        "remat": remat,
+        "largest": _of_trial(each.largest, devices),
+        "next": _of_trial(each.next, devices),
+        "tried": [_of_trial(trial, devices) for trial in each.tried],
+      }
+      for remat, each in found.items()
+    ],
+  }
+
+
+def _of_trial(trial: Trial | None, devices: int) -> dict[str, Any] | None:
+  if trial is None:
+    return None
+  named = {"global_batch_size": trial.rows * devices}
+  return named | trial._asdict()
+
+
+def lines_of_fits(result: dict[str, Any]) -> Iterator[str]:
+  """The same for a person."""
+  yield (
+    f"{result['target']}: the largest batch whose update fits; "
+    f"{result['seq_len']} cells, {result['num_identifiers']:,} identifiers "
+    f"({result['sizes_from']})"
+  )
+  for row in result["fit"]:
+    best, after = row["largest"], row["next"]
+    said = "none, not even one row a device"
+    if best:
+      said = (
+        f"{best['global_batch_size']:,}, {best['rows']:,} rows a device "
+        f"({in_words(best['total'])} of {in_words(best['available'])})"
+      )
+    yield f"  remat {row['remat']!s:5}  {said}"
+    needs = f": {in_words(after['total'])}" if after["total"] else ""
+    yield (
+      f"               the next, {after['global_batch_size']:,}, does not "
+      f"fit{needs}; {len(row['tried'])} were compiled"
+    )
