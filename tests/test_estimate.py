@@ -37,8 +37,9 @@ ENTRY %main (x.1: f32[8]) -> f32[8] {
   %r.3 = f32[8]{0} fusion(%y), kind=kLoop, calls=%g, metadata={\
 op_name="jit(step)/HRM/Block_0/attn/rotation/mul"}, backend_config={\
 "estimated_cycles":"1500"}
-  %k = f32[8]{0} custom-call(%r.3), custom_call_target="tpu_custom_call"
-  %q.2.1 = f32[8]{0} fusion(%k), kind=kCustom, calls=%h
+  %flash_kernel.7 = f32[8]{0} custom-call(%r.3), \
+custom_call_target="tpu_custom_call"
+  %q.2.1 = f32[8]{0} fusion(%flash_kernel.7), kind=kCustom, calls=%h
   %s2 = (f32[8]{0}, f32[8]{0}, u32[]) copy-start(%q.2.1)
   %e = f32[8]{0} copy-done(%s2)
   ROOT %sum = f32[8]{0} all-reduce(%e), replica_groups={}, to_apply=%add
@@ -62,7 +63,7 @@ def test_what_has_no_estimate_is_listed_and_not_counted_as_nothing():
   # among it: they are listed with what they send.
   assert found.unknown == {
     "copy-start": (1, 68),
-    "tpu_custom_call": (1, 32),
+    "flash_kernel": (1, 32),
     "q": (1, 32),
     "add": (4, 16),
   }

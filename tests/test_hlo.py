@@ -128,6 +128,30 @@ def test_bytes_are_counted_by_type(shape, sizes):
   assert hlo.num_bytes(shape) == sum(sizes.values())
 
 
+def test_what_a_kernel_says_of_itself_ends_no_computation():
+  text = """HloModule m
+
+ENTRY %main (a: f32[2]) -> f32[2] {
+  %a = f32[2]{0} parameter(0)
+  %k = f32[2]{0} custom-call(%a), frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q\\": 1024}"
+}}, metadata={op_name="jit(f)/pallas_call"}
+  ROOT %n = f32[2]{0} negate(%k)
+}, execution_thread="main"
+"""
+  found = hlo.Program(text).computations["main"]
+  assert list(found) == ["a", "k", "n"]
+  assert found["k"].source == "jit(f)/pallas_call"
+  lines = hlo.one_line_each(text)
+  assert [line.partition(" = ")[0] for line in lines[2:]] == [
+    "ENTRY %main (a: f32[2]) -> f32[2] {",
+    "  %a",
+    "  %k",
+    "  ROOT %n",
+    '}, execution_thread="main"',
+  ]
+
+
 def test_operands_end_where_their_parenthesis_does():
   text = """HloModule m
 

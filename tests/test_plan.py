@@ -10,10 +10,10 @@ from jax.experimental import topologies
 from configs import arc, grid, maze, sudoku
 from hrm_jax.machines import sharding
 from hrm_jax.plan import __main__ as plan
-from hrm_jax.plan import chips, memory, sizes, targets
+from hrm_jax.plan import chips, hlo, memory, planning, sizes, targets
 from tests.commands import Commands
 from tests.datasets import write_split
-from tests.toys import mesh_of
+from tests.toys import mesh_of, toy_model
 
 TINY = (
   "--config.model.hidden_size=16",
@@ -222,3 +222,33 @@ def test_a_slice_of_one_chip_is_a_host_of_its_own(monkeypatch):
   assert settings[1]["chips_per_host_bounds"] == [2, 4, 1]
   assert settings[2]["chip_config_name"] == "megacore"
   assert settings[3] == {"platform": "tpu", "num_slices": 2}
+
+
+KERNELS = """HloModule m
+
+ENTRY %main (a: bf16[2,81]) -> bf16[2,81] {
+  %a = bf16[2,81]{1,0} parameter(0)
+  %f.1 = bf16[2,81]{1,0} custom-call(%a), custom_call_target="tpu_custom_call",\
+ metadata={op_name="jit(step)/jvp(HRM)/attention"}
+  %c.1 = bf16[2,81]{1,0} custom-call(%f.1), custom_call_target="ConcatBitcast"
+  ROOT %b.1 = bf16[2,81]{1,0} custom-call(%c.1), \
+custom_call_target="tpu_custom_call", \
+metadata={op_name="jit(step)/transpose(jvp(HRM))/attention"}
+}
+"""
+
+
+def test_kernels_take_at_least_their_products_or_their_bytes():
+  program, model = hlo.Program(KERNELS), toy_model()
+  v5e = chips.CHIPS["v5e"]
+  slow = v5e._replace(peak_flops=1e3)
+  S, D, rows = model.num_positions, model.hidden_size, 3
+  product = 2 * S**2 * D * rows
+  seconds = planning._seconds_of_kernels(program, slow, model, rows)
+  assert seconds == pytest.approx((2 + 5) * product / 1e3)
+  far = v5e._replace(bandwidth=1e3)
+  seconds = planning._seconds_of_kernels(program, far, model, rows)
+  assert seconds == pytest.approx(2 * (2 * 2 * 81 * 2) / 1e3)
+  # On a GPU their bytes are part of the estimate.
+  gpu = chips.CHIPS["h100"]
+  assert planning._seconds_of_kernels(program, gpu, model, rows) == 0

@@ -13,7 +13,8 @@ import pytest
 from jax import lax
 from jax.sharding import SingleDeviceSharding
 
-from hrm_jax.plan import hlo, targets
+from hrm_jax.plan import hlo, planning, targets
+from tests.toys import toy_model
 
 pytestmark = [
   pytest.mark.aot,
@@ -157,3 +158,15 @@ def test_targets_have_the_devices_that_google_says(
 def test_a_slice_that_cannot_be_gets_one_line():
   with pytest.raises(targets.InputError, match="a slice that there can be"):
     targets.find("v5e:3x5")
+
+
+def test_attention_is_timed_by_its_estimate_on_the_target():
+  target = targets.find("v5e:2x2")
+  timing = planning.TimingByCompiler(target)
+  model = toy_model()
+  few, many = (timing("xla", model, rows) for rows in (8, 2048))
+  assert 0 < few < many
+  assert timing.seconds == {"xla": many}
+  with pytest.raises(NotImplementedError, match="fp16"):
+    timing("cudnn", model, 8)
+  assert "fp16" in timing.not_compiled["cudnn"]

@@ -60,6 +60,11 @@ def _per_block(model: HRM, num_outputs: int | None = None) -> float:
   return qkv + (num_outputs or S) * (attention + o_proj + mlp)
 
 
+def of_attention(model: HRM) -> float:
+  """FLOPs of the two products of attention in one block, for one puzzle."""
+  return 4 * model.num_positions**2 * model.hidden_size
+
+
 def _head(model: HRM) -> float:
   return 2 * model.seq_len * model.hidden_size * model.vocab_size
 

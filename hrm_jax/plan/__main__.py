@@ -22,7 +22,7 @@ from hrm_jax import console
 from hrm_jax.checkpoint import atomic_file
 from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import DatasetMetadata
-from hrm_jax.plan import fit, planning, report, sizes, targets
+from hrm_jax.plan import fit, hlo, planning, report, sizes, targets
 from hrm_jax.train import config_flags
 
 ONLY = ("update", "evaluate")
@@ -93,7 +93,7 @@ def main() -> None:
     plan = planning.plan_update(program, target)
     result["update"] = report.of_program(plan, target.chip)
     if args.hlo:
-      _write(args.hlo, plan.text)
+      _write(args.hlo, "\n".join(hlo.one_line_each(plan.text)) + "\n")
   if args.only != "update":
     for halt in ("full", "act"):
       plan = planning.plan_evaluation(program, target, halt)

@@ -20,6 +20,9 @@ from hrm_jax.plan.hlo import Instruction, Program, Run
 # Seconds that a GPU takes to start a kernel.
 LAUNCH_S = 2e-6
 
+# What XLA calls the custom call that a kernel of Pallas is on a TPU.
+KERNEL = "tpu_custom_call"
+
 # They do no work of their own.
 _FREE = {
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast"),
@@ -114,9 +117,11 @@ def _part(one: Instruction) -> str:
 
 def _what(one: Instruction) -> str:
   """What an instruction without an estimate is listed as."""
-  if one.opcode == "custom-call":
-    return one.attribute(r'custom_call_target="([^"]*)"') or one.opcode
-  if one.opcode == "fusion":  # The numbers at the end of its name say nothing.
+  target = one.attribute(r'custom_call_target="([^"]*)"')
+  if target and target != KERNEL:
+    return target
+  # The numbers at the end of a name say nothing.
+  if target or one.opcode == "fusion":
     return re.sub(r"[.\d]+$", "", one.name)
   return one.opcode
 

@@ -21,6 +21,7 @@ _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _INSTRUCTION = re.compile(
   r"^\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([a-z][\w\-]*)\((.*)$"
 )
+_END = re.compile(r"^\}(, |$)")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
@@ -101,11 +102,11 @@ class Program:
     self.computations: dict[str, dict[str, Instruction]] = {}
     self.entry = ""
     current = None
-    for line in text.splitlines():
+    for line in one_line_each(text):
       if header := _COMPUTATION.match(line):
         current = self.computations.setdefault(header.group(2), {})
         self.entry = header.group(2) if header.group(1) else self.entry
-      elif line.startswith("}"):
+      elif _END.match(line):
         current = None
       elif current is not None and (found := _instruction(line)):
         current[found.name] = found
@@ -223,6 +224,25 @@ class Program:
   def _is_kept(self, body: str, place: int) -> bool:
     """Whether a part of a loop's state stays what it is."""
     return self._place(body, self._root(body).operands[place]) == place
+
+
+def one_line_each(text: str) -> list[str]:
+  """The lines of a program, each instruction on one line of its own.
+
+  XLA prints what a kernel says of itself as it is, with its ends of lines.
+  """
+  lines: list[str] = []
+  inside = False
+  for line in text.splitlines():
+    if header := _COMPUTATION.match(line) is not None:
+      inside = True
+    is_new = header or not inside or _INSTRUCTION.match(line)
+    if is_new or not line or _END.match(line):
+      lines.append(line)
+    else:
+      lines[-1] += line
+    inside = inside and not _END.match(line)
+  return lines
 
 
 def _instruction(line: str) -> Instruction | None:

@@ -1,6 +1,7 @@
 """What a program needs on its target: memory, communication, time."""
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from hrm_jax.machines.out_of_memory import OutOfMemoryError, Shortage
 from hrm_jax.model import flops, layers
 from hrm_jax.model.hrm import HRM
 from hrm_jax.plan import collectives, compiling, estimate, hlo, memory
+from hrm_jax.plan.chips import Chip
 from hrm_jax.plan.collectives import Sent
 from hrm_jax.plan.estimate import Estimate
 from hrm_jax.plan.memory import Memory
@@ -34,6 +36,7 @@ class Plan(NamedTuple):
     memory: bytes.
     sent: to other devices.
     estimate: of its time, without what is sent.
+    kernels_s: the least that kernels take of which it knows nothing.
     flops: of its products by formula; None: they depend on the data.
     lower_s: seconds that tracing took here.
     compile_s: the same of compiling.
@@ -43,6 +46,7 @@ class Plan(NamedTuple):
   memory: Memory
   sent: list[Sent]
   estimate: Estimate
+  kernels_s: float
   flops: float | None
   lower_s: float
   compile_s: float
@@ -82,9 +86,36 @@ class TimingByCompiler:
     except Exception as error:  # JAX, XLA and cuDNN raise many.
       self.not_compiled[implementation] = one_line(error)
       raise
-    found = estimate.estimate(hlo.Program(text), self._target.chip)
-    self.seconds[implementation] = found.seconds
-    return found.seconds
+    program, chip = hlo.Program(text), self._target.chip
+    known = estimate.estimate(program, chip).seconds
+    # What a kernel computes is no product that the estimate could see.
+    kernels = _seconds_of_kernels(program, chip, model, rows)
+    peak = chip.product_flops or chip.peak_flops or math.inf
+    products = 3 * flops.of_attention(model) * rows / peak
+    seconds = known + kernels if chip.clock else max(known, products)
+    self.seconds[implementation] = seconds
+    return seconds
+
+
+def _seconds_of_kernels(
+  program: hlo.Program, chip: Chip, model: HRM, rows: int
+) -> float:
+  """The least that kernels of attention take on a TPU: XLA has no estimate.
+
+  Each takes as long as its bytes and as its products at the peak: forward two,
+  backward five, of as many multiply-adds.
+  """
+  if not (chip.clock and chip.bandwidth and chip.peak_flops):
+    return 0.0
+  product = flops.of_attention(model) * rows / 2 / chip.peak_flops
+  seconds = 0.0
+  for run in program.runs():
+    one = run.instruction
+    if one.opcode == "custom-call" and estimate.KERNEL in one.text:
+      moved = sum(map(hlo.num_bytes, (one.shape, *run.operands)))
+      work = product * (5 if "transpose(" in one.source else 2)
+      seconds += (run.times or 1) * max(moved / chip.bandwidth, work)
+  return seconds
 
 
 def program_for(
@@ -218,11 +249,14 @@ def _plan(
     raise DoesNotFitError(what, program, target, short)
   text = compiled.as_text() or ""
   read = hlo.Program(text)
-  links = collectives.links_of(list(program.setup.mesh.devices.flat))
+  setup = program.setup
+  rows = program.config.global_batch_size // setup.mesh.size
+  links = collectives.links_of(list(setup.mesh.devices.flat))
   return Plan(
     need,
     collectives.sent(collectives.collectives(read), links),
     estimate.estimate(read, target.chip),
+    _seconds_of_kernels(read, target.chip, setup.model, rows),
     work,
     lower_s,
     compile_s,

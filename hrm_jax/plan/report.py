@@ -67,6 +67,7 @@ def of_program(plan: Plan, chip: Chip) -> dict[str, Any]:
     "estimate": {
       "kind": _kind_of_estimate(chip),
       "ms": 1e3 * found.seconds if found.kernels else None,
+      "kernels_at_least_ms": 1e3 * plan.kernels_s,
       "parts_ms": {k: 1e3 * v for k, v in found.parts.items()},
       "kernels": found.kernels,
       "unknown": {
@@ -174,6 +175,11 @@ def _estimate_lines(found: dict[str, Any]) -> Iterator[str]:
   )
   for part, ms in found["parts_ms"].items():
     yield f"    {ms:9.2f} ms {ms / found['ms']:6.1%}  {part}"
+  if found["kernels_at_least_ms"]:
+    yield (
+      f"    at least {found['kernels_at_least_ms']:.2f} ms more in attention "
+      "kernels, of which XLA has no estimate"
+    )
   small = [0, 0]
   for name, row in found["unknown"].items():
     if row["bytes"] <= _SMALL * row["times"]:
