@@ -57,10 +57,23 @@ def test_comm_counts_the_bytes_of_eight_devices(benchmark):
   minimum = 4 * (4 * block + heads) + 16 * (4 * 16 + 4)
   assert result["minimum_bytes"] == minimum
   by_collective = [c["bytes"] * c["times"] for c in result["collectives"]]
-  assert max(c["times"] for c in result["collectives"]) == 2  # layers
+  # Layers are written out, and nothing is sent in a loop.
+  assert {c["times"] for c in result["collectives"]} == {1}
   assert sum(by_collective) == result["bytes_per_device"]
   assert by_collective == sorted(by_collective, reverse=True)
   assert minimum <= result["bytes_per_device"] <= 1.1 * minimum
+
+
+def test_comm_reads_the_program_of_a_target(benchmark):
+  flags = ("--json", *TINY)
+  result = result_of(benchmark("comm", "--target=cpu:4", *flags))
+  assert (result["target"], result["devices"]) == ("cpu:4", 4)
+  assert {row["links"] for row in result["sent"]} == {"within a host"}
+  sent = sum(row["bytes"] for row in result["sent"])
+  assert sent == result["bytes_per_device"]
+  done = benchmark("comm", "--target=cpu:4", "--devices=2", *flags)
+  assert done.returncode == 2
+  assert "--devices: expected no --target beside it" in done.stderr
 
 
 def test_train_reports_rates_that_agree_with_its_step_time(benchmark):

@@ -13,7 +13,9 @@ import pytest
 from jax import lax
 from jax.sharding import SingleDeviceSharding
 
+from hrm_jax.benchmark import __main__ as benchmark
 from hrm_jax.plan import hlo, planning, targets
+from tests.commands import Commands
 from tests.toys import toy_model
 
 pytestmark = [
@@ -167,6 +169,21 @@ def test_attention_is_timed_by_its_estimate_on_the_target():
   few, many = (timing("xla", model, rows) for rows in (8, 2048))
   assert 0 < few < many
   assert timing.seconds == {"xla": many}
-  with pytest.raises(NotImplementedError, match="fp16"):
+  with pytest.raises(RuntimeError, match="cuDNN"):
     timing("cudnn", model, 8)
-  assert "fp16" in timing.not_compiled["cudnn"]
+  assert "cuDNN" in timing.not_compiled["cudnn"]
+
+
+def test_comm_reads_the_program_of_a_target(monkeypatch, capsys):
+  commands = Commands(monkeypatch, capsys)
+  tiny = [flag for flag in TINY if flag != "--json"]
+  flags = ("comm", "--target=v5e:2x4", "--json", *tiny)
+  result = commands(benchmark, *flags)
+  assert (result["target"], result["devices"]) == ("v5e:2x4", 8)
+  assert result["device"] == "TPU v5 lite"
+  assert {row["links"] for row in result["sent"]} == {"within a host"}
+  sent = sum(row["bytes"] for row in result["sent"])
+  assert sent == result["bytes_per_device"]
+  # The dense gradient in float32, and not by missing some of it.
+  assert 4 * result["dense_parameters"] <= sent
+  assert 1 <= result["over_minimum"] <= 1.2

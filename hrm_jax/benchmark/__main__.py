@@ -8,7 +8,7 @@ example: python -m hrm_jax.benchmark train --config=sudoku.py \\
   data     batches per second of the data pipeline alone: of config.data.path,
            or of a generated set if nothing is there
   comm     bytes that each device sends per update, on 8 CPU devices made up
-           for it; reads the compiled program, runs nothing
+           for it, or on a --target; reads the compiled program, runs nothing
   eval     puzzles per second of evaluating the run in --workdir: all segments,
            halting, and halting with rows that take the next puzzle
   solve    the same of solving its test puzzles as a file
@@ -20,13 +20,13 @@ stdout is one JSON object.
 import argparse
 from typing import Any
 
-import jax
-
 from hrm_jax import console
 from hrm_jax.benchmark import data as benchmark_data
 from hrm_jax.benchmark import inference, update
 from hrm_jax.console import InputError, log
+from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.machines import host_memory, out_of_memory, platform
+from hrm_jax.plan import planning, targets
 from hrm_jax.plan import program as plan_program
 from hrm_jax.train import config_flags, less_memory
 
@@ -36,7 +36,16 @@ ON_A_RUN = {
 }
 COMMANDS = ("train", "compile", "data", "comm", *ON_A_RUN)
 
-LEAST = {"--steps": 1, "--devices": 1, "--seq-len": 1, "--vocab-size": 2}
+# With as many as one machine has GPUs.
+CPU_DEVICES = 8
+
+LEAST = {
+  "--steps": 1,
+  "--devices": 1,
+  "--slices": 1,
+  "--seq-len": 1,
+  "--vocab-size": 2,
+}
 LEAST |= {"--num-identifiers": 1, "--batches": 1, "--rounds": 1}
 LEAST |= {"--batch-size": 0, "--limit": 0}
 
@@ -71,7 +80,13 @@ def make_parser() -> argparse.ArgumentParser:
     metavar="DIR",
     help="train: directory for a device trace of three more updates",
   )
-  number("--devices", 8, "comm: CPU devices to make up")
+  text = f"comm: CPU devices to make up (default: {CPU_DEVICES})"
+  add("--devices", type=int, metavar="N", help=text)
+  text = (
+    "comm: devices to compile for instead, which need not be here; such as "
+  )
+  add("--target", metavar="CHIP:SIZE", help=text + targets.EXAMPLES)
+  number("--slices", 1, "comm: TPU slices of the target's size")
   number("--seq-len", 81, "cells of a generated puzzle")
   number("--vocab-size", 11, "tokens that generated puzzles are made of")
   number("--num-identifiers", 1, "rows of the table of puzzle embeddings")
@@ -132,10 +147,6 @@ def _on_a_run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
-  if args.command == "comm":
-    # A program for eight devices can be read without having any of them.
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", args.devices)
   puzzles = plan_program.generated_puzzles(
     args.seq_len, args.vocab_size, args.num_identifiers
   )
@@ -143,6 +154,8 @@ def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
     return benchmark_data.benchmark_data(
       args.config, puzzles, batches=args.batches, rounds=args.rounds
     )
+  if args.command == "comm":
+    return _communication(args, puzzles)
   platform.check()
   program = plan_program.make_program(args.config, puzzles)
   with out_of_memory.told(
@@ -150,9 +163,27 @@ def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
   ):
     if args.command == "train":
       return update.train(program, steps=args.steps, profile=args.profile)
-    if args.command == "compile":
-      return update.compilation(program)
-    return update.communication(program)
+    return update.compilation(program)
+
+
+def _communication(
+  args: argparse.Namespace, puzzles: DatasetMetadata
+) -> dict[str, Any]:
+  if args.target and args.devices:
+    raise InputError("--devices: expected no --target beside it.")
+  # A program for many devices can be read without having any of them.
+  name = args.target or f"cpu:{args.devices or CPU_DEVICES}"
+  target = targets.find(name, args.slices)
+  program = plan_program.make_program(
+    args.config,
+    puzzles,
+    devices=target.devices,
+    timing=planning.TimingByCompiler(target),
+  )
+  with out_of_memory.told(
+    "training", lambda: less_memory.keys_that_help(args.config, program.setup)
+  ):
+    return {"target": name, **update.communication(program)}
 
 
 if __name__ == "__main__":

@@ -179,6 +179,7 @@ def communication(program: Program) -> dict[str, Any]:
   B, width = config.global_batch_size, program.setup.model.puzzle_width
   minimum = 4 * dense + B * (4 * width + 4)
   total = collectives.total_bytes(found)
+  links = collectives.links_of(list(program.setup.mesh.devices.flat))
   return {
     **_circumstances(program),
     "dense_parameters": dense,
@@ -187,19 +188,28 @@ def communication(program: Program) -> dict[str, Any]:
     "bytes_per_device": total,
     "minimum_bytes": minimum,
     "over_minimum": total / minimum,
+    "sent": [row._asdict() for row in collectives.sent(found, links)],
     "collectives": [
-      c._asdict()
+      {
+        "kind": c.kind,
+        "shape": c.shape,
+        "bytes": c.bytes,
+        "times": c.times,
+        "links": links(c),
+        "loops": c.loops,
+        "source": c.source,
+      }
       for c in sorted(found, key=lambda c: -c.bytes * (c.times or 0))
     ],
   }
 
 
 def _circumstances(program: Program) -> dict[str, Any]:
-  device = jax.devices()[0]
+  devices = program.setup.mesh.devices
   return {
     "data": "generated",
-    "device": device.device_kind,
-    "devices": jax.device_count(),
+    "device": devices.flat[0].device_kind,
+    "devices": devices.size,
     "mesh": dict(program.setup.mesh.shape),
     "jax": jax.__version__,
     "attention": program.setup.model.attention,
