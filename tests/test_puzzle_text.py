@@ -33,6 +33,15 @@ def test_another_checkpoint_is_refused(sizes, message):
     puzzle_text.kind_of_checkpoint(metadata(*sizes))
 
 
+def test_what_a_run_has_recorded_counts_more_than_its_sizes():
+  sizes = metadata(16, 6)  # Those of a 4x4 Sudoku, and of a 4x4 maze.
+  assert puzzle_text.kind_of_checkpoint(sizes) == puzzle_kind.SUDOKU
+  kind = puzzle_text.kind_of_checkpoint(sizes, puzzle_kind.SUDOKU)
+  assert kind == puzzle_kind.SUDOKU
+  with pytest.raises(InputError, match="on puzzles of the kind grid: expected"):
+    puzzle_text.kind_of_checkpoint(sizes, puzzle_kind.GRID)
+
+
 @pytest.mark.parametrize("kind", puzzle_text.OF_KIND)
 def test_each_kind_reads_what_it_writes_and_judges_an_answer(kind):
   text = puzzle_text.OF_KIND[kind]

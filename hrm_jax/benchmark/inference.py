@@ -129,7 +129,7 @@ def benchmark_solve(
     InputError: no such checkpoint, or not one of Sudokus.
   """
   trained = load(workdir)
-  puzzle_text.kind_of_checkpoint(trained.metadata)
+  puzzle_text.kind_of_checkpoint(trained.metadata, trained.run.get("puzzle"))
   root = data or find_data(trained.config.data.path, workdir)
   inputs = [np.asarray(s.inputs) for s in open_split(root, "test").sets]
   puzzles = np.concatenate(inputs)[: limit or None]

@@ -67,15 +67,24 @@ OF_KIND = {
 }
 
 
-def kind_of_checkpoint(metadata: DatasetMetadata) -> str:
+def kind_of_checkpoint(
+  metadata: DatasetMetadata, recorded: str | None = None
+) -> str:
   """The kind of puzzle that a checkpoint solves, one of `OF_KIND`.
 
   Args:
     metadata: of the data that it was trained on.
+    recorded: the kind that its run record names, if it does; else the sizes
+      tell, as far as they can: those of a 4x4 Sudoku are also those of a maze.
 
   Raises:
     InputError: it was trained on something else.
   """
+  if recorded is not None and recorded not in OF_KIND:
+    raise InputError(
+      f"this checkpoint was trained on puzzles of the kind {recorded}: "
+      f"expected one of {', '.join(OF_KIND)}."
+    )
   side = sudoku.side_of(metadata.seq_len, "this checkpoint's puzzle")
   if metadata.vocab_size != sudoku.vocab_size(side):
     raise InputError(

@@ -162,7 +162,9 @@ def main() -> None:
 
 def _solve(args: argparse.Namespace, what_helps: list[str]) -> None:
   trained = load_from(args)
-  kind = puzzle_text.kind_of_checkpoint(trained.metadata)
+  kind = puzzle_text.kind_of_checkpoint(
+    trained.metadata, trained.run.get("puzzle")
+  )
   text = puzzle_text.OF_KIND[kind]
   puzzles = read_puzzles(args, text, trained.metadata.seq_len)
   model = with_segments(trained.model, args.segments)
