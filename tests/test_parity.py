@@ -7,6 +7,9 @@ fails until something here checks it.
 
 import functools
 import math
+import pathlib
+import tempfile
+import types
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +17,11 @@ import numpy as np
 import pytest
 
 from hrm_jax.checkpoint import torch_names
+from hrm_jax.checkpoint.load import load
+from hrm_jax.data.evaluation_batches import EvaluationData
+from hrm_jax.data.split import open_split
 from hrm_jax.evaluate import metrics
+from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines import sharding
 from hrm_jax.model import halting, layers, losses
 from hrm_jax.model.losses import Loss
@@ -23,14 +30,13 @@ from hrm_jax.optim.schedule import warmup_cosine
 from hrm_jax.solve import inference
 from hrm_jax.train import update
 from hrm_jax.train.state import Optimizers, init_state
-from tests import golden_cases
+from tests import golden_cases, torch_checkpoints
 from tests.golden_cases import FLAT
 from tests.toys import mesh_of
 
 # Kinds and families whose own issue is still to come.
 LATER = {
   "trm": "TRM is not implemented yet",
-  "torch_checkpoint": "reading torch checkpoints is not implemented yet",
 }
 
 
@@ -463,6 +469,90 @@ def largest_relative_loss_deviation(case):
   return max(m["rel_l2"] for key, m in measured.items() if "/loss/" in key)
 
 
+# ------------------------------------------------------------- torch's files
+
+
+def check_torch_checkpoint(case):
+  """Each file becomes a run, whose evaluation is the reference's."""
+  with tempfile.TemporaryDirectory() as directory:
+    root = pathlib.Path(directory)
+    batch = next(
+      case.under(key.partition("inputs")[0])
+      for key in case.arrays
+      if key.endswith("/batch/inputs")
+    )
+    data = torch_checkpoints.write_data(root / "data", case.metadata, batch)
+    runs = {}
+    for file in case.manifest["files"]:
+      variant = file.rpartition("/")[0]
+      torch_checkpoints.import_file(
+        case.folder / file, root / variant, data=data
+      )
+      runs[variant] = load(root / variant)
+      assert runs[variant].step == int(file.rpartition("step_")[2])
+    exact = {
+      variant: case.under(f"{variant}/batch1/")
+      | {f"batch/{key}": value for key, value in batch.items()}
+      for variant, run in runs.items()
+      if run.model.forward_dtype == "float32"
+    }
+    for variant, run in runs.items():
+      golden = case.under(f"{variant}/")
+      if variant in exact:
+        check_eval_batch(of_run(run), run.weights, exact[variant])
+        check_evaluation(run, data, golden)
+      else:
+        truth = next(iter(exact.values()))
+        check_rounded(case, run, truth, under(golden, "batch1/"))
+
+
+def of_run(run):
+  """What `check_eval_batch` needs to know of a run."""
+  loss = Loss(**run.config.loss)
+  return types.SimpleNamespace(model=run.model, loss=loss)
+
+
+def check_evaluation(run, data, golden):
+  evaluator = Evaluator(
+    run.model, Loss(**run.config.loss), run.mesh, halt="full"
+  )
+  test = EvaluationData(
+    open_split(data, "test"), batch_size=run.config.global_batch_size
+  )
+  result = evaluator(run.weights, test, step=run.step)
+  checked = 0
+  for set_name, means in result["sets"].items():
+    for key, want in under(golden, f"evaluate/{set_name}/").items():
+      close(means[key], want, f"evaluate/{set_name}/{key}", rtol=1e-5)
+      checked += 1
+  assert checked == sum(key.startswith("evaluate/") for key in golden)
+
+
+def check_rounded(case, run, exact, torch_rounded):
+  """A bfloat16 run, as far from float32 as torch's own: see check_bf16."""
+  answer = inference.solve(
+    run.model,
+    run.weights,
+    under(exact, "batch/"),
+    halt="full",
+    observe=lambda output: {
+      "q_halt_logits": output.q_halt_logits,
+      "q_continue_logits": output.q_continue_logits,
+    },
+  )
+  ours = {"final_logits": answer.output.logits}
+  for S in range(1, run.model.halt_max_steps + 1):
+    for key, value in answer.trace.items():
+      ours[f"step{S}/{key}"] = value[S - 1]
+  listed = case.manifest["max_abs_bf16_minus_fp32"]
+  assert {f"batch1/{key}" for key in ours} == listed.keys()
+  for key, got in ours.items():
+    off = np.asarray(got, np.float64) - exact[key]
+    torch_off = torch_rounded[key] - exact[key]
+    assert np.linalg.norm(off) <= 2 * np.linalg.norm(torch_off), key
+    assert np.abs(off).max() <= 4 * listed[f"batch1/{key}"], key
+
+
 # ------------------------------------------------------------------ pieces
 
 
@@ -574,6 +664,7 @@ CHECKS = {
   "full_size": check_train,
   "eval": check_eval,
   "bf16": check_bf16,
+  "torch_checkpoint": check_torch_checkpoint,
   "adam_atan2": check_adam_atan2,
   "sparse_sign_sgd": check_sparse_sign_sgd,
   "lr_schedule": check_lr_schedule,

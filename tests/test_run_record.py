@@ -97,6 +97,18 @@ def test_one_evaluation_at_the_end_can_be_said_in_two_ways(tmp_path):
   assert run["changes"] == []
 
 
+def test_the_usual_puzzle_embedding_can_be_said_in_two_ways(tmp_path):
+  earlier = described()
+  run = copy.deepcopy(earlier)
+  model = run["config"]["model"]
+  assert model["puzzle_emb_ndim"] is None
+  model["puzzle_emb_ndim"] = model["hidden_size"]
+  run_record.check_same_run(run, earlier, tmp_path)
+  model["puzzle_emb_ndim"] += 1
+  with pytest.raises(InputError, match="puzzle_emb_ndim"):
+    run_record.check_same_run(run, earlier, tmp_path)
+
+
 def test_a_run_that_ended_early_goes_on_with_another_bound():
   earlier = described(early_stop_train_accuracy=0.5) | {"ended": "early_stop"}
   same = described(early_stop_train_accuracy=0.5)

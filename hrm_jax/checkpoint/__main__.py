@@ -1,4 +1,4 @@
-"""Lists, verifies, prunes, exports and publishes the checkpoints of a run.
+"""Lists, verifies, prunes, imports, exports and publishes checkpoints.
 
 Run as python -m hrm_jax.checkpoint.
 """
@@ -212,8 +212,8 @@ def main() -> None:
   """The command line."""
   parser = console.ArgumentParser(
     prog="python -m hrm_jax.checkpoint",
-    description="Lists, verifies, prunes, exports and publishes the "
-    "checkpoints of a run.",
+    description="Lists, verifies, prunes, imports, exports and publishes "
+    "checkpoints.",
     epilog=_EXAMPLE,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

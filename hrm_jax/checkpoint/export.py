@@ -23,6 +23,8 @@ _KEPT = (
   "config",
   "dataset",
   "digests",
+  "puzzle",
+  "imported",
   "versions",
   "git_commit",
   "evaluation",

@@ -14,6 +14,9 @@ from hrm_jax.checkpoint import choice
 HUB = "hf://"
 FORMS = "FOLDER or hf://ORG/NAME@REVISION"
 
+# What may become of a puzzle table that does not fit a data set.
+KEEP, RESET, MAP = "keep", "reset", "map="
+
 # One word of a repository's name, and its revision: a branch, tag or commit.
 _WORD = r"[A-Za-z0-9][\w.-]*"
 _REPOSITORY = re.compile(rf"({_WORD}/{_WORD})(?:@([\w./-]+))?", re.ASCII)
@@ -99,3 +102,16 @@ def repository_argument(text: str) -> Repository:
       f"expected ORG/NAME or ORG/NAME@REVISION, got '{text}'"
     )
   return Repository(match[1], match[2])
+
+
+def table_argument(text: str) -> str:
+  """The value of `--table`: "keep", "reset" or "map=FILE".
+
+  Raises:
+    argparse.ArgumentTypeError: it is none of these.
+  """
+  if text in (KEEP, RESET) or (text.startswith(MAP) and text != MAP):
+    return text
+  raise argparse.ArgumentTypeError(
+    f"expected keep, reset or map=identifiers.json, got '{text}'"
+  )

@@ -1,4 +1,4 @@
-"""The subcommands that turn a run into a model and move it over the Hub."""
+"""The subcommands between runs, exported models, the reference and the Hub."""
 
 import argparse
 from collections.abc import Callable
@@ -7,7 +7,9 @@ from typing import Any
 from hrm_jax import console
 from hrm_jax.checkpoint import choice, flags
 
-EXAMPLES = """  python -m hrm_jax.checkpoint export --workdir=runs/a --out=model
+EXAMPLES = """  python -m hrm_jax.checkpoint import step_26040 --workdir=runs/a
+  python -m hrm_jax.checkpoint export --workdir=runs/a --out=pt --format=torch
+  python -m hrm_jax.checkpoint export --workdir=runs/a --out=model
   python -m hrm_jax.checkpoint push ORG/NAME --model=model
   python -m hrm_jax.checkpoint pull ORG/NAME --revision=main --out=model"""
 
@@ -20,6 +22,7 @@ def add(command: Command) -> None:
   Args:
     command: makes the parser of a subcommand from its name and what it does.
   """
+  _add_import(command("import", "make a run of a checkpoint of the reference"))
   parser = command("export", "write a checkpoint as a folder for others")
   parser.add_argument(
     "--workdir",
@@ -40,6 +43,13 @@ def add(command: Command) -> None:
     required=True,
     metavar="FOLDER",
     help="the folder: empty, not there yet, or an earlier export",
+  )
+  parser.add_argument(
+    "--format",
+    choices=("safetensors", "torch"),
+    default="safetensors",
+    help="safetensors: for --model and the Hub; torch: as the PyTorch "
+    "reference reads it; default: safetensors",
   )
   parser.add_argument(
     "--data",
@@ -83,6 +93,57 @@ def add(command: Command) -> None:
   parser.set_defaults(call=_pull)
 
 
+def _add_import(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
+  add(
+    "file",
+    type=console.path,
+    metavar="FILE",
+    help="what the reference saved, such as step_26040; it is read without "
+    "PyTorch, and nothing in it is run",
+  )
+  add(
+    "--workdir",
+    type=console.path,
+    required=True,
+    metavar="DIR",
+    help="where the run shall lie; there may be none yet",
+  )
+  add(
+    "--config",
+    type=console.path,
+    metavar="FILE",
+    help="its configuration; default: all_config.yaml beside FILE",
+  )
+  add(
+    "--data",
+    type=console.path,
+    metavar="DIR",
+    help="the data set it was trained on; default: what its configuration says",
+  )
+  add(
+    "--seq-len",
+    type=int,
+    metavar="N",
+    help="cells of a puzzle, where there is no data set: 81 for 9x9 Sudoku, "
+    "900 for 30x30 mazes and ARC",
+  )
+  add(
+    "--step",
+    type=int,
+    metavar="N",
+    help="updates it has seen; default: as its name step_N says, else 0",
+  )
+  add(
+    "--table",
+    type=flags.table_argument,
+    metavar="HOW",
+    help="what becomes of puzzle embeddings that are not those of the data "
+    "set: keep, reset, or map=identifiers.json, the names of FILE's rows",
+  )
+  parser.set_defaults(call=_import)
+
+
 def _add_repository(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "repository",
@@ -114,8 +175,25 @@ def _repository(args: argparse.Namespace) -> flags.Repository:
     ) from None
 
 
+def _import(args: argparse.Namespace) -> dict[str, Any]:
+  console.check_least("--seq-len", args.seq_len, 1)
+  console.check_least("--step", args.step, 0)
+  # Only here, and below: the other subcommands need no JAX.
+  from hrm_jax.checkpoint import torch_commands
+
+  return torch_commands.import_file(args)
+
+
 def _export(args: argparse.Namespace) -> dict[str, Any]:
-  # Only here: the other subcommands need no JAX.
+  if args.format == "torch":
+    for flag in ("data", "license"):
+      if getattr(args, flag) is not None:
+        raise console.InputError(
+          f"--{flag}: means nothing with --format=torch; leave it out."
+        )
+    from hrm_jax.checkpoint import torch_commands
+
+    return torch_commands.export(args.workdir, args.step, args.out)
   from hrm_jax.checkpoint.export import export
 
   return export(

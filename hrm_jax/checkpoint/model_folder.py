@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import ml_collections
@@ -59,17 +59,20 @@ class Description(NamedTuple):
 
 
 @contextlib.contextmanager
-def being_written(out: pathlib.Path) -> Iterator[pathlib.Path]:
+def being_written(
+  out: pathlib.Path, *, may_replace: bool = True
+) -> Iterator[pathlib.Path]:
   """A new directory, which gets the name `out` when all went well.
 
   Args:
     out: the folder; an empty one, or an earlier export, is replaced.
+    may_replace: whether an earlier export is.
 
   Raises:
     InputError: something else has its place, or it cannot be written; nothing
       is left behind then, and what was there is there still.
   """
-  _check_may_replace(out)
+  _check_may_replace(out, NAMES if may_replace else ())
   out = out.absolute()
   partial = atomic_file.partial_of(out)
   earlier = partial.with_suffix(".earlier")
@@ -93,7 +96,8 @@ def being_written(out: pathlib.Path) -> Iterator[pathlib.Path]:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_may_replace(out: pathlib.Path) -> None:
+def _check_may_replace(out: pathlib.Path, known: Collection[str]) -> None:
+  """Refuses a folder with anything but an export of these files."""
   if out.is_symlink() or (out.exists() and not out.is_dir()):
     raise InputError(f"{out}: expected a folder, or nothing yet, got a file.")
   try:
@@ -102,10 +106,11 @@ def _check_may_replace(out: pathlib.Path) -> None:
     return
   except OSError as error:
     raise InputError(f"{out}: cannot be read ({error.strerror}).") from None
-  if names and (CONFIG not in names or names - set(NAMES)):
+  if names and (CONFIG not in names or names - set(known)):
+    earlier = ", or an earlier export" if known else ""
     raise InputError(
-      f"{out}: expected a folder that holds nothing, or an earlier export, got "
-      f"one with {min(names - set(NAMES) or names)}; choose another --out."
+      f"{out}: expected a folder that holds nothing{earlier}, got one with "
+      f"{min(names - set(known) or names)}; choose another --out."
     )
 
 

@@ -31,6 +31,12 @@ _PACKAGES = (
   "numpy",
 )
 
+# A key of the run record of a checkpoint that holds the weights and nothing
+# else: its optimisers and its carry begin anew. Nobody could have saved theirs.
+WEIGHTS_ONLY = "weights_only"
+# Where weights came from; it stays true whatever the run does with them.
+_ORIGIN = "imported"
+
 # Beginnings of the keys that a resumed run may not change: they make the run
 # what it is, the network and which examples come when. The directory of the
 # data may move.
@@ -52,6 +58,8 @@ def describe(
   config: ml_collections.ConfigDict,
   metadata: DatasetMetadata,
   digests: Mapping[str, str],
+  *,
+  puzzle: str | None = None,
 ) -> dict[str, Any]:
   """The run record: all that a reader needs besides the arrays.
 
@@ -59,11 +67,13 @@ def describe(
     config: the run's configuration.
     metadata: describes its training data.
     digests: one per split; see `split.digest`.
+    puzzle: the kind of its puzzles, see `puzzle_kind`; None: not known.
   """
   return {
     "config": json.loads(config.to_json_best_effort()),
     "dataset": metadata.to_json(),
     "digests": dict(digests),
+    "puzzle": puzzle,
     "versions": versions(),
     "git_commit": source_commit(),
     "init_from": None,  # whose weights it began with, if not random ones
@@ -152,6 +162,8 @@ def take_over(run: dict[str, Any], earlier: dict[str, Any], step: int) -> None:
     run["changes"].append({"step": step, "keys": changed})
   run["init_from"] = earlier.get("init_from")
   run["evaluation"] = earlier["evaluation"]
+  if _ORIGIN in earlier:
+    run[_ORIGIN] = earlier[_ORIGIN]
   # With another bound, what ended the run need not end it any more.
   same_bound = "config.early_stop_train_accuracy" not in changed
   run["ended"] = earlier["ended"] if same_bound else None
@@ -202,6 +214,11 @@ def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
   config = dict(run["config"])
   # If it is not given, there is one evaluation, at the end.
   config["eval_interval"] = config["eval_interval"] or config["epochs"]
+  # The reference writes the number that None stands for.
+  model = dict(config["model"])
+  if model["puzzle_emb_ndim"] is None:
+    model["puzzle_emb_ndim"] = model["hidden_size"]
+  config["model"] = model
   parts = {
     "config": config,
     "dataset": run["dataset"],

@@ -132,6 +132,7 @@ class Checkpoints:
     shapes: State,
     *,
     fits: Callable[[dict[str, Any]], None] = lambda run: None,
+    part: Callable[[dict[str, Any], State], Any] = lambda run, shapes: shapes,
     strict: bool = False,
   ) -> Resumed[State] | None:
     """Restores the newest step that is whole, telling which ones are not.
@@ -139,6 +140,8 @@ class Checkpoints:
     Args:
       shapes: a pytree like the state, of `ShapeDtypeStruct`s with shardings.
       fits: raises an InputError if a run record belongs to another experiment.
+      part: from a run record and `shapes` to that of them which its checkpoint
+        holds; by default all.
       strict: refuse instead of passing over a bad step.
 
     Returns:
@@ -164,7 +167,7 @@ class Checkpoints:
           run = saved_steps.read_run(self._directory, step)
         fits(run)
         with explained(path):
-          state = self.restore(step, shapes)
+          state = self.restore(step, part(run, shapes))
       except UnreadableError as error:
         # Other processes may have read it: then all must stop.
         if strict or jax.process_count() > 1:

@@ -17,6 +17,7 @@ from hrm_jax.model.hrm import HRM
 from hrm_jax.model.weights import Weights, init_weights
 
 PREFIX = "model.inner."
+TABLE = PREFIX + "puzzle_emb.weights"
 
 
 def to_reference(weights: Weights) -> dict[str, np.ndarray]:
@@ -31,7 +32,7 @@ def to_reference(weights: Weights) -> dict[str, np.ndarray]:
   for name, value in weights.initial_states.items():
     named[PREFIX + name] = np.asarray(value)
   if weights.puzzle_table is not None:
-    named[PREFIX + "puzzle_emb.weights"] = np.asarray(weights.puzzle_table)
+    named[TABLE] = np.asarray(weights.puzzle_table)
   return named
 
 
@@ -85,11 +86,59 @@ def from_reference(
   }
   table = None
   if expected.puzzle_table is not None:
-    name = PREFIX + "puzzle_emb.weights"
-    table = cast("Any", take(name, expected.puzzle_table.shape, name))
+    table = cast("Any", take(TABLE, expected.puzzle_table.shape, TABLE))
   if left:
     raise InputError(f"tensors left over: {', '.join(sorted(left))}.")
   return Weights(traverse_util.unflatten_dict(flat, sep="."), states, table)
+
+
+def differences(
+  shapes: Mapping[str, tuple[int, ...]], model: HRM, num_rows: int
+) -> list[str]:
+  """Compares the reference's tensors with those that a network has.
+
+  Args:
+    shapes: the tensors' shapes, laid out as the reference does, by its names.
+    model: the network.
+    num_rows: rows of the puzzle table.
+
+  Returns:
+    A phrase for all that are missing, one for those of another shape and one
+    for those that are left over, as far as there are any.
+  """
+  weights = jax.eval_shape(
+    lambda key: init_weights(model, key, num_rows), jax.random.key(0)
+  )
+  leaves: dict[str, Any] = traverse_util.flatten_dict(weights.params, sep=".")
+  expected: dict[str, tuple[int, ...]] = {
+    _their_name(path): leaf.shape[::-1] if _is_kernel(path) else leaf.shape
+    for path, leaf in leaves.items()
+  }
+  for name, leaf in weights.initial_states.items():
+    expected[PREFIX + name] = leaf.shape
+  if weights.puzzle_table is not None:
+    expected[TABLE] = weights.puzzle_table.shape
+  misshapen = [
+    f"{name} (expected {list(shape)}, got {list(shapes[name])})"
+    for name, shape in expected.items()
+    if name in shapes and tuple(shapes[name]) != tuple(shape)
+  ]
+  phrases = (
+    ("missing", sorted(expected.keys() - shapes.keys())),
+    ("of another shape", misshapen),
+    ("left over", sorted(shapes.keys() - expected.keys())),
+  )
+  return [f"{what}: {_some(names)}" for what, names in phrases if names]
+
+
+# A message is one line; the first names of a long list tell what is wrong.
+_MOST_NAMES = 12
+
+
+def _some(names: list[str]) -> str:
+  more = len(names) - _MOST_NAMES
+  shown = ", ".join(name[:200] for name in names[:_MOST_NAMES])
+  return shown + (f" and {more} more" if more > 0 else "")
 
 
 def _their_name(path: str) -> str:
@@ -99,4 +148,8 @@ def _their_name(path: str) -> str:
 
 
 def _transpose(path: str, value: np.ndarray) -> np.ndarray:
-  return value.T if path.endswith(".kernel") else value
+  return value.T if _is_kernel(path) else value
+
+
+def _is_kernel(path: str) -> bool:
+  return path.endswith(".kernel")

@@ -39,7 +39,7 @@ from hrm_jax.train.init_from import InitFrom
 from hrm_jax.train.meter import Meter
 from hrm_jax.train.run import Run
 from hrm_jax.train.setup import Setup, make_setup
-from hrm_jax.train.state import TrainState
+from hrm_jax.train.state import TrainState, begin_at, saved_part
 
 
 def train(
@@ -173,6 +173,7 @@ def _train(
     config,
     metadata,
     {"train": digest(train_split), "test": digest(test_split)},
+    puzzle=run_data.kind(config, workdir, [train_split, test_split]),
   )
   record["attention"] = setup.model.attention
 
@@ -341,11 +342,19 @@ def _resume_or_init(
     if init_from:
       init_from.check_same(earlier, workdir)
 
-  resumed = checkpoints.resume(setup.shapes, fits=check_fits, strict=strict)
+  resumed = checkpoints.resume(
+    setup.shapes, fits=check_fits, part=saved_part, strict=strict
+  )
   if resumed:
     done, earlier, state = resumed
     run_record.take_over(record, earlier, done)
     log.info(f"resumed {workdir} at update {done:,}")
+    if not isinstance(state, TrainState):
+      log.info(
+        "that checkpoint has weights alone: optimisers and rows begin anew, "
+        f"the learning rate goes on from update {done:,}"
+      )
+      state = begin_at(setup.init(), state["weights"], done)
   else:
     # A state that does not fit shows here, before the update is compiled.
     done, state = 0, jax.block_until_ready(setup.init())

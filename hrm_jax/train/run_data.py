@@ -14,6 +14,7 @@ from hrm_jax.data import (
   sudoku_generator,
   train_batches,
 )
+from hrm_jax.data.split import Split
 from hrm_jax.machines import cluster
 
 # The flags of the generator that are keys of the configuration.
@@ -61,6 +62,17 @@ def root_if_there(
   """The data set's directory; None if it is still to be generated."""
   root = data_directory(config, workdir)
   return root if _is_there(root) else None
+
+
+def kind(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, splits: list[Split]
+) -> str | None:
+  """The kind of puzzles, for who solves some later; None: not known."""
+  try:
+    return puzzle_kind.kind_of(data_directory(config, workdir), splits)
+  except InputError as error:  # Training needs no kind.
+    log.warning(f"warning: {error} The kind of puzzles is not recorded")
+    return None
 
 
 def _is_there(root: pathlib.Path) -> bool:

@@ -1,15 +1,19 @@
 """What a run holds from one update to the next."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from hrm_jax.checkpoint import run_record
 from hrm_jax.model import halting
 from hrm_jax.model.halting import Carry
 from hrm_jax.model.hrm import HRM
 from hrm_jax.model.weights import Weights, init_weights
+from hrm_jax.optim.adam_atan2 import ScaleByLearningRateState
+from hrm_jax.optim.sparse_sign_sgd import SparseSignSgdState
 
 
 class TrainState(NamedTuple):
@@ -53,6 +57,52 @@ class Optimizers(NamedTuple):
   table: optax.GradientTransformationExtraArgs
   learning_rate: optax.Schedule
   table_only: bool = False
+
+
+def saved_part(run: Mapping[str, Any], shapes: TrainState) -> Any:
+  """What of a state the checkpoint with this run record holds.
+
+  Returns:
+    All of `shapes`, or a dict of the weights alone.
+  """
+  if run.get(run_record.WEIGHTS_ONLY):
+    return {"weights": shapes.weights}
+  return shapes
+
+
+def begin_at(fresh: TrainState, weights: Weights, done: int) -> TrainState:
+  """A run that goes on from weights whose optimisers nobody has kept.
+
+  Adam's moments begin anew, and their bias correction with them. The learning
+  rates go on where their curve is.
+
+  Args:
+    fresh: the state before the first update; its weights are not used.
+    weights: those to go on from.
+    done: updates that they have seen.
+  """
+
+  def count(old: jax.Array) -> jax.Array:
+    return jax.device_put(jnp.asarray(done, old.dtype), old.sharding)
+
+  def go_on(state: Any) -> Any:
+    return state._replace(count=count(state.count)) if _counts(state) else state
+
+  opt_state, table_opt_state = jax.tree.map(
+    go_on, (fresh.opt_state, fresh.table_opt_state), is_leaf=_counts
+  )
+  return fresh._replace(
+    step=count(fresh.step),
+    weights=weights,
+    opt_state=opt_state,
+    table_opt_state=table_opt_state,
+  )
+
+
+def _counts(state: Any) -> bool:
+  """Whether it is what counts updates for a learning rate."""
+  kinds = (ScaleByLearningRateState, SparseSignSgdState)
+  return isinstance(state, kinds)
 
 
 def init_state(
