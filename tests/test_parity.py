@@ -68,6 +68,28 @@ def test_matches_the_reference_on_eight_devices(case):
   check_train(case, num_devices=8)
 
 
+# Kinds in which the network is run.
+OF_THE_NETWORK = ("train", "full_size", "eval", "bf16")
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+  "case",
+  [case for case in golden_cases.every_case() if case.kind in OF_THE_NETWORK],
+  ids=lambda case: case.folder.name,
+)
+def test_matches_the_reference_in_the_layout_of_a_tpu(case, monkeypatch):
+  if case.family in LATER:
+    pytest.skip(LATER[case.family])
+  model = golden_cases.Case.model
+  monkeypatch.setattr(
+    golden_cases.Case,
+    "model",
+    lambda case, **arch: model(case, **arch).clone(for_tpu=True),
+  )
+  CHECKS[case.kind](case)
+
+
 def close(got, want, what, *, atol=0.0, rtol=0.0):
   got = np.asarray(got, np.float64)
   if what.endswith(FLAT):

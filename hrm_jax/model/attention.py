@@ -64,7 +64,11 @@ def choose(
       if cluster.is_first() and earlier != "xla":
         setting = _faster(model, rows, timing, keep_cudnn=earlier == "cudnn")
       setting = SETTINGS[cluster.from_first(SETTINGS.index(setting))]
-  return model.clone(attention=setting)
+  return model.clone(
+    attention=setting,
+    # The better layout there, and a slow one elsewhere.
+    for_tpu=platform == "tpu",
+  )
 
 
 def _faster(model: HRM, rows: int, timing: Timing, *, keep_cudnn: bool) -> str:

@@ -8,11 +8,12 @@ from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.model.hrm import HRM
 
 # Fields of `HRM` that `config.model` does not set: Linen's, the data set's, the
-# key beside it (`attention`), and the two that have no key (see `HRM`).
+# key beside it (`attention`), the platform (`for_tpu`), and the two that
+# have no key (see `HRM`).
 _NO_KEYS = {
   *("parent", "name"),
   *("vocab_size", "seq_len"),
-  "attention",
+  *("attention", "for_tpu"),
   *("gradient_scope", "shared_level"),
 }
 

@@ -88,6 +88,7 @@ class HRM(nn.Module):
     unroll: whether the blocks of a level are written out one after the other:
       the program grows with them.
     attention: "xla" or "cudnn", see `layers.mix_values`.
+    for_tpu: whether the blocks are laid out for a TPU, see `layers.Block`.
     gradient_scope: which of a segment's updates gradient passes through.
       "last_update": the last one of z_L and of z_H (HRM). "last_cycle": all of
       the last H cycle, its L_cycles updates of z_L and the one of z_H (TRM);
@@ -117,6 +118,7 @@ class HRM(nn.Module):
   remat: bool = False
   unroll: bool = False
   attention: str = "xla"
+  for_tpu: bool = False
   gradient_scope: str = "last_update"
   shared_level: bool = False
 
@@ -169,6 +171,7 @@ class HRM(nn.Module):
       rope_theta=self.rope_theta if self.pos_encodings == "rope" else None,
       rms_norm_eps=self.rms_norm_eps,
       attention=self.attention,
+      for_tpu=self.for_tpu,
     )
     make_level = functools.partial(
       Level, make_block=make_block, remat=self.remat, unroll=self.unroll

@@ -18,6 +18,8 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from hrm_jax.model import positions_last
+
 # Standard deviation of a unit normal cut at +-2: the cut takes its tails away.
 _STD_OF_CUT_NORMAL = 0.87962566103423978
 
@@ -126,6 +128,16 @@ def rms_norm(x: jax.Array, eps: float) -> jax.Array:
   return (y * lax.rsqrt(mean_square + eps)).astype(x.dtype)
 
 
+def rotary_angles(S: int, C: int, theta: float) -> np.ndarray:
+  """By which angle each position turns each pair: [S, C / 2] float64.
+
+  Pair i of a head is made of its components i and i + C / 2.
+  """
+  # On the host, once per compilation: the table is a constant.
+  frequency = theta ** (-np.arange(0, C, 2) / C)  # [C / 2]
+  return np.outer(np.arange(S), frequency)
+
+
 class Rotation(nn.Module):
   """Rotary position embedding (RoPE), "rotate half" convention.
 
@@ -138,9 +150,7 @@ class Rotation(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Rotates [B, S, A, C] by position along S; float32 inside."""
     _, S, _, C = x.shape
-    # float64 on the host, once per compilation: the table is a constant.
-    frequency = self.theta ** (-np.arange(0, C, 2) / C)  # [C / 2]
-    angle = np.outer(np.arange(S), frequency)  # [S, C / 2]
+    angle = rotary_angles(S, C, self.theta)  # [S, C / 2]
     angle = np.concatenate([angle, angle], axis=-1)  # [S, C]
     angle = angle[None, :, None, :]  # [1, S, 1, C]
     cos = jnp.asarray(np.cos(angle), jnp.float32)
@@ -196,11 +206,14 @@ class Attention(nn.Module):
     num_heads: A; must divide D.
     rope_theta: base of the rotary positions of query and key; None for none.
     implementation: see `mix_values`.
+    positions_last: whether XLA's implementation has the positions in the last
+      axis, see `positions_last.attend`.
   """
 
   num_heads: int
   rope_theta: float | None
   implementation: str = "xla"
+  positions_last: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, num_queries: int | None = None) -> jax.Array:
@@ -210,6 +223,20 @@ class Attention(nn.Module):
     """
     B, S, D = x.shape
     C = D // self.num_heads
+    # The other implementations are chosen by their time with all queries.
+    implementation = "xla" if num_queries else self.implementation
+    if self.positions_last and implementation == "xla":
+      angles = None
+      if self.rope_theta is not None:
+        angles = rotary_angles(S, C, self.rope_theta)  # [S, C / 2]
+      return positions_last.attend(
+        x,
+        Kernel(3 * D, name="qkv_proj")(D, x.dtype),  # [D, 3D]
+        Kernel(D, name="o_proj")(D, x.dtype),  # [D, D]
+        num_heads=self.num_heads,
+        angles=angles,
+        num_queries=num_queries,
+      )
     qkv = Linear(3 * D, name="qkv_proj")(x)  # [B, S, 3D]
     qkv = qkv.reshape(B, S, 3 * self.num_heads, C)  # [B, S, 3A, C]
     query, key, value = jnp.split(qkv, 3, axis=2)  # [B, S, A, C] each
@@ -217,8 +244,6 @@ class Attention(nn.Module):
     if self.rope_theta is not None:
       rotate = Rotation(self.rope_theta)
       query, key = rotate(query), rotate(key)
-    # cuDNN's is chosen by its time with all queries.
-    implementation = "xla" if num_queries else self.implementation
     mixed = mix_values(query, key, value, implementation)  # [B, T, A, C]
     return Linear(D, name="o_proj")(mixed.reshape(B, -1, D))  # [B, T, D]
 
@@ -283,15 +308,25 @@ class SwiGLU(nn.Module):
 
   Attributes:
     expansion: gives the width, see `swiglu_width`.
+    in_place: whether rows and positions stay axes of their own, and the
+      backward pass is left to JAX. A TPU has the positions outermost, so that
+      neither axis is padded, and to make one axis of both would copy all of
+      it; and it multiplies by two arrays as fast as by the two joined.
   """
 
   expansion: float
+  in_place: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [..., D] to [..., D]."""
     D = x.shape[-1]
     F = swiglu_width(D, self.expansion)
+    if self.in_place:
+      kernel = Kernel(2 * F, name="gate_up_proj")(D, x.dtype)  # [D, 2F]
+      gate, up = jnp.split(jnp.matmul(x, kernel), 2, axis=-1)  # [..., F] each
+      kernel = Kernel(D, name="down_proj")(F, x.dtype)  # [F, D]
+      return jnp.matmul(nn.silu(gate) * up, kernel)
     rows = x.reshape(-1, D)  # [rows, D]
     gate_up = Linear(2 * F, name="gate_up_proj")(rows)  # [rows, 2F]
     kernel = Kernel(D, name="down_proj")(F, x.dtype)  # [F, D]
@@ -311,6 +346,9 @@ class Block(nn.Module):
     rope_theta: see `Attention`.
     rms_norm_eps: added to the mean square in the norms.
     attention: see `mix_values`.
+    for_tpu: whether all is laid out for a TPU: the same numbers but for the
+      order in which they are added up. See `positions_last` of `Attention` and
+      `in_place` of `SwiGLU`.
   """
 
   num_heads: int
@@ -318,6 +356,7 @@ class Block(nn.Module):
   rope_theta: float | None
   rms_norm_eps: float
   attention: str = "xla"
+  for_tpu: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, num_outputs: int | None = None) -> jax.Array:
@@ -326,10 +365,13 @@ class Block(nn.Module):
     T is S, or `num_outputs`.
     """
     attention = Attention(
-      self.num_heads, self.rope_theta, self.attention, name="self_attn"
+      self.num_heads,
+      self.rope_theta,
+      self.attention,
+      positions_last=self.for_tpu,
+      name="self_attn",
     )
     mixed = attention(x, num_outputs)  # [B, T, D]
     x = rms_norm(x[:, :num_outputs] + mixed, self.rms_norm_eps)  # [B, T, D]
-    return rms_norm(
-      x + SwiGLU(self.expansion, name="mlp")(x), self.rms_norm_eps
-    )
+    mlp = SwiGLU(self.expansion, in_place=self.for_tpu, name="mlp")
+    return rms_norm(x + mlp(x), self.rms_norm_eps)
