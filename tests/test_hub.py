@@ -8,6 +8,8 @@ import huggingface_hub
 import pytest
 
 from hrm_jax.checkpoint import hub as hub_room
+from hrm_jax.checkpoint import torch_commands
+from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
 from tests import fake_hub
 from tests.commands import files_of
@@ -202,3 +204,19 @@ def test_only_a_whole_folder_is_pushed(hub, error, exported, tmp_path):
   assert message == (
     "--revision=b: expected one revision, got another one in o/n@a."
   )
+
+
+def test_a_repository_of_the_reference_is_converted_as_it_is_read(
+  tiny_run, hub, run, tmp_path
+):
+  torch_commands.export(tiny_run, None, tmp_path / "theirs")
+  files = files_of(tmp_path / "theirs")
+  files["checkpoint"] = files.pop("step_10")
+  hub.add("sapientinc/HRM", {**files, "README.md": b""})
+  result = run(
+    "hrm_jax.evaluate",
+    "--model=hf://sapientinc/HRM",
+    f"--data={tiny_run}/data",
+    XLA_FLAGS="--xla_force_host_platform_device_count=8",
+  )
+  assert result["sets"] == load(tiny_run).run["evaluation"]["sets"]

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from hrm_jax.checkpoint import model_folder
+from hrm_jax.checkpoint import model_folder, torch_commands
 from hrm_jax.checkpoint.export import export
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
+from hrm_jax.evaluate import __main__ as evaluate
 from hrm_jax.train import __main__ as train_command
 from hrm_jax.train.init_from import InitFrom
 from hrm_jax.train.loop import train
@@ -297,3 +298,33 @@ def test_the_command_leaves_nothing_where_it_cannot_begin(
   )
   assert result["step"] == 1
   assert files_of(folder) == before
+
+
+def test_a_run_begins_with_a_model_of_the_reference(
+  tiny_run, tmp_path, command
+):
+  torch_commands.export(tiny_run, None, tmp_path / "theirs")
+  data = tiny_run / "data"
+  result = command(
+    evaluate, f"--model={tmp_path}/theirs", f"--data={data}", "--halt=full"
+  )
+  want = load(tiny_run).run["evaluation"]
+  assert result["sets"] == want["sets"]
+  assert result["step"] == 10
+  start = InitFrom(str(tmp_path / "theirs"), "keep")
+  train(config_of(data, num_steps=1), tmp_path / "run", init_from=start)
+  run = load(tmp_path / "run", 0).run
+  assert run["evaluation"]["sets"] == want["sets"]
+  assert run["init_from"]["step"] == 10
+  # Its rows have no names, and nobody guesses.
+  start = InitFrom(str(tmp_path / "theirs"))
+  with pytest.raises(InputError, match="has 1 rows of unknown puzzles"):
+    train(config_of(data), tmp_path / "other", init_from=start)
+  # Two of them in one folder, and none.
+  shutil.copy(tmp_path / "theirs/step_10", tmp_path / "theirs/checkpoint")
+  flags = f"--model={tmp_path}/theirs", f"--data={data}"
+  message = command.error(evaluate, *flags)
+  assert "expected one checkpoint, got checkpoint, step_10; make a" in message
+  (tmp_path / "theirs/checkpoint").unlink()
+  (tmp_path / "theirs/all_config.yaml").unlink()
+  assert "all_config.yaml: no such file" in command.error(evaluate, *flags)

@@ -1,7 +1,8 @@
 """Reads what --model names: a folder, or a repository of the Hub.
 
-A folder is one that `export` wrote (see `model_folder`). All of it is checked
-before any weight is used.
+A folder is one that `export` wrote (see `model_folder`), or one of the
+reference, with a file of torch.save and its `all_config.yaml`, which is
+converted as it is read. All of it is checked before any weight is used.
 """
 
 import argparse
@@ -55,7 +56,11 @@ def load_from(
   """
   if args.model is None:
     return load.load(args.workdir, args.step, on_all_devices=on_all_devices)
-  found = read(args.model, on_all_devices=on_all_devices)
+  found = read(
+    args.model,
+    data=getattr(args, "data", None),
+    on_all_devices=on_all_devices,
+  )
   weights = jax.tree.map(put, found.weights, found.network.shapes)
   return load.as_trained(found.step, found.run, found.network, weights)
 
@@ -67,21 +72,69 @@ def put(value: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
   )
 
 
-def read(model: str, *, on_all_devices: bool = False) -> Published:
+def read(
+  model: str,
+  *,
+  data: pathlib.Path | None = None,
+  seq_len: int | None = None,
+  on_all_devices: bool = False,
+) -> Published:
   """Reads a model, wherever it lies.
 
   Args:
     model: as `flags.model_argument` returns it.
+    data: a data set, for a model of the reference: its files do not say how
+      many cells a puzzle has.
+    seq_len: that number, instead of `data`.
     on_all_devices: which devices the network's shapes are laid out for, see
       `load.load`.
 
   Raises:
     InputError: it is not there, cannot be fetched, or is not as it says.
   """
-  if not model.startswith(flags.HUB):
-    return _read_folder(pathlib.Path(model), model, on_all_devices)
-  snapshot = hub.fetch(flags.repository_argument(model))
-  return _read_folder(snapshot.path, snapshot.name, on_all_devices)
+  folder, name = pathlib.Path(model), model
+  if model.startswith(flags.HUB):
+    folder, name = hub.fetch(flags.repository_argument(model))
+  file = _torch_file_in(folder)
+  if file is None:
+    return _read_folder(folder, name, on_all_devices)
+  # Only here: it is a large part of this room, for one kind of model.
+  from hrm_jax.checkpoint import torch_config, torch_import
+
+  model_folder.checked(folder, torch_config.FILE_NAME)
+  imported = torch_import.read(
+    model_folder.checked(folder, file), data=data, seq_len=seq_len
+  )
+  network = load.make_network(
+    imported.run, str(folder / file), on_all_devices=on_all_devices
+  )
+  return Published(
+    name,
+    imported.step,
+    imported.run,
+    network,
+    imported.weights,
+    None,
+    imported.notes["sha256"],
+  )
+
+
+def _torch_file_in(folder: pathlib.Path) -> str | None:
+  """The reference's file of a folder; None if it is one of ours, or neither.
+
+  Raises:
+    InputError: there are several, so nobody knows which is meant.
+  """
+  if not folder.is_dir() or (folder / model_folder.CONFIG).exists():
+    return None
+  names = [hub.TORCH_NAMES[0], *sorted(p.name for p in folder.glob("step_*"))]
+  found = [name for name in names if (folder / name).exists()]
+  if len(found) > 1:
+    raise InputError(
+      f"--model={folder}: expected one checkpoint, got {', '.join(found[:3])}; "
+      "make a run of one with python -m hrm_jax.checkpoint import FILE."
+    )
+  return found[0] if found else None
 
 
 def _read_folder(

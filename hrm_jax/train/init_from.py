@@ -7,7 +7,6 @@ rows of the puzzle table mean the same puzzles here as there.
 
 import argparse
 import dataclasses
-import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ _SIZES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class InitFrom:
   """What `--init-from` and `--table` ask for.
 
@@ -53,15 +52,29 @@ class InitFrom:
 
   model: str
   table: str | None = None
+  _found: Published | None = dataclasses.field(default=None, init=False)
 
-  @functools.cached_property
-  def source(self) -> Published:
-    """The model, read once.
+  def read(self, metadata: DatasetMetadata | None) -> Published:
+    """Reads the model, unless that was done.
+
+    Args:
+      metadata: of the run's data set, if it is there: a model of the reference
+        does not say how many cells a puzzle has.
 
     Raises:
       InputError: it is not there, or is damaged.
     """
-    return published.read(self.model)
+    if self._found is None:
+      self._found = published.read(
+        self.model, seq_len=metadata.seq_len if metadata else None
+      )
+    return self._found
+
+  @property
+  def source(self) -> Published:
+    """The model, once it was read."""
+    assert self._found is not None
+    return self._found
 
   @property
   def given(self) -> str:
@@ -83,6 +96,7 @@ class InitFrom:
       InputError: lists the keys that differ, or says what to do with the table.
     """
     metadata = None if root is None else read_metadata(root, "train")
+    self.read(metadata)
     self._check_sizes(config, metadata)
     if root is not None and metadata is not None:
       self.rows(metadata, root)
@@ -229,6 +243,7 @@ class InitFrom:
     Raises:
       InputError: an array has another shape.
     """
+    self.read(metadata)
     self._check_shapes(shapes)
     rule, rows = self.rows(metadata, root)
     found = self.source.weights
@@ -250,7 +265,7 @@ class InitFrom:
       f"weights of {self.source.name}, update {self.source.step:,}; puzzle "
       f"table: {rule}, {count:,} of {len(rows):,} rows"
     )
-    return start, {
+    record = {
       "model": self.source.name,
       "given": self.given,
       "sha256": self.source.digest,
@@ -258,6 +273,8 @@ class InitFrom:
       "table": rule,
       "rows": count,
     }
+    self._found = None  # The table of an ARC model is gigabytes.
+    return start, record
 
   def check_same(self, earlier: dict[str, Any], workdir: pathlib.Path) -> None:
     """Refuses to go on with a run that began with other weights.

@@ -164,7 +164,7 @@ def _train(
     config,
     metadata,
     total_steps=data.total_steps,
-    earlier_attention=_earlier_attention(workdir, init_from),
+    earlier_attention=_earlier_attention(workdir, metadata, init_from),
   )
   evaluator = Evaluator(
     setup.model, setup.loss, setup.mesh, halt=config.eval.halt
@@ -369,12 +369,14 @@ def _resume_or_init(
 
 
 def _earlier_attention(
-  workdir: pathlib.Path, init_from: InitFrom | None
+  workdir: pathlib.Path,
+  metadata: DatasetMetadata,
+  init_from: InitFrom | None,
 ) -> str | None:
-  """The attention that this run has used, or the one whose weights it takes."""
+  """The attention that this run has used, or the model that it begins with."""
   earlier = load.attention_of(workdir)
   if earlier is None and init_from:
-    return init_from.source.run.get("attention")
+    return init_from.read(metadata).run.get("attention")
   return earlier
 
 
