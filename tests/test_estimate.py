@@ -98,7 +98,7 @@ dynamic-update-slice(%g, %a, %i, %i)
 
 
 @pytest.mark.parametrize(
-  ("bandwidth", "product_flops"), [(1e10, 1e18), (1e18, 1e10)]
+  ("bandwidth", "product_flops"), [(1e10, 1e18), (1e18, 1e10), (1e10, 6e11)]
 )
 def test_a_kernel_takes_the_longer_of_its_bytes_and_its_products(
   bandwidth, product_flops

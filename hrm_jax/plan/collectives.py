@@ -28,6 +28,9 @@ KINDS = (
 # From the shortest to the longest. Devices that are no TPUs are in one slice.
 LINKS = ("one device", "within a host", "across hosts", "across slices")
 
+# Links of groups that are written in a way that is not known here.
+_UNKNOWN = "unknown"
+
 # Other instructions inside which a collective may stand.
 _INTO = (*hlo.CALLS, "fusion", "async-start")
 
@@ -61,7 +64,7 @@ class Collective(NamedTuple):
     loops: how many loops are around it.
     source: the JAX operations it comes from.
     groups: numbers of devices that talk to each other, by their places in the
-      program; None: all of them.
+      program; None: all of them; none: they cannot be read.
     leaves_slice: whether it goes to other slices, by way of the hosts.
   """
 
@@ -126,7 +129,7 @@ class Sent(NamedTuple):
   Attributes:
     kind: see `Collective`.
     dtype: of the elements, as HLO calls it.
-    links: the longest of `LINKS` among them.
+    links: the longest of `LINKS` among them, or "unknown".
     bytes: of the results, over all loops.
     times: how many collectives run; one of several arrays is one of each type.
     unknown: how many of them stand in loops of unknown length, and are counted
@@ -167,22 +170,20 @@ def links_of(devices: Sequence[Any]) -> Callable[[Collective], str]:
     devices: in the order of the mesh; all of its devices, whatever the program
       covers.
   """
-  devices = list(devices)
   slices = [getattr(device, "slice_index", None) or 0 for device in devices]
-  # All slices run the same program, so the first stands for all.
-  of_first = [d for d, s in zip(devices, slices, strict=True) if s == slices[0]]
+  # A mesh begins with all of its first slice, and all slices run one program.
+  in_first = slices.count(slices[0])
 
   def crossed(one: Collective) -> str:
     if one.leaves_slice:
       return "across slices"
     groups = one.groups
     if groups is None:
-      groups = (tuple(range(len(of_first))),)
-    in_program = devices
-    if max(map(max, groups)) < len(of_first):
-      in_program = of_first
+      groups = (tuple(range(in_first)),)
+    if not groups:
+      return _UNKNOWN
     return max(
-      (_link([in_program[i] for i in group]) for group in groups),
+      (_link([devices[i] for i in group]) for group in groups),
       key=LINKS.index,
     )
 
@@ -198,10 +199,11 @@ def _link(group: Sequence[Any]) -> str:
 
 
 def _groups(one: Instruction) -> tuple[tuple[int, ...], ...] | None:
-  """The groups of a collective; None: it is among all devices.
+  """The groups of a collective.
 
-  Raises:
-    ValueError: they are written in a way that is not known here.
+  Returns:
+    None: it is among all devices; nothing: they are written in a way that is
+    not known here.
   """
   text = one.text
   if found := _LISTED.search(text):
@@ -218,7 +220,7 @@ def _groups(one: Instruction) -> tuple[tuple[int, ...], ...] | None:
     ids = _counted(dims or str(count), order)
     return _as_groups(_along(ids, sizes, chosen))
   if "replica_groups=" in text.replace("replica_groups={}", ""):
-    raise ValueError(f"groups of devices: cannot be read: {one.name}: {text}")
+    return ()
   return None
 
 

@@ -89,9 +89,10 @@ def search(attempt: Callable[[int], Trial], first: int) -> Fit:
       high = place
     if high - low == 1:
       break
-    guess = _guess(grid, [t for t in tried.values() if t.total], low, high)
+    guess = _guess(grid, [t for t in tried.values() if t.total])
     if guess is None or count % 4 == 0:  # The line may mislead: halve.
       guess = (low + high) // 2 if high < len(grid) else 2 * place + 8
+    # Where the guess is known to fit, the next one is left to be seen.
     place = min(max(guess, low + 1), high - 1)
   if high == len(grid):
     raise InputError(
@@ -100,9 +101,7 @@ def search(attempt: Callable[[int], Trial], first: int) -> Fit:
   return Fit(tried.get(low), tried[high], tuple(tried.values()))
 
 
-def _guess(
-  grid: list[int], known: list[Trial], low: int, high: int
-) -> int | None:
+def _guess(grid: list[int], known: list[Trial]) -> int | None:
   """Where what is needed would be what there is, if it grew in a line."""
   known = sorted(known, key=lambda t: abs(_excess(t)))[:2]
   if len(known) < 2:
@@ -118,9 +117,7 @@ def _guess(
       return None
     wanted = a.rows - _excess(a) / slope
   fits = [i for i, rows in enumerate(grid) if rows <= wanted]
-  place = fits[-1] if fits else 0
-  # Where it fits already, what is left to see is that the next one does not.
-  return place + 1 if place == low else place
+  return fits[-1] if fits else 0
 
 
 def _excess(trial: Trial) -> int:

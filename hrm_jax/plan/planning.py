@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from hrm_jax.console import one_line
+from hrm_jax.console import log, one_line
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines import out_of_memory
@@ -125,6 +125,11 @@ def program_for(
   timing: TimingByCompiler,
 ) -> Program:
   """The training update that runs on the target."""
+  if config.attention == "auto" and target.chip.platform != "cpu":
+    log.info(
+      "attention is compiled for the target; what is said of its time is an "
+      "estimate"
+    )
   return make_program(config, metadata, devices=target.devices, timing=timing)
 
 
