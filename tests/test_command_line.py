@@ -48,6 +48,7 @@ def commands(run):
     "solve": ("hrm_jax.solve", f"--workdir={run}", "--json", "." * 16),
     "checkpoint": ("hrm_jax.checkpoint", "list", str(run)),
     "benchmark": ("hrm_jax.benchmark", "data", "--json", "--batches=2"),
+    "plan": ("hrm_jax.plan", TINY, "--target=cpu:2", "--only=update", "--json"),
     "check": ("data_tools.check", f"{run}/data"),
     "generate_sudoku": (
       "data_tools.generate_sudoku",

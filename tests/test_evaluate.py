@@ -1,5 +1,6 @@
 """The evaluation command, on a run that tests share."""
 
+import re
 import subprocess
 import sys
 
@@ -211,3 +212,18 @@ def test_evaluating_and_solving_need_no_trainer():
     "sys.exit(' '.join(m for m in unwanted if m in sys.modules) or 0)"
   )
   subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("halt", ["full", "act"])
+def test_the_program_that_is_compiled_first_is_the_one_that_runs(
+  tiny_run, caplog, halt
+):
+  # Else its time would count as thinking, and everything compile twice.
+  trained, mesh = load(tiny_run), mesh_of(8)
+  weights = jax.device_put(trained.weights, sharding.replicated(mesh))
+  split = open_split(tiny_run / "data", "test")
+  evaluator = Evaluator(trained.model, Loss(), mesh, halt=halt)
+  with jax.log_compiles():
+    evaluator(weights, EvaluationData(split, batch_size=8), step=1)
+  compiled = re.findall(r"Compiling jit\(eval_\w+\)", caplog.text)
+  assert len(compiled) == 1

@@ -44,9 +44,10 @@ TINY = (
 
 
 def start(directory, *flags):
-  """The command in a process of its own: it finds no setting of ours."""
-  ours = ("JAX_PLATFORMS", *targets.LIBTPU)
-  env = {k: v for k, v in os.environ.items() if k not in ours}
+  """The command in a process of its own, without the settings it makes."""
+  env = {k: v for k, v in os.environ.items() if k not in targets.LIBTPU}
+  # Set for the machine that shall run it, in a profile, say.
+  env["JAX_PLATFORMS"] = "tpu"
   return subprocess.Popen(
     [sys.executable, "-m", "hrm_jax.plan", *TINY, *flags],
     cwd=directory,
