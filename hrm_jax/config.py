@@ -256,10 +256,10 @@ KEYS = {
   ),
   "attention": Key(
     "auto",
-    'Implementation: "xla", "cudnn" (NVIDIA GPUs, bfloat16), or "auto": the '
-    "one that is faster, timed at the start. A run that resumes keeps the one "
-    "it had, where that runs.",
-    _one_of("auto", "xla", "cudnn"),
+    'Implementation: "xla", "cudnn" (NVIDIA GPUs, bfloat16), "splash" (TPUs), '
+    'or "auto": the fastest, timed at the start. A run that resumes keeps the '
+    "one it had, where that runs.",
+    _one_of("auto", "xla", "cudnn", "splash"),
   ),
   # --- evaluation
   "eval.halt": Key(

@@ -1,5 +1,6 @@
 """Which attention a run uses: the faster one, and only one that runs."""
 
+import functools
 import logging
 
 import jax
@@ -42,35 +43,59 @@ def chosen(setting, timing, earlier=None, platform="gpu"):
   return model.attention
 
 
-@pytest.mark.parametrize(
-  ("xla", "cudnn", "faster"), [(2.0, 1.0, "cudnn"), (1.0, 2.0, "xla")]
+# The kernel that XLA's has to be faster than, and what messages call it.
+ON_ACCELERATORS = pytest.mark.parametrize(
+  ("platform", "kernel", "called"),
+  [("gpu", "cudnn", "cuDNN"), ("tpu", "splash", "splash attention")],
 )
-def test_a_gpu_gets_the_faster_one(log, xla, cudnn, faster):
-  assert chosen("auto", taking(xla=xla, cudnn=cudnn)) == faster
-  assert f"attention: {faster}; " in log.text
-  assert f"{xla * 1e3:.3f} ms by XLA and {cudnn * 1e3:.3f}" in log.text
 
 
-def test_where_xla_does_not_run_cudnn_does(log):
-  assert chosen("auto", taking(xla=None, cudnn=1.0)) == "cudnn"
-  assert "attention: cudnn; XLA's does not run here (NotImpl" in log.text
+@ON_ACCELERATORS
+@pytest.mark.parametrize(("xla", "other"), [(2.0, 1.0), (1.0, 2.0)])
+def test_the_faster_one_is_used(log, platform, kernel, called, xla, other):
+  timing = taking(**{"xla": xla, kernel: other})
+  faster = "xla" if xla < other else kernel
+  assert chosen("auto", timing, platform=platform) == faster
+  assert (
+    f"attention: {faster}; forward and backward take {xla * 1e3:.3f} ms by "
+    f"XLA and {other * 1e3:.3f} ms by {called}"
+  ) in log.text
 
 
-def test_where_cudnn_does_not_run_xla_does(log):
-  assert chosen("auto", taking(xla=1.0, cudnn=None)) == "xla"
-  message = (
-    "xla; cuDNN's does not run here (NotImplementedError: head dim of 2)"
-  )
+@ON_ACCELERATORS
+def test_where_xla_does_not_run_the_kernel_does(log, platform, kernel, called):
+  timing = taking(**{"xla": None, kernel: 1.0})
+  assert chosen("auto", timing, platform=platform) == kernel
+  assert (
+    f"attention: {kernel}; forward and backward take 1000.000 ms by {called}; "
+    "XLA's does not run here (NotImplementedError: head dim of 2)"
+  ) in log.text
+
+
+@ON_ACCELERATORS
+def test_where_the_kernel_does_not_run_xla_does(log, platform, kernel, called):
+  # Without another there is nothing to time XLA's against.
+  timing = taking(**{kernel: None})
+  assert chosen("auto", timing, platform=platform) == "xla"
+  message = f"attention: xla; {called}'s does not run here (NotImplementedError"
   assert message in log.text
 
 
-def test_a_run_that_resumes_keeps_what_it_had():
-  assert chosen("auto", never, earlier="xla") == "xla"
-  slow = taking(xla=1.0, cudnn=2.0)
-  assert chosen("auto", slow, earlier="cudnn") == "cudnn"
-  gone = taking(xla=1.0, cudnn=None)
-  assert chosen("auto", gone, earlier="cudnn") == "xla"
-  assert chosen("xla", never, earlier="cudnn") == "xla"
+@ON_ACCELERATORS
+def test_a_run_that_resumes_keeps_what_it_had(platform, kernel, called):
+  def resumed(setting, timing):
+    return chosen(setting, timing, earlier=kernel, platform=platform)
+
+  assert chosen("auto", never, earlier="xla", platform=platform) == "xla"
+  assert resumed("auto", taking(**{"xla": 1.0, kernel: 2.0})) == kernel
+  assert resumed("auto", taking(**{kernel: None})) == "xla"
+  assert resumed("xla", never) == "xla"
+
+
+def test_a_run_that_moves_to_other_machines_chooses_anew():
+  timing = taking(xla=2.0, splash=1.0)
+  assert chosen("auto", timing, earlier="cudnn", platform="tpu") == "splash"
+  assert chosen("auto", never, earlier="splash", platform="cpu") == "xla"
 
 
 def test_a_cpu_times_nothing():
@@ -81,18 +106,23 @@ def test_xla_needs_no_timing():
   assert chosen("xla", never) == "xla"
 
 
-def test_cudnn_that_does_not_run_is_refused_if_asked_for():
-  with pytest.raises(InputError, match=r"not run here \(.*: head dim of 2\)"):
-    chosen("cudnn", taking(cudnn=None))
-  assert chosen("cudnn", taking(cudnn=1.0)) == "cudnn"
+@ON_ACCELERATORS
+def test_a_kernel_that_does_not_run_is_refused_if_asked_for(
+  platform, kernel, called
+):
+  with pytest.raises(InputError, match=rf"{called}'s .*: head dim of 2\)"):
+    chosen(kernel, taking(**{kernel: None}), platform=platform)
+  timing = taking(**{kernel: 1.0})
+  assert chosen(kernel, timing, platform=platform) == kernel
 
 
-def test_cudnn_is_refused_on_a_cpu():
+@pytest.mark.parametrize("kernel", ["cudnn", "splash"])
+def test_a_kernel_is_refused_on_a_cpu(kernel):
   if jax.default_backend() != "cpu":
     pytest.skip("needs a CPU")
   model = toy_model(forward_dtype="bfloat16")
   with pytest.raises(InputError, match=r"config.attention: expected auto or"):
-    attention.choose("cudnn", model, 2, platform="cpu")
+    attention.choose(kernel, model, 2, platform="cpu")
 
 
 def test_all_processes_use_what_the_first_one_chose(monkeypatch):
@@ -120,13 +150,42 @@ def test_the_implementation_is_no_part_of_the_network():
     toy_model(attention="xla")
 
 
+def test_every_choice_has_a_name():
+  used = {name for names in attention.OF_PLATFORM.values() for name in names}
+  assert used == set(attention.NAMES)
+
+
+def test_the_position_added_for_cudnn_is_not_heard(monkeypatch):
+  mixing = jax.nn.dot_product_attention
+  asked = []
+
+  def mix(query, *others, implementation, **settings):
+    assert implementation == "cudnn"
+    asked.append(query.shape)
+    return mixing(query, *others, implementation="xla", **settings)
+
+  monkeypatch.setattr(jax.nn, "dot_product_attention", mix)
+  for S in (7, 8):
+    keys = jax.random.split(jax.random.key(S), 4)
+    *qkv, cotangent = (jax.random.normal(k, (2, S, 2, 4)) for k in keys)
+    results = []
+    for name in ("xla", "cudnn"):
+      mix = functools.partial(layers.mix_values, implementation=name)
+      mixed, backward = jax.vjp(jax.jit(mix), *qkv)
+      results.append([mixed, *backward(cotangent)])
+    for want, got in zip(*results, strict=True):
+      np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+  assert asked == [(2, 8, 2, 4)] * 2
+
+
 @pytest.mark.gpu
-def test_cudnn_computes_what_xla_does():
+@pytest.mark.parametrize("positions", [82, 901])
+def test_cudnn_computes_what_xla_does(positions):
   if jax.default_backend() != "gpu":
     pytest.skip("needs a GPU")
   keys = jax.random.split(jax.random.key(0), 4)
   query, key, value, cotangent = (
-    jax.random.normal(k, (4, 82, 8, 64), "bfloat16") for k in keys
+    jax.random.normal(k, (4, positions, 8, 64), "bfloat16") for k in keys
   )
   results = {}
   for name in ("xla", "cudnn"):

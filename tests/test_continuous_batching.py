@@ -264,7 +264,13 @@ def score_batches(queue):
   """The scores of the plain loop, batch by batch, added up."""
   model, weights, *_ = toy()
   score = jax.jit(
-    functools.partial(scoring.eval_step, model=model, loss=Loss(), halt="act")
+    functools.partial(
+      scoring.eval_step,
+      model=model,
+      loss=Loss(),
+      mesh=mesh_of(1),
+      halt="act",
+    )
   )
   parts = [
     score(

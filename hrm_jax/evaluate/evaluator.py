@@ -55,12 +55,12 @@ class Evaluator:
   ):
     self._mesh, self._halt = mesh, halt
     self._queued = queued and halt == "act"
-    settings = {"model": model, "loss": loss}
+    settings = {"model": model, "loss": loss, "mesh": mesh}
     everywhere, by_row = sharding.replicated(mesh), sharding.by_row(mesh)
     out_shardings = (everywhere, everywhere, by_row)
     if self._queued:
       self._step = jax.jit(
-        functools.partial(eval_chunk, **settings, mesh=mesh),
+        functools.partial(eval_chunk, **settings),
         static_argnames=("batches", "with_logits"),
         out_shardings=out_shardings,
       )

@@ -23,32 +23,54 @@ Scored = tuple[dict[str, jax.Array], jax.Array, dict[str, jax.Array]]
 
 
 def eval_step(
-  weights: Weights, batch: Batch, *, model: HRM, loss: Loss, halt: str
+  weights: Weights,
+  batch: Batch,
+  *,
+  model: HRM,
+  loss: Loss,
+  mesh: Mesh,
+  halt: str,
 ) -> Scored:
   """Thinks about one batch to the end and scores it.
+
+  Each device thinks about its own rows, see `sharding.on_each_device`.
 
   Args:
     weights: trained weights.
     batch: B puzzles, padding included.
     model: the network.
     loss: which loss.
+    mesh: the devices.
     halt: "full" or "act".
 
   Returns:
     Metric sums over the batch; how many rows have a right answer after
     segment 1, 2, ..., [halt_max_steps] int32; and the answers, for saving.
   """
+
+  def think(weights, batch, puzzle_rows):
+    answer = solve(
+      model,
+      weights,
+      batch,
+      halt=halt,
+      observe=lambda output: losses.sequence_correct(
+        output.logits, batch["labels"]
+      ),
+      puzzle_rows=puzzle_rows,
+    )
+    # [B, halt_max_steps], because the devices have rows.
+    return answer._replace(trace=answer.trace.T)
+
   labels = batch["labels"]
-  answer = solve(
-    model,
-    weights,
-    batch,
-    halt=halt,
-    observe=lambda output: losses.sequence_correct(output.logits, labels),
+  # The table may be large, and lie in parts: devices get the rows they need.
+  puzzle_rows = gather_puzzle_rows(model, weights, batch["puzzle_identifiers"])
+  answer = sharding.on_each_device(think, mesh)(
+    weights._replace(puzzle_table=None), batch, puzzle_rows
   )
   sums = _score(answer.output, answer.segments, labels, loss)
-  counted = _counted(labels)[None]
-  by_segment = (answer.trace & counted).sum(-1, dtype=jnp.int32)
+  counted = _counted(labels)[:, None]
+  by_segment = (answer.trace & counted).sum(0, dtype=jnp.int32)
   return sums, by_segment, _to_save(answer.output, with_logits=True)
 
 

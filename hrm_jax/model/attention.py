@@ -1,9 +1,10 @@
-"""Which implementation of attention is the faster one here.
+"""Which implementation of attention is the fastest one here.
 
-XLA's runs everywhere; cuDNN's only on NVIDIA GPUs, for some dtypes and head
-sizes. Which is faster depends on shapes and versions: both are timed, once at
-the start. It changes rounding: a run that resumes keeps the one it had, and a
-run that must repeat another names one.
+XLA's runs everywhere. cuDNN's runs on NVIDIA GPUs alone, JAX's splash attention
+on TPUs alone, both for some dtypes and head sizes. Which is faster depends on
+shapes and versions: all that the platform has are timed, once at the start. It
+changes rounding: a run that resumes keeps the one it had, and a run that must
+repeat another names one.
 """
 
 import functools
@@ -19,9 +20,19 @@ from hrm_jax.machines import cluster
 from hrm_jax.model import layers
 from hrm_jax.model.hrm import HRM
 
-SETTINGS = ("auto", "xla", "cudnn")
+# Names by what they are called in messages.
+NAMES = {"xla": "XLA", "cudnn": "cuDNN", "splash": "splash attention"}
+SETTINGS = ("auto", *NAMES)
 
-# A function from (implementation, model, rows) to seconds.
+# What "auto" chooses from, by platform (see `sharding.platform`).
+OF_PLATFORM = {
+  "cpu": ("xla",),
+  "gpu": ("xla", "cudnn"),
+  "tpu": ("xla", "splash"),
+}
+
+# A function from (implementation, model, rows) to seconds; it raises where the
+# implementation does not run.
 Timing = Callable[[str, HRM, int], float]
 
 
@@ -39,31 +50,33 @@ def choose(
   Several processes choose what process 0 chooses: they must run one program.
 
   Args:
-    setting: "auto", the faster one, or the name of one.
+    setting: "auto", the fastest one, or the name of one.
     model: the network.
     rows: how many rows of the batch each device has.
-    timing: replaces `measured_seconds`; None: that one.
+    timing: replaces `measured_seconds`; None: that one. "auto" calls it for
+      what `OF_PLATFORM` lists.
     platform: of the devices, see `sharding.platform`.
     earlier: what the run has used so far; "auto" keeps it if it runs here.
 
   Raises:
-    InputError: cuDNN was asked for and does not run.
+    InputError: one was asked for by its name and does not run.
   """
   timing = timing or measured_seconds
-  if setting == "cudnn":
-    try:
-      timing("cudnn", model, rows)
-    except Exception as error:  # JAX, XLA and cuDNN raise many.
-      raise InputError(
-        f"config.attention: expected auto or xla, because cuDNN's does not "
-        f"run here ({one_line(error)}); got 'cudnn'."
-      ) from error
-  elif setting == "auto":
+  candidates = OF_PLATFORM.get(platform, ("xla",))
+  if setting == "auto":
     setting = "xla"
-    if platform == "gpu":
+    if len(candidates) > 1:
       if cluster.is_first() and earlier != "xla":
-        setting = _faster(model, rows, timing, keep_cudnn=earlier == "cudnn")
+        setting = _fastest(candidates, model, rows, timing, earlier)
       setting = SETTINGS[cluster.from_first(SETTINGS.index(setting))]
+  elif setting != "xla":
+    try:
+      timing(setting, model, rows)
+    except Exception as error:  # JAX, XLA and the kernels raise many.
+      raise InputError(
+        f"config.attention: expected auto or xla, because {NAMES[setting]}'s "
+        f"does not run here ({one_line(error)}); got {setting!r}."
+      ) from error
   return model.clone(
     attention=setting,
     # The better layout there, and a slow one elsewhere.
@@ -71,25 +84,41 @@ def choose(
   )
 
 
-def _faster(model: HRM, rows: int, timing: Timing, *, keep_cudnn: bool) -> str:
-  try:
-    cudnn = timing("cudnn", model, rows)
-  except Exception as error:  # JAX, XLA and cuDNN raise many.
-    log.info(f"attention: xla; cuDNN's does not run here ({one_line(error)})")
-    return "xla"
-  if keep_cudnn:
-    return "cudnn"
-  try:
-    xla = timing("xla", model, rows)
-  except Exception as error:  # Its scores, [B, A, S, S], may not fit.
-    log.info(f"attention: cudnn; XLA's does not run here ({one_line(error)})")
-    return "cudnn"
-  choice = "cudnn" if cudnn < xla else "xla"
-  log.info(
-    f"attention: {choice}; forward and backward take {1e3 * xla:.3f} ms by "
-    f"XLA and {1e3 * cudnn:.3f} ms by cuDNN"
+def _fastest(
+  candidates: tuple[str, ...],
+  model: HRM,
+  rows: int,
+  timing: Timing,
+  earlier: str | None,
+) -> str:
+  seconds: dict[str, float] = {}
+  refused: list[str] = []
+  # XLA's last, and only where there is another: it may run out of memory.
+  for name in reversed(candidates):
+    if name == "xla" and not seconds:
+      break
+    try:
+      seconds[name] = timing(name, model, rows)
+    except Exception as error:  # JAX, XLA and the kernels raise many.
+      refused.append(f"{NAMES[name]}'s does not run here ({one_line(error)})")
+      continue
+    if name == earlier:
+      return name
+  # The first of those that are equally fast.
+  fastest = min(
+    (name for name in candidates if name in seconds),
+    key=lambda name: seconds[name],
+    default="xla",
   )
-  return choice
+  timed = " and ".join(
+    f"{1e3 * seconds[name]:.3f} ms by {NAMES[name]}"
+    for name in candidates
+    if name in seconds
+  )
+  if timed:
+    refused.insert(0, f"forward and backward take {timed}")
+  log.info(f"attention: {fastest}; {'; '.join(refused)}")
+  return fastest
 
 
 def measured_seconds(
@@ -98,7 +127,7 @@ def measured_seconds(
   """Seconds of attention in one block, forward and backward.
 
   Args:
-    implementation: "xla" or "cudnn".
+    implementation: see `layers.mix_values`.
     model: gives the sizes and the dtype.
     rows: B.
     repeats: how many runs are timed; their median counts.

@@ -87,7 +87,7 @@ class HRM(nn.Module):
       again instead of keeping them: less memory, an eighth more work.
     unroll: whether the blocks of a level are written out one after the other:
       the program grows with them.
-    attention: "xla" or "cudnn", see `layers.mix_values`.
+    attention: "xla", "cudnn" or "splash", see `layers.mix_values`.
     for_tpu: whether the blocks are laid out for a TPU, see `layers.Block`.
     gradient_scope: which of a segment's updates gradient passes through.
       "last_update": the last one of z_L and of z_H (HRM). "last_cycle": all of

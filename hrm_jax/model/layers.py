@@ -9,6 +9,7 @@ Shape letters: B rows, S positions, D hidden size, A heads, C = D / A head
 size, F MLP width.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from hrm_jax.model import positions_last
+from hrm_jax.model import positions_last, splash
 
 # Standard deviation of a unit normal cut at +-2: the cut takes its tails away.
 _STD_OF_CUT_NORMAL = 0.87962566103423978
@@ -172,16 +173,17 @@ def mix_values(
     query: [B, S, A, C].
     key: like `query`.
     value: like `query`.
-    implementation: "xla", or "cudnn": an NVIDIA GPU and bfloat16 only.
+    implementation: "xla"; "cudnn": an NVIDIA GPU and bfloat16 only; or
+      "splash": a TPU only, see `splash`. With these two there is no [B, A, S,
+      S] in memory.
 
   Returns:
     [B, S, A, C], of the same dtype.
   """
-  scale = query.shape[-1] ** -0.5
+  if implementation == "splash":
+    return splash.mix_values(query, key, value)
   if implementation == "cudnn":
-    return jax.nn.dot_product_attention(
-      query, key, value, scale=scale, implementation="cudnn"
-    )
+    return _mix_values_by_cudnn(query, key, value)
   # As `jax.nn.dot_product_attention`, but with the heads ahead of the
   # positions in the products, the layout in which CPUs need the fewest copies.
   query, key, value = (jnp.swapaxes(t, 1, 2) for t in (query, key, value))
@@ -190,9 +192,35 @@ def mix_values(
   scores = jnp.einsum(
     "batc,basc->bats", query, key, preferred_element_type=jnp.float32
   )
+  scale = query.shape[-1] ** -0.5
   weights = jax.nn.softmax(scores * scale)  # [B, A, S, S]
   mixed = jnp.einsum("bats,basc->batc", weights.astype(value.dtype), value)
   return jnp.swapaxes(mixed, 1, 2)  # [B, S, A, C]
+
+
+def _mix_values_by_cudnn(
+  query: jax.Array, key: jax.Array, value: jax.Array
+) -> jax.Array:
+  _, S, _, C = query.shape
+  mix = functools.partial(
+    jax.nn.dot_product_attention, scale=C**-0.5, implementation="cudnn"
+  )
+  if S % 2 == 0:
+    return mix(query, key, value)
+  # JAX refuses the gradient where the number of positions is odd: one more,
+  # which no position hears.
+  query, key, value = (
+    jnp.pad(t, ((0, 0), (0, 1), (0, 0), (0, 0))) for t in (query, key, value)
+  )
+  lengths = jnp.full(len(query), S, jnp.int32)
+  mixed = mix(
+    query,
+    key,
+    value,
+    query_seq_lengths=lengths,
+    key_value_seq_lengths=lengths,
+  )
+  return mixed[:, :S]
 
 
 class Attention(nn.Module):

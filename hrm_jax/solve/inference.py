@@ -35,6 +35,7 @@ def solve(
   *,
   halt: str,
   observe: Callable[[SegmentOutput], Any] = lambda output: (),
+  puzzle_rows: jax.Array | None = None,
 ) -> Answer:
   """Thinks about a batch from the initial states until its rows are done.
 
@@ -44,14 +45,17 @@ def solve(
     batch: B puzzles; the labels are not read.
     halt: "full" or "act", see `segments.run_segments`.
     observe: what to keep of the output after every segment.
+    puzzle_rows: [B, W], see `gather_puzzle_rows`; None: taken from the table.
   """
   ids = batch["puzzle_identifiers"]
+  if puzzle_rows is None:
+    puzzle_rows = gather_puzzle_rows(model, weights, ids)
   segment = functools.partial(
     _segment,
     model,
     weights,
     inputs=batch["inputs"],
-    puzzle_rows=gather_puzzle_rows(model, weights, ids),
+    puzzle_rows=puzzle_rows,
   )
   return segments.run_segments(
     segment,
