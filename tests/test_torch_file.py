@@ -123,6 +123,26 @@ def test_a_view_of_a_storage_is_what_its_strides_say(tmp_path):
   np.testing.assert_array_equal(part, numbers[[1, 3]])
 
 
+def test_sizes_of_64_bits_are_read(tmp_path, monkeypatch):
+  # What zipfile does above 2 GiB; torch does it above 4.
+  monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 0)
+  path = tmp_path / "step_1"
+  torch_file.write(path, arrays())
+  content = path.read_bytes()
+  assert b"PK\6\6" in content
+  assert_same(torch_file.read(path), arrays())
+  # The first extra field with a size in it: it is said to be shorter.
+  at = content.index(b"\1\0\x18\0", content.index(b"PK\1\2"))
+  path.write_bytes(content[: at + 2] + b"\x08\0" + content[at + 4 :])
+  assert "a member's 64-bit size is missing" in error_of(path)
+  # The end of a file above 4 GiB: the numbers stand in its 64-bit form.
+  content = content[:-10] + b"\xff" * 8 + content[-2:]
+  path.write_bytes(content)
+  assert_same(torch_file.read(path), arrays())
+  path.write_bytes(content.replace(b"PK\6\6", b"PK\6\5"))
+  assert "its 64-bit end makes no sense" in error_of(path)
+
+
 def test_the_byte_order_is_the_files(tmp_path):
   for dtype in (np.dtype(np.float32), BF16):
     numbers = np.arange(1, 7).astype(dtype)
@@ -348,6 +368,11 @@ def test_compressed_and_doubled_members_are_refused(tmp_path):
   )
   assert path.stat().st_size < 2**20
   assert "save it again with torch.save" in error_of(path)
+  # One that only says so.
+  content = make(path, data).read_bytes()
+  method = content.rindex(b"PK\1\2") + 10
+  path.write_bytes(content[:method] + b"\x08" + content[method + 1 :])
+  assert "compressed or encrypted, 'x/data/0'" in error_of(path)
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("x/data.pkl", data)
     with pytest.warns(UserWarning, match="Duplicate"):
@@ -366,11 +391,13 @@ def test_members_may_not_overlap(tmp_path):
   path.write_bytes(other)
   assert "cut off or damaged (its member 'x/data/0')" in error_of(path)
   # One that says that it is larger than it is.
-  for start in (content.index(b"PK\1\2") + 20, second + 20):
+  said = ("two of its members overlap", "its member 'x/data/0'")
+  first = content.index(b"PK\1\2")
+  for start, why in zip((first + 20, second + 20), said, strict=True):
     sizes = struct.unpack_from("<2L", content, start)
     larger = struct.pack("<2L", *(n + 4 for n in sizes))
     path.write_bytes(content[:start] + larger + content[start + 8 :])
-    assert "cut off or damaged" in error_of(path)
+    assert f"cut off or damaged ({why})" in error_of(path)
 
 
 def test_a_directory_of_too_many_members_is_not_read(tmp_path):
