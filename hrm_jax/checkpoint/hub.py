@@ -80,6 +80,9 @@ def _fetch(name: str, revision: str | None) -> Snapshot:
       if not _is_silence(error):
         raise
       snapshot = download(local_files_only=True)
+      # Older clients return what there is.
+      if not _is_whole(snapshot.path):
+        raise LocalEntryNotFoundError("only a part of it is there") from None
       log.warning(
         f"warning: {HUB}{name}: the Hub is not asked, or does not answer "
         f"({type(error).__name__}); taken from its cache: {snapshot.name}"

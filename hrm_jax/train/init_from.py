@@ -18,12 +18,13 @@ import numpy as np
 
 from hrm_jax.checkpoint import flags, published
 from hrm_jax.checkpoint.export import read_identifiers
+from hrm_jax.checkpoint.flags import KEEP, RESET
 from hrm_jax.checkpoint.published import Published
 from hrm_jax.console import InputError, log
 from hrm_jax.data.puzzle import DatasetMetadata, read_metadata
 from hrm_jax.model.weights import Weights
 
-KEEP, RESET, MAP = "keep", "reset", "map"
+MAP = "map"  # By the model's own names.
 
 # Keys of `config.model` that the shapes of the weights follow from, or that
 # say how their numbers are divided up. The others may differ.
