@@ -61,7 +61,8 @@ def test_segment_is_what_xla_counts():
     {"shared_level": True, "H_layers": 7},
   ],
 )
-def test_update_is_what_xla_counts(changed):
+@pytest.mark.parametrize("table_only", [False, True])
+def test_update_is_what_xla_counts(changed, table_only):
   model = loop_free(**changed)
   carry, batch, draws = jax.eval_shape(
     lambda key: (
@@ -73,9 +74,12 @@ def test_update_is_what_xla_counts(changed):
     ),
     jax.random.key(0),
   )
-  one_update = functools.partial(update.forward_backward, model, loss=Loss())
+  one_update = functools.partial(
+    update.forward_backward, model, loss=Loss(), table_only=table_only
+  )
   counted = xla_flops(one_update, weight_shapes(model), carry, batch, draws)
-  assert flops.per_update(model) == pytest.approx(counted, rel=0.05)
+  expected = flops.per_update(model, table_only=table_only)
+  assert expected == pytest.approx(counted, rel=0.05)
 
 
 def test_every_cycle_and_layer_counts():

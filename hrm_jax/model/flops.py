@@ -28,16 +28,24 @@ def per_segment(model: HRM) -> float:
   return passes * _per_block(model) + _head(model)
 
 
-def per_update(model: HRM) -> float:
+def per_update(model: HRM, *, table_only: bool = False) -> float:
   """FLOPs of a training update of one puzzle.
 
   A segment, the backward pass of the updates that gradient passes through
   (twice their forward), and the segment behind the bootstrapped target, if
   there is one.
+
+  Args:
+    model: the network.
+    table_only: whether the dense parameters have no gradient: of the two
+      products that a product has in the backward pass, theirs is left out.
   """
   L_blocks = model.L_updates_with_gradient * model.L_layers
   blocks_with_gradient = model.num_H_blocks + L_blocks
   backward = 2 * (blocks_with_gradient * _per_block(model) + _head(model))
+  if table_only:
+    # Scores and mix have two factors that are no parameters.
+    backward = backward / 2 + blocks_with_gradient * of_attention(model)
   update = per_segment(model) + backward
   if model.needs_next_segment:
     # Its last block computes only the position that Q is read from, and

@@ -423,7 +423,8 @@ def _make_meter(
     last_step=stop,
     global_batch_size=config.global_batch_size,
     seq_len=metadata.seq_len,
-    flops_per_step=flops.per_update(model) * config.global_batch_size,
+    flops_per_step=config.global_batch_size
+    * flops.per_update(model, table_only=config.train_only == "puzzle_emb"),
     peak_flops=flops.measured_peak(model.dtype),
     log_every=config.log_every,
   )
