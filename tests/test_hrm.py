@@ -218,6 +218,25 @@ def test_unrolled_blocks_are_the_same_network():
   assert_close(think(unrolled, *inputs), think(model, *inputs), rtol=2e-5)
 
 
+def test_the_layout_for_a_tpu_is_the_same_network():
+  cycles = {"H_cycles": 3, "L_cycles": 3}
+  model = toy_model(unroll=True, **cycles)
+  inputs = segment_inputs(model)
+  for_tpu = model.clone(for_tpu=True)
+  assert weight_shapes(for_tpu) == weight_shapes(model)
+  assert_close(think(for_tpu, *inputs), think(model, *inputs), rtol=2e-5)
+
+
+@pytest.mark.parametrize("unroll", [True, False])
+def test_for_a_tpu_cycles_are_written_out_where_blocks_are(unroll):
+  cycles = {"H_cycles": 3, "L_cycles": 3}
+  model = toy_model(unroll=unroll, **cycles).clone(for_tpu=True)
+  variables = jax.eval_shape(lambda: toy_weights(model).variables)
+  inputs = segment_inputs(model)
+  text = jax.jit(model.apply).lower(variables, *inputs).as_text()
+  assert ("while" in text) is not unroll
+
+
 def test_puzzle_rows_are_padded_into_slots_before_the_grid():
   model = toy_model(puzzle_emb_ndim=24)  # 1.5 D
   variables = toy_weights(model).variables

@@ -88,7 +88,8 @@ class HRM(nn.Module):
     unroll: whether the blocks of a level are written out one after the other:
       the program grows with them.
     attention: "xla", "cudnn" or "splash", see `layers.mix_values`.
-    for_tpu: whether the blocks are laid out for a TPU, see `layers.Block`.
+    for_tpu: whether the blocks are laid out for a TPU, see `layers.Block`; with
+      `unroll` the cycles without gradient are written out, too.
     gradient_scope: which of a segment's updates gradient passes through.
       "last_update": the last one of z_L and of z_H (HRM). "last_cycle": all of
       the last H cycle, its L_cycles updates of z_L and the one of z_H (TRM);
@@ -319,6 +320,9 @@ class HRM(nn.Module):
       H_updates=self.H_cycles - 1,
       L_cycles=self.L_cycles,
       last_L_updates=self.L_cycles - with_gradient,
+      # XLA joins nothing over the ends of a loop: what a pass begins with and
+      # what the one before ends with would be two more passes over a state.
+      unroll=self.for_tpu and self.unroll,
     )
     f_H = H_level.as_function(self.dtype, num_outputs=num_outputs)
     f_L = L_level.as_function(self.dtype)
@@ -353,27 +357,41 @@ def _cycle_without_gradient(
   H_updates: int,
   L_cycles: int,
   last_L_updates: int,
+  unroll: bool,
 ) -> tuple[jax.Array, jax.Array]:
   """The updates of a segment ahead of those with gradient.
 
   They are `H_updates` whole rounds, then `last_L_updates` updates of z_L. In
-  `lax` loops: the compiled program does not grow with the cycles.
+  `lax` loops, unless `unroll`: the compiled program does not grow with the
+  cycles.
   """
 
   def update_both(_, states):
     z_H, z_L = states
-    z_L = _update_z_L(f_L, z_H, z_L, x, times=L_cycles)
+    z_L = _update_z_L(f_L, z_H, z_L, x, times=L_cycles, unroll=unroll)
     return f_H(z_H, z_L), z_L
 
-  z_H, z_L = lax.fori_loop(0, H_updates, update_both, (z_H, z_L))
-  return z_H, _update_z_L(f_L, z_H, z_L, x, times=last_L_updates)
+  states = (z_H, z_L)
+  z_H, z_L = lax.fori_loop(
+    0, H_updates, update_both, states, unroll=unroll or None
+  )
+  z_L = _update_z_L(f_L, z_H, z_L, x, times=last_L_updates, unroll=unroll)
+  return z_H, z_L
 
 
 def _update_z_L(
-  f_L: Update, z_H: jax.Array, z_L: jax.Array, x: jax.Array, *, times: int
+  f_L: Update,
+  z_H: jax.Array,
+  z_L: jax.Array,
+  x: jax.Array,
+  *,
+  times: int,
+  unroll: bool = False,
 ) -> jax.Array:
   """Several updates of z_L while z_H stands still."""
-  return lax.fori_loop(0, times, lambda _, z_L: f_L(z_L, z_H + x), z_L)
+  return lax.fori_loop(
+    0, times, lambda _, z_L: f_L(z_L, z_H + x), z_L, unroll=unroll or None
+  )
 
 
 def count_parameters(params: Any) -> int:

@@ -13,6 +13,7 @@ A heads, C = D / A head size.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 
 def attend(
@@ -67,14 +68,40 @@ def _turned(
   # A product for each half of all heads, each [B, S, A C / 2]: the turn is
   # arithmetic of one with the other, number by number.
   halves = (kernel[..., : C // 2], kernel[..., C // 2 :])
-  first, second = (_project(x, half).astype(jnp.float32) for half in halves)
+  first, second = (_project(x, half) for half in halves)
   angles = np.tile(angles[: x.shape[1]], A)[None]  # [1, S, A C / 2]
   cos = jnp.asarray(np.cos(angles), jnp.float32)
   sin = jnp.asarray(np.sin(angles), jnp.float32)
-  turned = (first * cos - second * sin, second * cos + first * sin)
-  return jnp.concatenate(
-    [_positions_last(half.astype(x.dtype), A) for half in turned], axis=2
+  turned = _turn(first, second, cos, sin)
+  return jnp.concatenate([_positions_last(half, A) for half in turned], axis=2)
+
+
+@jax.custom_vjp
+def _turn(
+  first: jax.Array, second: jax.Array, cos: jax.Array, sin: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Turns pairs of numbers, [B, S, W] each, by angles [1, S, W]; float32."""
+  dtype = first.dtype
+  first, second = first.astype(jnp.float32), second.astype(jnp.float32)
+  return (
+    (first * cos - second * sin).astype(dtype),
+    (second * cos + first * sin).astype(dtype),
   )
+
+
+def _turn_forward(first, second, cos, sin):
+  return _turn(first, second, cos, sin), (cos, sin)
+
+
+def _turn_backward(kept, gradients):
+  cos, sin = kept
+  # Back by the same angle. The barrier keeps the compiler from casting to
+  # float32 first and bringing twice as many bytes into the layout needed here.
+  first, second = lax.optimization_barrier(gradients)
+  return *_turn(first, second, cos, -sin), None, None
+
+
+_turn.defvjp(_turn_forward, _turn_backward)
 
 
 def _project(x: jax.Array, kernel: jax.Array) -> jax.Array:
