@@ -1,6 +1,7 @@
 """The ARC scorer: from saved predictions to pass@k and a submission."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from data_tools import build_arc
 from hrm_jax.arc_vote import __main__ as arc_vote
 from hrm_jax.arc_vote import tally
+from hrm_jax.console import InputError
 from hrm_jax.data import arc
+from hrm_jax.evaluate.predictions import check_may_replace
 from tests.commands import Commands
 from tests.test_build_arc import examples, make_task, write_json
 
@@ -71,6 +74,25 @@ def test_a_perfect_oracle_scores_everything(data, tmp_path, commands):
     ]
     for task, pairs in asked.items()
   }
+
+
+def test_predictions_in_a_place_of_their_own_are_scored_alike(
+  data, tmp_path, commands
+):
+  directory = write_predictions(data, tmp_path, lambda row, text, label: label)
+  of_run = commands(arc_vote, "--workdir", tmp_path, "--data", data)
+  own = tmp_path / "answers"
+  shutil.copytree(directory, own)
+  result = commands(arc_vote, "--predictions", own, "--data", data)
+  assert (of_run.pop("step"), result.pop("step")) == (7, None)
+  assert result.pop("submission") == str(own / "submission.json")
+  assert of_run.pop("submission") == str(directory / "submission.json")
+  assert result == of_run
+  # What voting has left does not stand in the way of the next evaluation.
+  check_may_replace(own)
+  (own / "thesis.tex").touch()
+  with pytest.raises(InputError, match=r"got thesis\.tex; choose another"):
+    check_may_replace(own)
 
 
 def as_trm_writes_it(data):

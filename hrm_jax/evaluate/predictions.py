@@ -153,7 +153,8 @@ def check_may_replace(directory: pathlib.Path) -> None:
     raise InputError(
       f"{directory}: expected a directory, or nothing yet ({error.strerror})."
     ) from None
-  known = re.compile(r".+__\w+\.npy|submission\.json")
+  # What `arc_vote` makes of them lies beside them.
+  known = re.compile(r".+__\w+\.npy|.+__votes\.json|submission\.json")
   other = sorted(name for name in names if not known.fullmatch(name))
   if other:
     raise InputError(
