@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from hrm_jax.checkpoint import saved_steps
 from tests import launch_scripts, runs
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -25,12 +26,11 @@ class HeldRun:
 
   Attributes:
     arguments: of Python.
-    variables: for its environment: how it is held, that its updates are on the
-      CPU, and where its programs are found again.
+    variables: for its environment.
     log: a file, to which the launcher has to write what the processes say.
   """
 
-  def __init__(self, folder: pathlib.Path, programs: pathlib.Path):
+  def __init__(self, folder: pathlib.Path):
     self.workdir, self.log = folder / "run", folder / "log"
     self._go_on = folder / "go_on"
     config = {**OVERRIDES, "checkpoint_interval": HELD_AT - 2}
@@ -43,7 +43,9 @@ class HeldRun:
       "FAULTS_HOLD": f"update@{HELD_AT}",
       "FAULTS_GO_ON": str(self._go_on),
       "JAX_PLATFORMS": "cpu",
-      "JAX_COMPILATION_CACHE_DIR": str(programs),
+      # All of these runs are the same program.
+      "JAX_COMPILATION_CACHE_DIR": f"{os.environ['XDG_CACHE_HOME']}/held_runs",
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
       "PYTHON": sys.executable,
       "PYTHONPATH": str(ROOT),
     }
@@ -88,8 +90,14 @@ class HeldRun:
       time.sleep(0.1)
 
   def until_held(self) -> None:
-    """Waits until process 0 stands before update 4."""
+    """Waits until process 0 stands before update 4, and 2 is saved."""
     self.until_said(f"held update@{HELD_AT}")
+    # That goes on in the background.
+    end = time.monotonic() + PATIENCE
+    while not self.saved():
+      if time.monotonic() > end:
+        raise TimeoutError(f"nothing is saved; {self.said()[-4000:]}")
+      time.sleep(0.1)
 
   def kill(self, **variables: str) -> None:
     """SIGKILL to the one of its processes that has these variables."""
@@ -97,8 +105,9 @@ class HeldRun:
     os.kill(pid, signal.SIGKILL)
 
   def saved(self) -> int:
-    """The newest step that is saved."""
-    return runs.steps_of(self.workdir)[-1]
+    """The newest step that is whole; 0 without any."""
+    directory = saved_steps.directory_of(self.workdir)
+    return max(saved_steps.complete_steps(directory), default=0)
 
   def losses(self) -> list[tuple[int, float]]:
     """(update, loss) of each one, in the order in which they were logged."""

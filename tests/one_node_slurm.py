@@ -52,6 +52,8 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 MpiDefault=none
+# Looks for jobs that may start more often than once in half a minute.
+SchedulerParameters=bf_interval=2,sched_interval=2
 # JAX makes its port from the number of the job: no other Slurm's here.
 FirstJobId={first_job}
 GresTypes=gpu

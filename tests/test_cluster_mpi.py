@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 MPIRUN = ("mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2")
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-  """For the compiled programs of the runs; skips where none can be."""
+@pytest.fixture
+def run(tmp_path):
+  """One to be started by mpirun; skips where there is no mpirun."""
   if not shutil.which("mpirun"):
     pytest.skip("no Open MPI on this machine: mpirun not found")
   version = subprocess.run(
@@ -26,13 +26,10 @@ def programs(tmp_path_factory):
   ).stdout.splitlines()[0]
   if not version.startswith("mpirun (Open MPI) 4."):
     pytest.skip(f"JAX knows Open MPI 4 only, and this is {version!r}")
-  return tmp_path_factory.mktemp("programs")
+  return HeldRun(tmp_path)
 
 
-def test_mpirun_ends_with_a_killed_process_and_the_next_one_resumes(
-  programs, tmp_path
-):
-  run = HeldRun(tmp_path, programs)
+def test_mpirun_ends_with_a_killed_process_and_the_next_one_resumes(run):
   with run.started_by(*MPIRUN, sys.executable, **run.variables) as process:
     run.until_held()
     run.kill(OMPI_COMM_WORLD_RANK="1")
@@ -45,8 +42,7 @@ def test_mpirun_ends_with_a_killed_process_and_the_next_one_resumes(
   assert [step for step, _ in run.losses()] == list(range(1, UPDATES + 1))
 
 
-def test_mpirun_passes_usr1_on_and_ends_as_preempted(programs, tmp_path):
-  run = HeldRun(tmp_path, programs)
+def test_mpirun_passes_usr1_on_and_ends_as_preempted(run):
   with run.started_by(*MPIRUN, sys.executable, **run.variables) as process:
     run.until_held()
     process.send_signal(signal.SIGUSR1)

@@ -1,6 +1,7 @@
 """launch/slurm.sbatch under a real Slurm of one node."""
 
 import pathlib
+import re
 import signal
 
 import numpy as np
@@ -10,7 +11,7 @@ from tests import held_runs, one_node_slurm, runs
 from tests.held_runs import HELD_AT, PATIENCE, UPDATES, HeldRun
 from tests.launch_scripts import is_alive
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 RESOURCES = ("--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1")
 
@@ -22,13 +23,6 @@ def slurm():
     pytest.skip(why)
   with one_node_slurm.running(requeue_seconds=5) as slurm:
     yield slurm
-
-
-@pytest.fixture(scope="module")
-def new_run(tmp_path_factory):
-  """Makes runs that share their compiled programs."""
-  programs = tmp_path_factory.mktemp("programs")
-  return lambda name: HeldRun(tmp_path_factory.mktemp(name), programs)
 
 
 def submit(slurm, run, *options) -> int:
@@ -51,19 +45,20 @@ def until_ended(slurm, number) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def limited(slurm, new_run):
+def limited(slurm, tmp_path_factory):
   """A job that gets its TERM ahead of the limit while others are tested.
 
   That is 10 s after its start, rounded up to Slurm's next look at all jobs,
   one in every 30 s.
   """
-  run = new_run("limited")
+  run = HeldRun(tmp_path_factory.mktemp("limited"))
   return run, submit(slurm, run, "--signal=TERM@590")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("limited")
-def test_a_cancelled_job_saves_and_does_not_come_back(slurm, new_run):
-  run = new_run("cancelled")
+def test_a_cancelled_job_saves_and_does_not_come_back(slurm, tmp_path):
+  run = HeldRun(tmp_path)
   number = submit(slurm, run)
   run.until_held()
   slurm.ask("scancel", str(number))
@@ -76,9 +71,10 @@ def test_a_cancelled_job_saves_and_does_not_come_back(slurm, new_run):
   assert f"update {run.saved()} is saved" in run.said()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("limited")
-def test_a_killed_task_ends_the_job_and_the_next_one_resumes(slurm, new_run):
-  run = new_run("killed")
+def test_a_killed_task_ends_the_job_and_the_next_one_resumes(slurm, tmp_path):
+  run = HeldRun(tmp_path)
   number = submit(slurm, run)
   run.until_held()
   run.kill(SLURM_PROCID="1")
@@ -93,6 +89,7 @@ def test_a_killed_task_ends_the_job_and_the_next_one_resumes(slurm, new_run):
   assert [step for step, _ in run.losses()] == list(range(1, UPDATES + 1))
 
 
+@pytest.mark.slow
 def test_a_job_that_comes_to_its_limit_saves_and_resumes(
   slurm, limited, tmp_path
 ):
@@ -101,14 +98,17 @@ def test_a_job_that_comes_to_its_limit_saves_and_resumes(
   # It would come again 10 s after the next start, however far that has got.
   slurm.ask("scontrol", "update", f"JobId={number}", "TimeLimit=60")
   run.go_on()
-  run.until_said("==> preempted: back into the queue")
-  saved = run.saved()
-  assert run.said().count(f"update {saved} is saved") == 2  # Both of them say.
-  assert "exit code 75" in run.said()
   job = until_ended(slurm, number)
-  ended = [job[name] for name in ("JobState", "ExitCode", "Restarts")]
-  assert ended == ["COMPLETED", "0:0", "1"], run.said()
-  assert f"2 x cpu in 2 processes, update {saved} to {UPDATES}" in run.said()
+  assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), run.said()
+  # Once; more often where it takes so long to start that TERM comes before.
+  preemptions = run.said().count("==> preempted: back into the queue")
+  assert int(job["Restarts"]) == preemptions >= 1
+  # Both tasks say what is saved, and process 0 at which update each start is.
+  saved = re.findall(r"update (\d+) is saved, .* \(exit code 75\)", run.said())
+  assert saved[::2] == saved[1::2]
+  starts = re.findall(rf"in 2 processes, update (\d+) to {UPDATES}", run.said())
+  assert starts == ["0", *saved[::2]]
+  assert len(starts) == 1 + preemptions
   # One process that nobody stops trains alike.
   runs.train_tiny(tmp_path, **held_runs.OVERRIDES)
   alone = [

@@ -10,7 +10,7 @@ from tests import local_sshd, ports
 from tests.held_runs import HELD_AT, PATIENCE, UPDATES, HeldRun
 from tests.launch_scripts import PREEMPTED, is_alive, python_program, run
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 HOSTS = "127.0.0.1,localhost"
 
@@ -31,8 +31,9 @@ def path(silent):
     yield path
 
 
+@pytest.mark.slow
 def test_a_run_over_ssh_is_preempted_and_resumed(path, tmp_path):
-  held = HeldRun(tmp_path, tmp_path / "programs")
+  held = HeldRun(tmp_path)
   # sshd passes no variables on.
   settings = [f"--env={name}={text}" for name, text in held.variables.items()]
   (port,) = ports.free(1)
