@@ -58,9 +58,17 @@ def _place(device: Any) -> tuple[int, int, int]:
   goes over the slow network. Then by process: the rows of a process are
   neighbours in the batch.
   """
+  return _slice(device), device.process_index, device.id
+
+
+def _slice(device: Any) -> int:
   # A TPU without others, and what is no TPU, may have no such number, or None.
-  slice_index = getattr(device, "slice_index", None) or 0
-  return slice_index, device.process_index, device.id
+  return getattr(device, "slice_index", None) or 0
+
+
+def num_slices(mesh: Mesh) -> int:
+  """How many TPU slices it spans; 1 where there is no such thing."""
+  return len({_slice(device) for device in mesh.devices.flat})
 
 
 def platform(mesh: Mesh) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh
 
 from hrm_jax.machines import sharding
@@ -31,12 +32,13 @@ def over(mesh: Mesh, reduce_dtype: str = "float32") -> Spread:
   """
   if mesh.size == 1:
     return all_rows_at_once
+  several_slices = sharding.num_slices(mesh) > 1
 
   def spread(function: Callable, shared: Any, *by_row: Any) -> Any:
     def run(shared: Any, *by_row: Any) -> Any:
       results, (d_params, *sums) = function(shared, *by_row)
       return results, (
-        add_up(d_params, reduce_dtype),
+        add_up(d_params, reduce_dtype, row_major=several_slices),
         *lax.psum(sums, sharding.AXES),
       )
 
@@ -46,13 +48,31 @@ def over(mesh: Mesh, reduce_dtype: str = "float32") -> Spread:
   return spread
 
 
-def add_up(gradients: Any, reduce_dtype: str) -> Any:
+def add_up(
+  gradients: Any, reduce_dtype: str, *, row_major: bool = False
+) -> Any:
   """The sum over all devices of a mesh, each leaf of its own dtype.
 
   Args:
     gradients: pytree of arrays, those of one device.
     reduce_dtype: what they are cast to on their way.
+    row_major: whether they are laid out by rows first. Of several TPU slices
+      only each device's share of a sum should leave a slice. XLA deals out
+      rows; where a gradient lies in columns, as that of attention does in the
+      layout for a TPU, every device would send the whole sum.
   """
   parts = jax.tree.map(lambda g: g.astype(reduce_dtype), gradients)
+  if row_major:
+    parts = jax.tree.map(_row_major, parts)
   sums = lax.psum(parts, sharding.AXES)
   return jax.tree.map(lambda s, g: s.astype(g.dtype), sums, gradients)
+
+
+# A TPU fills a row up to a multiple of so many numbers.
+_LANES = 128
+
+
+def _row_major(x: jax.Array) -> jax.Array:
+  if not x.ndim or x.shape[-1] < _LANES:
+    return x  # By rows it would be mostly filling.
+  return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
