@@ -50,6 +50,16 @@ def tiny_run(tmp_path_factory) -> pathlib.Path:
   return workdir
 
 
+@pytest.fixture(scope="session")
+def exported(tiny_run, tmp_path_factory) -> pathlib.Path:
+  """The tiny run as a model folder; leave it as it is."""
+  from hrm_jax.checkpoint.export import export
+
+  out = tmp_path_factory.mktemp("exported") / "model"
+  export(tiny_run, None, out)
+  return out
+
+
 @pytest.fixture
 def trained(tiny_run, tmp_path) -> pathlib.Path:
   """A copy of the tiny run's checkpoints 5 and 10, to be damaged."""

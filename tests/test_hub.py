@@ -26,16 +26,6 @@ def hub():
     yield found
 
 
-@pytest.fixture(scope="module")
-def exported(tiny_run, tmp_path_factory):
-  """The tiny run as a folder; leave it as it is."""
-  from hrm_jax.checkpoint.export import export
-
-  out = tmp_path_factory.mktemp("exported") / "model"
-  export(tiny_run, None, out)
-  return out
-
-
 @pytest.fixture
 def run(hub, tmp_path):
   """Runs a command with the Hub; returns its JSON."""

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from hrm_jax.checkpoint import model_folder, torch_commands
-from hrm_jax.checkpoint.export import export
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
 from hrm_jax.evaluate import __main__ as evaluate
@@ -18,14 +17,6 @@ from hrm_jax.train.loop import train
 from tests.commands import Commands, files_of
 from tests.runs import read_state, steps_of
 from tests.tiny import tiny_config
-
-
-@pytest.fixture(scope="module")
-def exported(tiny_run, tmp_path_factory):
-  """The tiny run as a folder; leave it as it is."""
-  out = tmp_path_factory.mktemp("exported") / "model"
-  export(tiny_run, None, out)
-  return out
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """From a run to a folder that stands for itself: what `export` does."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -14,7 +13,7 @@ from hrm_jax.checkpoint import (
   safetensors_file,
 )
 from hrm_jax.console import InputError, log
-from hrm_jax.data import puzzle_kind
+from hrm_jax.data import identifiers, puzzle_kind
 from hrm_jax.data.split import digest, open_split
 
 # Parts of a run record that say what the weights are; how the run went on, and
@@ -126,20 +125,5 @@ def _of_data(
         f"{split.path}: expected the data that the run was trained on, of "
         f"digest {expected}, got {got}; name it with --data."
       )
-  return read_identifiers(root), puzzle_kind.kind_of(root, splits)
-
-
-def read_identifiers(root: pathlib.Path) -> list[str]:
-  """The names of a data set's identifiers.
-
-  Raises:
-    InputError: the file is missing, or no list of names.
-  """
-  path = root / "identifiers.json"
-  try:
-    names = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError) as error:
-    raise InputError(f"{path}: cannot be read ({error!s:.80}).") from None
-  if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-    raise InputError(f"{path}: expected a list of names, got {names!r:.40}.")
-  return names
+  names = identifiers.read_names(root / identifiers.FILE_NAME)
+  return names, puzzle_kind.kind_of(root, splits)

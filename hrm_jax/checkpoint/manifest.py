@@ -44,7 +44,7 @@ def write(directory: pathlib.Path, step: int) -> None:
   Raises:
     OSError: a file cannot be read or written; no manifest is left behind.
   """
-  files = {name: _describe(path) for name, path in _entries(directory)}
+  files = {name: describe_file(path) for name, path in _entries(directory)}
   atomic_file.write_text(directory / FILE_NAME, _to_text(step, files))
 
 
@@ -109,10 +109,15 @@ def _entries(directory: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
         yield path.relative_to(directory).as_posix(), path
 
 
-def _describe(path: pathlib.Path) -> dict[str, int | str]:
+def describe_file(path: pathlib.Path) -> dict[str, int | str]:
+  """Size, `bytes`, and digest, `sha256`, of a file."""
+  return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def sha256_of(path: pathlib.Path) -> str:
+  """The digest of a file, read from its beginning to its end."""
   with path.open("rb") as file:
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-  return {"bytes": path.stat().st_size, "sha256": digest}
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_text(step: int, files: dict) -> str:
@@ -142,7 +147,7 @@ def _problem(
     size = path.stat().st_size
     if size != expected["bytes"]:
       return Problem(name, f"expected {expected['bytes']} bytes, got {size}")
-    if digests and _describe(path) != expected:
+    if digests and describe_file(path) != expected:
       return Problem(name, "its digest differs: the content has changed")
   except OSError as error:
     return _unread(name, error)

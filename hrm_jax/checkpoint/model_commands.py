@@ -37,13 +37,7 @@ def add(command: Command) -> None:
     metavar="N",
     help="which checkpoint, or 'best'; default: the newest",
   )
-  parser.add_argument(
-    "--out",
-    type=console.path,
-    required=True,
-    metavar="FOLDER",
-    help="the folder: empty, not there yet, or an earlier export",
-  )
+  _add_out(parser)
   parser.add_argument(
     "--format",
     choices=("safetensors", "torch"),
@@ -83,13 +77,7 @@ def add(command: Command) -> None:
 
   parser = command("pull", "fetch a model from the Hub into a folder")
   _add_repository(parser)
-  parser.add_argument(
-    "--out",
-    type=console.path,
-    required=True,
-    metavar="FOLDER",
-    help="the folder: empty, not there yet, or an earlier export",
-  )
+  _add_out(parser)
   parser.set_defaults(call=_pull)
 
 
@@ -142,6 +130,16 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     "set: keep, reset, or map=identifiers.json, the names of FILE's rows",
   )
   parser.set_defaults(call=_import)
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--out",
+    type=console.path,
+    required=True,
+    metavar="FOLDER",
+    help="the folder: empty, not there yet, or an earlier export",
+  )
 
 
 def _add_repository(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,6 @@ unless the others are as it says, to the last byte.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -20,13 +19,14 @@ from typing import Any, NamedTuple, cast
 
 import ml_collections
 
-from hrm_jax.checkpoint import atomic_file
+from hrm_jax.checkpoint import atomic_file, manifest
 from hrm_jax.config import KEYS, base, by_dotted_key, check_value
 from hrm_jax.console import InputError
+from hrm_jax.data import identifiers
 from hrm_jax.data.puzzle import DatasetMetadata, metadata_from_json
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-IDENTIFIERS, CARD = "identifiers.json", "README.md"
+IDENTIFIERS, CARD = identifiers.FILE_NAME, "README.md"
 NAMES = (WEIGHTS, CONFIG, IDENTIFIERS, CARD)
 
 # The number of this layout; who changes it counts up.
@@ -117,7 +117,7 @@ def _check_may_replace(out: pathlib.Path, known: Collection[str]) -> None:
 def write_config(folder: pathlib.Path, step: int, run: dict[str, Any]) -> None:
   """Writes `config.json` for the other files of the folder, which are there."""
   files = {
-    name: _digest(folder / name)
+    name: manifest.describe_file(folder / name)
     for name in (WEIGHTS, IDENTIFIERS)
     if (folder / name).exists()
   }
@@ -224,7 +224,7 @@ def check_files(description: Description) -> None:
   for name, expected in description.files.items():
     path = checked(description.path, name)
     try:
-      got = _digest(path)
+      got = manifest.describe_file(path)
     except OSError as error:
       raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     if got["bytes"] != expected.get("bytes"):
@@ -253,16 +253,11 @@ def read_identifiers(description: Description) -> list[str] | None:
   """
   if IDENTIFIERS not in description.files:
     return None
-  names = _read_json(description.path, IDENTIFIERS)
-  count = description.metadata.num_puzzle_identifiers
-  is_list = isinstance(names, list) and all(isinstance(n, str) for n in names)
-  if not is_list or len(names) != count:
-    got = f"{len(names):,}" if is_list else f"{names!r:.40}"
-    raise InputError(
-      f"{description.path / IDENTIFIERS}: expected a list of {count:,} names, "
-      f"got {got}."
-    )
-  return names
+  return identifiers.checked_names(
+    _read_json(description.path, IDENTIFIERS),
+    description.metadata.num_puzzle_identifiers,
+    where=description.path / IDENTIFIERS,
+  )
 
 
 def checked(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -310,9 +305,3 @@ def _read_json(folder: pathlib.Path, name: str) -> Any:
     raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
   except (ValueError, RecursionError) as error:
     raise InputError(f"{path}: not valid JSON ({error!s:.80}).") from None
-
-
-def _digest(path: pathlib.Path) -> dict[str, Any]:
-  with path.open("rb") as file:
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-  return {"bytes": path.stat().st_size, "sha256": digest}

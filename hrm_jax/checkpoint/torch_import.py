@@ -5,8 +5,6 @@ the tensors do not say comes from `all_config.yaml` and from the data set. What
 neither says must be given: nothing is guessed.
 """
 
-import hashlib
-import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -15,11 +13,17 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
-from hrm_jax.checkpoint import run_record, torch_config, torch_file, torch_names
+from hrm_jax.checkpoint import (
+  manifest,
+  run_record,
+  torch_config,
+  torch_file,
+  torch_names,
+)
 from hrm_jax.checkpoint.flags import KEEP, MAP
 from hrm_jax.checkpoint.torch_file import Described, TorchFile
 from hrm_jax.console import InputError, expand_home, log, printable
-from hrm_jax.data import puzzle_kind
+from hrm_jax.data import identifiers, puzzle_kind
 from hrm_jax.data.puzzle import DatasetMetadata, metadata_path
 from hrm_jax.data.split import check_splits_agree, digest, open_split
 from hrm_jax.model.build import check_arch, make_model
@@ -123,7 +127,7 @@ def read(
     )
   source = {
     "file": path.name,
-    "sha256": _digest(path),
+    "sha256": manifest.sha256_of(path),
     "prefix": _COMPILED if _COMPILED in next(iter(names.values())) else "",
     "unused": given.unused,
     "table": table_note,
@@ -301,35 +305,23 @@ def _matching(
   path: pathlib.Path, rows: int, root: pathlib.Path, wanted: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Which of our rows take which rows of the file, by their names."""
-  theirs = _identifiers(path, rows, "rows of the file's puzzle table")
-  ours = _identifiers(
-    root / "identifiers.json", wanted, "identifiers of the data set"
+  theirs = identifiers.read_names(
+    path, rows, different=True, meaning="rows of the file's puzzle table"
   )
-  row_of = {name: i for i, name in enumerate(theirs)}
-  pairs = [(i, row_of[n]) for i, n in enumerate(ours) if n in row_of]
-  if not pairs:
+  ours = identifiers.read_names(
+    root / identifiers.FILE_NAME,
+    wanted,
+    different=True,
+    meaning="identifiers of the data set",
+  )
+  found = identifiers.rows_by_name(theirs, ours)
+  to = np.flatnonzero(found >= 0)
+  if not len(to):
     raise InputError(
-      f"{path}: none of its {rows:,} names is one of {root}/identifiers.json."
+      f"{path}: none of its {rows:,} names is one of "
+      f"{root}/{identifiers.FILE_NAME}."
     )
-  to, source = np.array(pairs).T
-  return to, source
-
-
-def _identifiers(path: pathlib.Path, count: int, of_what: str) -> list[str]:
-  try:
-    names = json.loads(path.read_text(encoding="utf-8"))
-  except OSError as error:
-    raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-  except (ValueError, RecursionError) as error:
-    raise InputError(f"{path}: not valid JSON ({error!s:.80}).") from None
-  is_list = isinstance(names, list) and all(isinstance(n, str) for n in names)
-  if not is_list or len(names) != count or len(set(names)) != count:
-    got = f"{len(set(names)):,}" if is_list else "something else"
-    raise InputError(
-      f"{path}: expected a list of {count:,} different names, one for each of "
-      f"the {of_what}, got {got}."
-    )
-  return names
+  return to, found[to]
 
 
 def _numbers(
@@ -366,8 +358,3 @@ def _step(path: pathlib.Path, given: int | None) -> int:
     "(step_<N>); it becomes step 0, or say --step=N"
   )
   return 0
-
-
-def _digest(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()

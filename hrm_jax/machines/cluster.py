@@ -303,8 +303,10 @@ def decided_by_first(decide: Callable[[], int | None]) -> int | None:
 
 def text_from_first(text: str) -> str:
   """The text of process 0, in all processes; short ones, such as a commit."""
+  if jax.process_count() == 1:
+    return text
   data = text.encode()
   count = from_first(len(data))
-  # What the other processes have is not looked at.
-  padded = data.ljust(count, b"\0")
-  return bytes(from_first(padded[i]) for i in range(count)).decode()
+  # What the other processes have is not looked at, but must be as long.
+  mine = np.frombuffer(data.ljust(count, b"\0")[:count], np.uint8)
+  return bytes(multihost_utils.broadcast_one_to_all(mine)).decode()

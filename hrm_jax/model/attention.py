@@ -11,6 +11,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +122,30 @@ def _fastest(
   return fastest
 
 
+def shape_in_block(model: HRM, rows: int) -> tuple[int, int, int, int]:
+  """[B, S, A, C] of query, key and value.
+
+  All blocks are alike, so one of them tells which implementation is faster.
+  """
+  A = model.num_heads
+  return rows, model.num_positions, A, model.hidden_size // A
+
+
+def forward_and_backward(implementation: str) -> Callable[..., Any]:
+  """What is timed: from query, key and value to their gradients.
+
+  Args:
+    implementation: see `layers.mix_values`.
+  """
+  mix = functools.partial(layers.mix_values, implementation=implementation)
+
+  def run(query, key, value):
+    mixed, backward = jax.vjp(mix, query, key, value)
+    return backward(jnp.ones_like(mixed))
+
+  return run
+
+
 def measured_seconds(
   implementation: str, model: HRM, rows: int, repeats: int = 5
 ) -> float:
@@ -132,17 +157,10 @@ def measured_seconds(
     rows: B.
     repeats: how many runs are timed; their median counts.
   """
-  # All blocks are alike, so one of them tells which is faster.
-  A = model.num_heads
-  shape = (rows, model.num_positions, A, model.hidden_size // A)  # [B, S, A, C]
   keys = jax.random.split(jax.random.key(0), 3)
+  shape = shape_in_block(model, rows)
   qkv = [jax.random.normal(key, shape, model.dtype) for key in keys]
-
-  @jax.jit
-  def run(query, key, value):
-    mix = functools.partial(layers.mix_values, implementation=implementation)
-    mixed, backward = jax.vjp(mix, query, key, value)
-    return backward(jnp.ones_like(mixed))
+  run = jax.jit(forward_and_backward(implementation))
 
   def seconds() -> float:
     began = time.perf_counter()

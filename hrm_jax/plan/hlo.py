@@ -234,9 +234,9 @@ def one_line_each(text: str) -> list[str]:
   lines: list[str] = []
   inside = False
   for line in text.splitlines():
-    if header := _COMPUTATION.match(line) is not None:
-      inside = True
-    is_new = header or not inside or _INSTRUCTION.match(line)
+    is_header = bool(_COMPUTATION.match(line))
+    inside = inside or is_header
+    is_new = is_header or not inside or _INSTRUCTION.match(line)
     if is_new or not line or _END.match(line):
       lines.append(line)
     else:

@@ -13,7 +13,7 @@ from hrm_jax.plan.chips import Chip
 
 # How much of a GPU's memory JAX takes at its start, and then lives in; the rest
 # is for the buffers of NCCL, cuDNN and the system.
-_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 _DEFAULT_FRACTION = 0.75
 
 
@@ -105,13 +105,13 @@ def fraction() -> float:
   Raises:
     InputError: the variable holds something else.
   """
-  text = os.environ.get(_FRACTION, str(_DEFAULT_FRACTION))
+  text = os.environ.get(FRACTION, str(_DEFAULT_FRACTION))
   try:
     value = float(text)
   except ValueError:
     value = 0.0
   if not 0 < value <= 1:
     raise InputError(
-      f"{_FRACTION}: expected a number above 0 and at most 1, got '{text}'."
+      f"{FRACTION}: expected a number above 0 and at most 1, got '{text}'."
     )
   return value

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from hrm_jax.console import log, one_line
@@ -15,7 +14,7 @@ from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines import out_of_memory
 from hrm_jax.machines.out_of_memory import OutOfMemoryError, Shortage
-from hrm_jax.model import flops, layers
+from hrm_jax.model import attention, flops
 from hrm_jax.model.hrm import HRM
 from hrm_jax.plan import collectives, compiling, estimate, hlo, memory
 from hrm_jax.plan.chips import Chip
@@ -70,16 +69,12 @@ class TimingByCompiler:
 
   def __call__(self, implementation: str, model: HRM, rows: int) -> float:
     """Estimated seconds of attention in a block, forward and backward."""
-    A = model.num_heads
-    shape = (rows, model.num_positions, A, model.hidden_size // A)
-    device = jax.sharding.SingleDeviceSharding(self._target.devices[0])
-    one = jax.ShapeDtypeStruct(shape, model.dtype, sharding=device)
-    mix = functools.partial(layers.mix_values, implementation=implementation)
-
-    def run(query, key, value):
-      mixed, backward = jax.vjp(mix, query, key, value)
-      return backward(jnp.ones_like(mixed))
-
+    one = jax.ShapeDtypeStruct(
+      attention.shape_in_block(model, rows),
+      model.dtype,
+      sharding=jax.sharding.SingleDeviceSharding(self._target.devices[0]),
+    )
+    run = attention.forward_and_backward(implementation)
     try:
       lowered = jax.jit(run).lower(one, one, one)
       text = lowered.compile().as_text() or ""
@@ -213,7 +208,7 @@ def ways_out(
     program.config, program.setup, training=training
   )
   if target.chip.platform == "gpu" and memory.fraction() < 0.92:
-    ways.append("XLA_PYTHON_CLIENT_MEM_FRACTION=0.92, as launch/env_gpu.sh")
+    ways.append(f"{memory.FRACTION}=0.92, as launch/env_gpu.sh")
   return ways
 
 

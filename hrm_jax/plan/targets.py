@@ -98,9 +98,9 @@ def _numbered(chip: Chip, size: str) -> list[Any]:
       target_config=gpu_description.text(chip.name),
       topology=f"{hosts}x1x{count // hosts}",  # Processes, hosts, devices.
     )
-  except (NotImplementedError, RuntimeError) as error:
-    if isinstance(error, jax.errors.JaxRuntimeError):
-      raise
+  except jax.errors.JaxRuntimeError:
+    raise
+  except RuntimeError as error:  # NotImplementedError is one.
     raise _no_compiler(chip, "gpu", error) from error
   return topology.devices
 

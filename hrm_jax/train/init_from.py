@@ -7,7 +7,6 @@ rows of the puzzle table mean the same puzzles here as there.
 
 import argparse
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +16,10 @@ import ml_collections
 import numpy as np
 
 from hrm_jax.checkpoint import flags, published
-from hrm_jax.checkpoint.export import read_identifiers
 from hrm_jax.checkpoint.flags import KEEP, RESET
 from hrm_jax.checkpoint.published import Published
 from hrm_jax.console import InputError, log
+from hrm_jax.data import identifiers
 from hrm_jax.data.puzzle import DatasetMetadata, read_metadata
 from hrm_jax.model.weights import Weights
 
@@ -174,7 +173,8 @@ class InitFrom:
           "map."
         )
       return KEEP, np.arange(count)
-    theirs, ours = self._names(file), read_identifiers(root)
+    theirs = self._names(file)
+    ours = identifiers.read_names(root / identifiers.FILE_NAME)
     if rule == MAP:
       return MAP, self._mapped(theirs, ours)
     if theirs is not None and theirs == ours:
@@ -190,21 +190,11 @@ class InitFrom:
   def _names(self, file: str) -> list[str] | None:
     if not file:
       return self.source.identifiers
-    path = pathlib.Path(file)
-    try:
-      names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-      raise InputError(
-        f"--table=map={file}: cannot be read ({error!s:.80})."
-      ) from None
-    count = self.source.network.metadata.num_puzzle_identifiers
-    is_list = isinstance(names, list) and all(isinstance(n, str) for n in names)
-    if not is_list or len(names) != count:
-      got = f"{len(names):,}" if is_list else f"{names!r:.40}"
-      raise InputError(
-        f"--table=map={file}: expected a list of {count:,} names, got {got}."
-      )
-    return names
+    return identifiers.read_names(
+      pathlib.Path(file),
+      self.source.network.metadata.num_puzzle_identifiers,
+      where=f"--table=map={file}",
+    )
 
   def _mapped(
     self, theirs: Sequence[str] | None, ours: Sequence[str]
@@ -214,8 +204,7 @@ class InitFrom:
         f"--table=map: {self.model} does not name the rows of its table; "
         "choose --table=map=identifiers.json with a list of their names."
       )
-    row_of = {name: row for row, name in enumerate(theirs)}
-    rows = np.array([row_of.get(name, -1) for name in ours], np.int64)
+    rows = identifiers.rows_by_name(theirs, ours)
     if (rows < 0).all():
       raise InputError(
         f"--table=map: none of the {len(ours):,} names here is one of "
