@@ -158,6 +158,12 @@ def test_other_test_puzzles_get_one_line(
   assert "Error(" not in error
 
 
+def test_predictions_that_are_not_there_get_one_line(data, tmp_path, commands):
+  where = f"--predictions={tmp_path / 'no'}"
+  error = commands.error(arc_vote, where, "--data", data / "no")
+  assert error == f"{where}: no such directory."
+
+
 def planted(votes):
   """Answers 1x1 grids to task b: `votes` names a colour for each variant."""
   turn = iter(votes)

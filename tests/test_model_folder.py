@@ -269,6 +269,15 @@ def test_each_flipped_or_missing_byte_is_told(folder, command):
   assert command.error(solve, *flags) == f"--model={folder}: no such folder."
 
 
+def test_a_folder_is_not_called_as_pytorch_is(tiny_run, tmp_path, command):
+  out = tmp_path / "torch"
+  flags = ("export", f"--workdir={tiny_run}", f"--out={out}")
+  for kind in ("safetensors", "torch"):
+    error = command.error(checkpoint, *flags, f"--format={kind}")
+    assert error.startswith(f"{out}: a folder of that name would be taken for")
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
   ("key", "value", "message"),
   [

@@ -89,6 +89,12 @@ def test_one_program_alone(commands):
     (["--target=cpu:8", "--slices=0"], "--slices: expected at least 1, got 0"),
     (["--target=cpu:8", "--only=evaluate", "--hlo=x"], "--hlo: expected no"),
     (["--target=cpu:8", "--hlo=no/x", "--only=update"], "cannot be written"),
+    (["--target=cpu:8", "--hlo=."], "--hlo=.: cannot be written (it is no"),
+    (["--target=cpu:9999"], "at most 1,024 CPU devices, got 9,999"),
+    (
+      ["--target=cpu:8", "--num-identifiers=3000000000"],
+      "--num-identifiers: expected less than 2,147,483,648, got 3,000,000,000",
+    ),
     (["--target=cpu:3", "--only=update"], "multiple of the number of devices"),
     ([], "required: --target"),
   ],

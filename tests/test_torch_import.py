@@ -43,7 +43,7 @@ def command(monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def exported(tiny_run, tmp_path_factory):
   """The tiny run as the reference would have saved it; leave it as it is."""
-  out = tmp_path_factory.mktemp("exported") / "torch"
+  out = tmp_path_factory.mktemp("exported") / "for_torch"
   result = torch_commands.export(tiny_run, None, out)
   assert result["files"] == ["all_config.yaml", "step_10"]
   assert result["not_exported"] == {}

@@ -104,6 +104,8 @@ def main() -> None:
         "--predictions: expected --data=DIR too, the set that was evaluated."
       )
     directory, step, data = args.predictions, None, args.data
+    if not directory.is_dir():
+      raise InputError(f"--predictions={directory}: no such directory.")
   else:
     directory = _predictions_directory(args.workdir, args.step)
     step = int(directory.parent.name)

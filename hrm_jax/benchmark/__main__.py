@@ -114,7 +114,7 @@ def main() -> None:
   args = config_flags.parse(make_parser())
   for flag, least in LEAST.items():
     name = flag.removeprefix("--").replace("-", "_")
-    console.check_least(flag, getattr(args, name), least)
+    console.check_least(flag, getattr(args, name), least, below=2**31)
   if args.shipped:
     log.info(f"configuration: {args.shipped}, which comes with hrm_jax")
   host_memory.keep_freed_blocks()

@@ -1,5 +1,6 @@
 """Writes a file all at once: a reader finds the old one or the new one."""
 
+import errno
 import json
 import os
 import pathlib
@@ -12,6 +13,9 @@ def write_text(path: pathlib.Path, text: str) -> None:
   Raises:
     OSError: it cannot be written; what was there is there still.
   """
+  if path.exists() and not (path.is_file() or path.is_dir()):
+    # A pipe or a device: who may would replace it for everybody.
+    raise OSError(errno.EINVAL, "It is no regular file", str(path))
   partial = partial_of(path)
   try:
     with partial.open("w", encoding="utf-8") as file:

@@ -98,6 +98,13 @@ def being_written(
 
 def _check_may_replace(out: pathlib.Path, known: Collection[str]) -> None:
   """Refuses a folder with anything but an export of these files."""
+  if out.absolute().name == "torch":
+    # tensorboardX looks for it, and where it is not installed Python finds the
+    # folder instead, in the directory from which a command runs.
+    raise InputError(
+      f"{out}: a folder of that name would be taken for PyTorch by what runs "
+      "beside it; choose another --out."
+    )
   if out.is_symlink() or (out.exists() and not out.is_dir()):
     raise InputError(f"{out}: expected a folder, or nothing yet, got a file.")
   try:

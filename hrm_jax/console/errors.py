@@ -58,11 +58,17 @@ def exit_code(error: BaseException) -> int:
   return 1
 
 
-def check_least(flag: str, value: int | None, least: int) -> None:
-  """Refuses the value of a flag that is below `least`.
+def check_least(
+  flag: str, value: int | None, least: int, below: int | None = None
+) -> None:
+  """Refuses the value of a flag that is below `least`, or not below `below`.
 
   Raises:
     InputError: names the flag.
   """
-  if value is not None and value < least:
+  if value is None:
+    return
+  if value < least:
     raise InputError(f"{flag}: expected at least {least}, got {value}.")
+  if below is not None and value >= below:
+    raise InputError(f"{flag}: expected less than {below:,}, got {value:,}.")

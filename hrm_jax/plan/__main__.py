@@ -66,6 +66,8 @@ def make_parser() -> argparse.ArgumentParser:
   return parser
 
 
+# Tokens, cells and identifiers are counted in 32 bits on the devices.
+BELOW = 2**31
 LEAST = {"slices": 1, "seq_len": 1, "vocab_size": 2, "num_identifiers": 1}
 
 
@@ -74,11 +76,13 @@ def main() -> None:
   args = config_flags.parse(make_parser())
   for name, least in LEAST.items():
     flag = "--" + name.replace("_", "-")
-    console.check_least(flag, getattr(args, name), least)
+    console.check_least(flag, getattr(args, name), least, BELOW)
   if args.hlo and args.only == "evaluate":
     raise InputError("--hlo: expected no --only=evaluate beside it.")
   if args.fit and (args.hlo or args.only):
     raise InputError("--fit: expected no --hlo and no --only beside it.")
+  if args.hlo:
+    _check_can_write(args.hlo)
   metadata, sizes_from = sizes.of_run(
     args.config, args.seq_len, args.vocab_size, args.num_identifiers
   )
@@ -132,6 +136,16 @@ def _show(
     return
   for line in report.lines(result, target.chip):
     print(line)
+
+
+def _check_can_write(file: pathlib.Path) -> None:
+  """Refuses a place for the HLO before minutes of compiling."""
+  if file.exists() and not file.is_file():
+    raise InputError(f"--hlo={file}: cannot be written (it is no file).")
+  if not file.absolute().parent.is_dir():
+    raise InputError(
+      f"--hlo={file}: cannot be written ({file.parent} is no directory)."
+    )
 
 
 def _write(file: pathlib.Path, text: str) -> None:

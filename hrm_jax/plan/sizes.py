@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, log
 from hrm_jax.data import arc, maze, puzzle, sudoku
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.plan.program import generated_puzzles
@@ -71,6 +71,8 @@ def _unless_given(
     )
     return sizes, f"the data set {path}"
   if config.data.generate:
+    if path:
+      log.warning(f"warning: config.data.path: no data set at '{path}'")
     rows, _, columns = config.data.box.partition("x")
     side = int(rows) * int(columns)
     sizes = _Sizes(side**2, sudoku.vocab_size(side), 1)

@@ -29,6 +29,9 @@ LIBTPU = {
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
+# More take minutes to make, and tell nothing that fewer do not.
+_MOST_CPUS = 1024
+
 _NUM_CPUS = "jax_num_cpu_devices"
 
 
@@ -89,6 +92,10 @@ def _numbered(chip: Chip, size: str) -> list[Any]:
       f"--target: expected {expected} after '{chip.name}:', got '{size}'."
     )
   if chip.platform == "cpu":
+    if count > _MOST_CPUS:
+      raise InputError(
+        f"--target: expected at most {_MOST_CPUS:,} CPU devices, got {count:,}."
+      )
     return _cpus(count)
   _only_cpus_here()
   try:
