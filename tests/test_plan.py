@@ -29,6 +29,7 @@ TINY = (
 @pytest.fixture
 def commands(monkeypatch, capsys, tmp_path):
   monkeypatch.chdir(tmp_path)  # No data set of the configurations is there.
+  jax.devices()  # JAX has started, and has the eight devices of all tests.
   return Commands(monkeypatch, capsys)
 
 
