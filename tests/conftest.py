@@ -103,7 +103,7 @@ def locked(monkeypatch) -> Callable[[pathlib.Path, int], None]:
   """Makes the system refuse to read a file, with an error to choose."""
   from hrm_jax.checkpoint import manifest
 
-  describe = manifest._describe
+  describe = manifest.describe_file
 
   def lock(file: pathlib.Path, number: int) -> None:
     def refuse(path):
@@ -111,6 +111,6 @@ def locked(monkeypatch) -> Callable[[pathlib.Path, int], None]:
         raise OSError(number, os.strerror(number), str(path))
       return describe(path)
 
-    monkeypatch.setattr(manifest, "_describe", refuse)
+    monkeypatch.setattr(manifest, "describe_file", refuse)
 
   return lock
