@@ -100,15 +100,15 @@ def test_a_job_that_comes_to_its_limit_saves_and_resumes(
   run.go_on()
   job = until_ended(slurm, number)
   assert (job["JobState"], job["ExitCode"]) == ("COMPLETED", "0:0"), run.said()
-  # Once; more often where it takes so long to start that TERM comes before.
+  # Once; more often where it takes so long to start that TERM comes before,
+  # and then there may be nothing to save yet.
   preemptions = run.said().count("==> preempted: back into the queue")
-  assert int(job["Restarts"]) == preemptions >= 1
   # Both tasks say what is saved, and process 0 at which update each start is.
   saved = re.findall(r"update (\d+) is saved, .* \(exit code 75\)", run.said())
   assert saved[::2] == saved[1::2]
   starts = re.findall(rf"in 2 processes, update (\d+) to {UPDATES}", run.said())
-  assert starts == ["0", *saved[::2]]
-  assert len(starts) == 1 + preemptions
+  assert starts[0] == "0" and starts[1:] == saved[::2], run.said()
+  assert int(job["Restarts"]) == preemptions >= len(saved[::2]) >= 1
   # One process that nobody stops trains alike.
   runs.train_tiny(tmp_path, **held_runs.OVERRIDES)
   alone = [

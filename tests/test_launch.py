@@ -110,8 +110,10 @@ DRY_RUNS = {
     """\
     sbatch launch/slurm.sbatch -m hrm_jax.train --workdir=r
     source launch/env_gpu.sh
-    srun --kill-on-bad-exit=1 bash -c 'trap : TERM HUP USR1 USR2; "$@"; \
-code=$?; ((code != 75)) || sleep 10; exit "$code"' task \
+    srun --kill-on-bad-exit=1 bash -c 'asked=; \
+trap asked=yes TERM HUP USR1 USR2; "$@"; code=$?; case $asked$code in \
+yes129 | yes138 | yes140 | yes143) code=75 ;; esac; \
+((code != 75)) || sleep 10; exit "$code"' task \
 python3 -m hrm_jax.train --workdir=r
     scontrol requeue "$SLURM_JOB_ID"  # on exit code 75, if not cancelled
     """,

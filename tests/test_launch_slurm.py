@@ -81,3 +81,22 @@ def test_slurm_requeues_a_preempted_run_only(tmp_path, code, state, requeued):
   assert (tmp_path / "srun").read_text().startswith("WARN --kill-on-bad-exit=1")
   log = tmp_path / "scontrol"
   assert (log.read_text() if log.exists() else "") == requeued * "requeue 7\n"
+
+
+# Stands for Python, and for Slurm, which signals the shell around it too.
+STARTING = "kill -s TERM $PPID $$; sleep 20"
+KILLED = "kill -s TERM $$; sleep 20"
+
+
+@pytest.mark.parametrize(("python", "code"), [(STARTING, 75), (KILLED, 143)])
+def test_a_task_that_was_still_starting_is_preempted(tmp_path, python, code):
+  fake_program(tmp_path, "python", python)
+  fake_program(tmp_path, "srun", 'shift; "$@"')
+  fake_program(tmp_path, "squeue", "echo RUNNING None")
+  path = fake_program(tmp_path, "scontrol", "exit 0")
+  variables = {"PATH": path, "PYTHON": "python"}
+  result, _, said = run(
+    "slurm.sbatch", "-m", "x", SLURM_JOB_ID="7", **variables
+  )
+  assert result == code
+  assert ("preempted: back into the queue" in said) == (code == 75)
