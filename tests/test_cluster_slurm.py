@@ -107,7 +107,7 @@ def test_a_job_that_comes_to_its_limit_saves_and_resumes(
   saved = re.findall(r"update (\d+) is saved, .* \(exit code 75\)", run.said())
   assert saved[::2] == saved[1::2]
   starts = re.findall(rf"in 2 processes, update (\d+) to {UPDATES}", run.said())
-  assert starts[0] == "0" and starts[1:] == saved[::2], run.said()
+  assert starts == ["0", *saved[::2]], run.said()
   assert int(job["Restarts"]) == preemptions >= len(saved[::2]) >= 1
   # One process that nobody stops trains alike.
   runs.train_tiny(tmp_path, **held_runs.OVERRIDES)
