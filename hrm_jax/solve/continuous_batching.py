@@ -18,6 +18,7 @@ from jax import lax
 
 from hrm_jax.model.halting import wants_to_halt, where_row, zeros_like_result
 from hrm_jax.model.hrm import SegmentOutput
+from hrm_jax.solve.segments import check_halt
 
 # A good length for a queue. Only at its end do rows idle, each for less than
 # the time of the longest puzzle. A queue of ARC (768 rows) takes 0.3 GB on the
@@ -26,6 +27,9 @@ PUZZLES_PER_ROW = 32
 
 # z_H, z_L and the B puzzles that the rows are working on.
 Segment = Callable[[jax.Array, jax.Array, Any], SegmentOutput]
+
+# From the initial states and B puzzles to the states that these start from.
+Start = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, jax.Array]]
 
 
 class Answers(NamedTuple):
@@ -54,6 +58,8 @@ def run_queue(
   halt_max_steps: int,
   keep: Callable[[SegmentOutput, jax.Array, Any], Any],
   observe: Callable[[SegmentOutput, Any], Any] = lambda output, puzzles: (),
+  halt: str = "act",
+  start: Start | None = None,
 ) -> Answers:
   """Answers a queue of puzzles, each halting by itself, in one loop.
 
@@ -73,12 +79,20 @@ def run_queue(
       each.
     observe: from a segment's output and its rows' puzzles to what is stored
       after every segment, [B, ...] each.
+    halt: "act", or "full": a puzzle gets all its segments, and then the row
+      takes the next one.
+    start: from `z_H`, `z_L` and the rows' puzzles to the states that these
+      start from, where puzzles differ in them.
   """
+  check_halt(halt)
   B, N = z_H.shape[0], len(jax.tree.leaves(puzzles)[0])
   row = jnp.arange(B)
 
   def taken_by(slot):  # Idle rows look at some puzzle, and write nowhere.
     return jax.tree.map(lambda leaf: leaf.at[slot].get(mode="clip"), puzzles)
+
+  def states_before(slot):
+    return (z_H, z_L) if start is None else start(z_H, z_L, taken_by(slot))
 
   def examine(z_H, z_L, segments, slot):
     now = taken_by(slot)
@@ -93,7 +107,10 @@ def run_queue(
     segments = segments + 1
     output, kept, seen = examine(z_H_now, z_L_now, segments, slot)
     working = slot < count
-    halted = working & (wants_to_halt(output) | (segments >= halt_max_steps))
+    done = segments >= halt_max_steps
+    if halt == "act":
+      done |= wants_to_halt(output)
+    halted = working & done
     # Beyond the end, each in a place of its own: those are dropped.
     at = jnp.where(halted, slot, N + row)
     place = jnp.where(working, slot, N + row), segments - 1
@@ -103,11 +120,13 @@ def run_queue(
       _write(answers.trace, place, seen),
     )
     following = started + jnp.cumsum(halted, dtype=jnp.int32) - 1
+    slot = jnp.where(halted, following, slot)
+    first_H, first_L = states_before(slot)
     return (
-      where_row(halted, z_H, output.z_H),
-      where_row(halted, z_L, output.z_L),
+      where_row(halted, first_H, output.z_H),
+      where_row(halted, first_L, output.z_L),
       jnp.where(halted, 0, segments),
-      jnp.where(halted, following, slot),
+      slot,
       started + halted.sum(dtype=jnp.int32),
       answers,
     )
@@ -121,7 +140,7 @@ def run_queue(
       lambda x: jnp.zeros((N, halt_max_steps, *x.shape[1:]), x.dtype), seen
     ),
   )
-  state = (z_H, z_L, none, slot, jnp.int32(B), blank)
+  state = (*states_before(slot), none, slot, jnp.int32(B), blank)
   *_, answers = lax.while_loop(keep_going, think, state)
   return answers._replace(trace=_repeat_last(answers.trace, answers.segments))
 

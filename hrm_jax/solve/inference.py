@@ -75,6 +75,8 @@ def solve_queue(
   num_rows: int,
   keep: Callable[[SegmentOutput, jax.Array, Any], Any],
   observe: Callable[[SegmentOutput, Any], Any] = lambda output, puzzles: (),
+  halt: str = "act",
+  start: continuous_batching.Start | None = None,
 ) -> continuous_batching.Answers:
   """Thinks about a queue of puzzles, each until it halts by itself.
 
@@ -88,6 +90,9 @@ def solve_queue(
     keep: what to keep of each answer, see
       `continuous_batching.run_queue`.
     observe: what to keep of the output after every segment.
+    halt: "full": each until it had all segments.
+    start: the states that each puzzle starts from, see
+      `continuous_batching.run_queue`; None: the initial ones.
   """
 
   def segment(z_H, z_L, now):
@@ -101,6 +106,8 @@ def solve_queue(
     halt_max_steps=model.halt_max_steps,
     keep=keep,
     observe=observe,
+    halt=halt,
+    start=start,
   )
 
 
