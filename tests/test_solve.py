@@ -9,7 +9,7 @@ import pytest
 from hrm_jax.checkpoint.load import load
 from hrm_jax.data import sudoku, sudoku_solver
 from hrm_jax.solve import __main__ as solve
-from hrm_jax.solve import continuous_batching, inference, solver
+from hrm_jax.solve import continuous_batching, ensemble, inference, solver
 from tests.commands import Commands
 from tests.toys import random_like
 
@@ -77,7 +77,7 @@ def test_a_long_file_is_answered_in_order_as_puzzle_by_puzzle(
 ):
   trained = load(tiny_run)
   trained = trained._replace(weights=random_like(trained.weights, seed=19))
-  monkeypatch.setattr(solve, "load_from", lambda *_: trained)
+  monkeypatch.setattr(ensemble, "load_from", lambda *_, **__: trained)
   monkeypatch.setattr(continuous_batching, "PUZZLES_PER_ROW", 2)
   path = tmp_path / "puzzles.txt"
   puzzles = np.load(tiny_run / "data/test/all__inputs.npy")
@@ -150,6 +150,36 @@ def test_segments_can_be_more_or_fewer_than_in_training(tiny_run, command):
     assert entry["trace"][:both] == trained["puzzles"][0]["trace"][:both]
   message = command.error(solve, *flags, "--segments=0")
   assert message == "--segments: expected at least 1, got 0."
+
+
+def test_several_attempts_agree_on_an_answer(tiny_run, command, monkeypatch):
+  trained = load(tiny_run)
+  trained = trained._replace(weights=random_like(trained.weights, seed=19))
+  monkeypatch.setattr(ensemble, "load_from", lambda *_, **__: trained)
+  puzzles = np.load(tiny_run / "data/test/all__inputs.npy")
+  texts = [sudoku.to_text(puzzle) for puzzle in puzzles]
+  flags = f"--workdir={tiny_run}", "--json", *texts
+  plain = command(solve, *flags)["puzzles"]
+  several = command(solve, *flags, "--votes=3", "--noise=1", "--samples=2")
+  changed = 0
+  for one, other in zip(plain, several["puzzles"], strict=True):
+    assert other["puzzle"] == one["puzzle"]
+    assert other["attempts"] == 6
+    assert 1 <= other["votes"] <= 6
+    assert len(other["trace"]) == other["segments"]
+    assert other["trace"][-1] == other["answer"]
+    changed += other["answer"] != one["answer"]
+    assert "votes" not in one
+  assert 0 < changed < len(plain)
+
+
+def test_a_person_is_told_how_many_attempts_agree(
+  tiny_run, monkeypatch, capsys
+):
+  flags = [f"--workdir={tiny_run}", "--votes=2", "--verify", PUZZLE]
+  monkeypatch.setattr("sys.argv", ["solve", *flags])
+  solve.main()
+  assert "attempts that agree: " in capsys.readouterr().out
 
 
 def test_an_empty_stdin_is_no_puzzle(tiny_run, command, monkeypatch):

@@ -73,7 +73,7 @@ class EvaluationData:
     """
     largest = max(self._batches)  # At least 1: a split has no empty set.
     size = -(-largest // -(-largest // batches)) * self.batch_size
-    return EvaluationData(self.split, batch_size=size, limit=self._limit)
+    return self.resized(size)
 
   def fitted(self, multiple: int) -> "EvaluationData":
     """The same examples in batches that are no larger than the largest set.
@@ -83,7 +83,11 @@ class EvaluationData:
     """
     largest = max(self._examples)
     size = min(self.batch_size, -(-largest // multiple) * multiple)
-    return EvaluationData(self.split, batch_size=size, limit=self._limit)
+    return self.resized(size)
+
+  def resized(self, batch_size: int) -> "EvaluationData":
+    """The same examples in batches of another size."""
+    return EvaluationData(self.split, batch_size=batch_size, limit=self._limit)
 
   def examples_in(self, rows: slice) -> dict[str, int]:
     """Examples that stand in some rows of the batches, by the set's name."""

@@ -10,16 +10,18 @@ nowhere. The last line of stdout is one JSON object.
 
 import argparse
 import contextlib
+import itertools
 import pathlib
 from typing import Any
 
 from hrm_jax import console
 from hrm_jax.checkpoint import flags, run_record
-from hrm_jax.checkpoint.published import load_from
 from hrm_jax.checkpoint.run_record import find_data
 from hrm_jax.console import InputError, RunError, log
+from hrm_jax.data import identifiers, puzzle_kind
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
+from hrm_jax.evaluate import by_ingredient
 from hrm_jax.evaluate.evaluator import (
   Evaluator,
   log_by_segment,
@@ -34,11 +36,14 @@ from hrm_jax.machines import (
   sharding,
 )
 from hrm_jax.model.losses import Loss
+from hrm_jax.solve import by_votes, ensemble
+from hrm_jax.solve.ensemble import Ensemble
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
 
 _EXAMPLE = """examples:
   python -m hrm_jax.evaluate --workdir=runs/sudoku-mini --halt=act
+  python -m hrm_jax.evaluate --workdir=runs/sudoku-mini --votes=8
   python -m hrm_jax.evaluate --model=hf://ORG/NAME@main --data=data/set"""
 
 # `--save-predictions` without a directory.
@@ -50,7 +55,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
   Returns:
     What an `Evaluator` does; `segments`, how many a puzzle got at most; and
-    `predictions`, where they are saved, or None if they could not be.
+    `predictions`, where they are saved, or None if they could not be. With
+    several attempts at a puzzle, what `by_ingredient.evaluate` does.
 
   Raises:
     InputError: a flag is out of range, or there is no such checkpoint or data.
@@ -58,16 +64,23 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
   """
   console.check_least("--segments", args.segments, 1)
   flags.check_run(args)
+  tried = ensemble.from_flags(args)
   _check_predictions(args)
+  if tried is not None and args.save_predictions is not None:
+    raise InputError(
+      "--save-predictions: expected a single attempt at each puzzle, got "
+      "--votes, --samples or --checkpoints."
+    )
   what_helps: list[str] = []  # Known once the batches are.
   with out_of_memory.told("evaluation", lambda: what_helps):
-    return _evaluate(args, what_helps)
+    return _evaluate(args, tried, what_helps)
 
 
 def _evaluate(
-  args: argparse.Namespace, what_helps: list[str]
+  args: argparse.Namespace, tried: Ensemble | None, what_helps: list[str]
 ) -> dict[str, Any]:
-  trained = load_from(args, on_all_devices=True)
+  networks = ensemble.networks(args, tried, on_all_devices=True)
+  trained = next(networks)
   config, mesh = trained.config, trained.mesh
   root = args.data or _find_data(config.data.path, args)
   split = open_split(root, args.split)
@@ -84,15 +97,30 @@ def _evaluate(
   what_helps += out_of_memory.smaller(
     "--batch-size", data.batch_size, mesh.size
   )
+  log.info(
+    f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
+  )
+  halt = args.halt or config.eval.halt
+  if tried is not None:
+    return by_ingredient.evaluate(
+      itertools.chain([trained], networks),
+      data,
+      by_votes.settings_of(
+        tried,
+        puzzle_kind.kind_of(split.path.parent, [split]),
+        split.metadata.seq_len,
+        halt=halt,
+        segments=args.segments,
+        batch_size=batch_size,
+        names=_names_in(root),
+      ),
+    )
   model = with_segments(trained.model, args.segments)
   evaluator = Evaluator(
     model,
     Loss(**config.loss),
     mesh,
-    halt=args.halt or config.eval.halt,
-  )
-  log.info(
-    f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
+    halt=halt,
   )
   files, directory = contextlib.nullcontext(), None
   if args.save_predictions:
@@ -108,6 +136,12 @@ def _evaluate(
   if predictions is not None:
     result["predictions"] = None if predictions.failed else str(directory)
   return result
+
+
+def _names_in(root: pathlib.Path) -> list[str]:
+  """The names of a data set's identifiers, if they are there."""
+  path = root / identifiers.FILE_NAME
+  return identifiers.read_names(path) if path.exists() else []
 
 
 def _check_predictions(args: argparse.Namespace) -> None:
@@ -198,6 +232,7 @@ def main() -> None:
     help="write inputs, labels and answers to DIR; default: to "
     "WORKDIR/predictions/STEP/SPLIT",
   )
+  ensemble.add_flags(parser)
   cluster.add_arguments(parser)
   args = parser.parse_args()
 
@@ -212,7 +247,10 @@ def main() -> None:
   compilation_cache.use(compilation_cache.of_user())
   with cluster.shared_fate():
     result = evaluate(args)
-  log_by_segment(result)
+  if "attempts" in result:
+    by_ingredient.log_scores(result)
+  else:
+    log_by_segment(result)
   if cluster.is_first():
     console.print_json(result)
   if args.save_predictions and result["predictions"] is None:

@@ -8,6 +8,7 @@ object.
 """
 
 import argparse
+import itertools
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -16,13 +17,13 @@ import numpy as np
 
 from hrm_jax import console
 from hrm_jax.checkpoint import flags
-from hrm_jax.checkpoint.published import load_from
 from hrm_jax.console import InputError
 from hrm_jax.data import puzzle_text, sudoku_text
 from hrm_jax.data.puzzle_text import PuzzleText
 from hrm_jax.data.sudoku_text import Line
 from hrm_jax.machines import compilation_cache, out_of_memory, platform
-from hrm_jax.solve import report
+from hrm_jax.solve import by_votes, ensemble, report
+from hrm_jax.solve.ensemble import Ensemble
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
 from hrm_jax.solve.solver import Solution, Solver
@@ -144,6 +145,7 @@ def _parser() -> console.ArgumentParser:
     help="the answer after every segment; ? is a token that is no cell",
   )
   add("--json", action="store_true", help="print one JSON object instead")
+  ensemble.add_flags(parser)
   return parser
 
 
@@ -152,16 +154,20 @@ def main() -> None:
   args = _parser().parse_args()
   flags.check_run(args)
   console.check_least("--segments", args.segments, 1)
+  tried = ensemble.from_flags(args)
 
   platform.check()
   compilation_cache.use(compilation_cache.of_user())
   what_helps: list[str] = []  # Known once the puzzles are.
   with out_of_memory.told("solving", lambda: what_helps):
-    _solve(args, what_helps)
+    _solve(args, tried, what_helps)
 
 
-def _solve(args: argparse.Namespace, what_helps: list[str]) -> None:
-  trained = load_from(args)
+def _solve(
+  args: argparse.Namespace, tried: Ensemble | None, what_helps: list[str]
+) -> None:
+  networks = ensemble.networks(args, tried)
+  trained = next(networks)
   kind = puzzle_text.kind_of_checkpoint(
     trained.metadata, trained.run.get("puzzle")
   )
@@ -173,10 +179,25 @@ def _solve(args: argparse.Namespace, what_helps: list[str]) -> None:
   if len(puzzles) > 1:
     at_a_time = min(len(puzzles), batch_size)
     what_helps.append(f"fewer than {at_a_time:,} puzzles at once")
-  solver = Solver(
-    trained._replace(model=model), halt=args.halt, batch_size=batch_size
-  )
-  solutions = solver(puzzles)
+  if tried is None:
+    solver = Solver(
+      trained._replace(model=model), halt=args.halt, batch_size=batch_size
+    )
+    solutions = solver(puzzles)
+  else:
+    solutions = by_votes.solve(
+      itertools.chain([trained], networks),
+      puzzles,
+      None,
+      by_votes.settings_of(
+        tried,
+        kind,
+        trained.metadata.seq_len,
+        halt=args.halt,
+        segments=args.segments,
+        batch_size=batch_size,
+      ),
+    )
   if len(puzzles) > batch_size:
     solutions = _with_progress(solutions, len(puzzles))
   if args.json:

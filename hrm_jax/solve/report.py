@@ -14,14 +14,16 @@ def as_json(solution: Solution, text: PuzzleText) -> dict[str, Any]:
   """The solution as JSON types; grids become text.
 
   Returns:
-    `puzzle`, `answer`, `segments`, `halt_probability`, the rules of its kind
-    with whether they are kept, and `trace`, the answer after each segment.
+    `puzzle`, `answer`, `segments`, `halt_probability`, `votes` and `attempts`
+    where there were several, the rules of its kind with whether they are kept,
+    and `trace`, the answer after each segment.
   """
   return {
     "puzzle": text.to_text(solution.puzzle),
     "answer": text.to_text(solution.answer),
     "segments": solution.segments,
     "halt_probability": solution.halt_probability,
+    **_agreement(solution),
     **{
       key: rule.is_kept(solution.puzzle, solution.answer)
       for key, rule in text.rules.items()
@@ -49,7 +51,16 @@ def as_text(solution: Solution, text: PuzzleText, *, trace: bool) -> str:
     f"segments used: {solution.segments}",
     f"halting probability: {solution.halt_probability:.3f}",
   ]
+  if solution.attempts > 1:
+    agree = f"{solution.votes} of {solution.attempts}"
+    parts.append(f"attempts that agree: {agree}")
   for rule in text.rules.values():
     kept = rule.is_kept(solution.puzzle, solution.answer)
     parts.append(f"{rule.words}: {'yes' if kept else 'no'}")
   return "\n".join(parts) + "\n"
+
+
+def _agreement(solution: Solution) -> dict[str, int]:
+  if solution.attempts == 1:
+    return {}
+  return {"votes": solution.votes, "attempts": solution.attempts}

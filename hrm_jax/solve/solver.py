@@ -32,6 +32,8 @@ class Solution(NamedTuple):
     q_halt: what halting was worth to it after the last segment, a logit.
     q_continue: what thinking on was worth.
     halt_probability: sigmoid(q_halt): how sure it is that the answer is right.
+    attempts: at the puzzle, of which this is one; see `ensemble`.
+    votes: how many of them gave its answer.
   """
 
   puzzle: np.ndarray
@@ -39,6 +41,8 @@ class Solution(NamedTuple):
   q_halt: float
   q_continue: float
   halt_probability: float
+  attempts: int = 1
+  votes: int = 1
 
   @property
   def answer(self) -> np.ndarray:
