@@ -2,17 +2,22 @@
 
 example:
   python -m data_tools.build_maze --output-dir data/maze-30x30-hard-1k
+  python -m data_tools.build_maze --output-dir data/mine \\
+    --source-csv mine.csv --test-fraction 0.1 \\
+    --columns question=map,answer=route
 
 The source is `sapientinc/maze-30x30-hard-1k` on the Hugging Face Hub, or the
 files train.csv and test.csv of a directory, or one CSV file with
---test-fraction, with mazes of any one size. Test mazes that stand in the
-training data too, turned or mirrored or not, are counted and warned of. Every
-answer must be a shortest path of its question. Differs from the reference (HRM
+--test-fraction, with mazes of any one size. The columns may be called as in the
+public tables, or as --columns says. Test mazes that stand in the training data
+too, turned or mirrored or not, are counted and warned of. Every answer must be
+a shortest path of its question. Differs from the reference (HRM
 dataset/build_maze_dataset.py) in being seeded and checked.
 """
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +35,7 @@ def build(
   *,
   source_csv: str | os.PathLike | None = None,
   source_repo: str = DEFAULT_REPO,
+  columns: Mapping[str, str] | None = None,
   test_fraction: float | None = None,
   subsample_size: int | None = None,
   aug: bool = False,
@@ -54,7 +60,7 @@ def build(
   paths, origin = source.find(
     source_csv, source_repo, test_fraction=test_fraction
   )
-  form = _form_of(next(iter(paths.values())))
+  form = _form_of(next(iter(paths.values())), columns)
   with writer.DatasetWriter(
     output_dir,
     seq_len=form.cells,
@@ -64,7 +70,7 @@ def build(
     train, test = source.read_splits(
       puzzle_kind.MAZE,
       paths,
-      lambda path: puzzle_csv.read_table(path, form),
+      lambda path: puzzle_csv.read_table(path, form, columns=columns),
       test_fraction=test_fraction,
       rng=rng,
     )
@@ -86,6 +92,7 @@ def build(
         "seed": seed,
         "source": origin,
         "arguments": {
+          "columns": columns,
           "subsample_size": subsample_size,
           "aug": aug,
           "test_fraction": test_fraction,
@@ -95,9 +102,9 @@ def build(
     )
 
 
-def _form_of(path: str) -> puzzle_csv.Form:
+def _form_of(path: str, columns: Mapping[str, str] | None) -> puzzle_csv.Form:
   """What mazes look like in tables of the size of this file's first one."""
-  text, line, column = puzzle_csv.first_question(path)
+  text, line, column = puzzle_csv.first_question(path, columns)
   try:
     maze.side_of(len(text))
   except InputError:
@@ -133,7 +140,7 @@ def main() -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  source.add_flags(parser, DEFAULT_REPO)
+  source.add_flags(parser, DEFAULT_REPO, ("question", "answer"))
   parser.add_argument(
     "--aug",
     action="store_true",

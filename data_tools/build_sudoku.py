@@ -3,20 +3,24 @@
 example:
   python -m data_tools.build_sudoku --output-dir data/sudoku-1k \\
     --subsample-size 1000 --num-aug 1000
+  python -m data_tools.build_sudoku --output-dir data/mine \\
+    --source-csv mine.csv --test-fraction 0.1 \\
+    --columns question=start,answer=end
 
 The source is `sapientinc/sudoku-extreme` on the Hugging Face Hub, or the files
 train.csv and test.csv of a directory, or one CSV file with --test-fraction. The
 columns may be called as in the public tables (question and answer, quizzes and
-solutions, puzzle and solution) and be separated by commas, semicolons or tabs.
-A rating (or difficulty) may be missing, and is read only for --min-difficulty;
-boards may be 4x4, 6x6, 8x8 or 9x9. Test puzzles that stand in the training data
-too are counted and warned of. Differs from the reference (HRM
-dataset/build_sudoku_dataset.py): seeded, checked, and able to give every
-training puzzle an identifier of its own.
+solutions, puzzle and solution), or as --columns says, and be separated by
+commas, semicolons or tabs. A rating (or difficulty) may be missing, and is read
+only for --min-difficulty; boards may be 4x4, 6x6, 8x8 or 9x9. Test puzzles that
+stand in the training data too are counted and warned of. Differs from the
+reference (HRM dataset/build_sudoku_dataset.py): seeded, checked, and able to
+give every training puzzle an identifier of its own.
 """
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +38,7 @@ def build(
   *,
   source_csv: str | os.PathLike | None = None,
   source_repo: str = DEFAULT_REPO,
+  columns: Mapping[str, str] | None = None,
   test_fraction: float | None = None,
   subsample_size: int | None = None,
   num_aug: int = 0,
@@ -61,7 +66,7 @@ def build(
   paths, origin = source.find(
     source_csv, source_repo, test_fraction=test_fraction
   )
-  form = sudoku_csv.form_of(next(iter(paths.values())))
+  form = sudoku_csv.form_of(next(iter(paths.values())), columns)
   with writer.DatasetWriter(
     output_dir,
     seq_len=form.cells,
@@ -72,7 +77,7 @@ def build(
     train, test = source.read_splits(
       puzzle_kind.SUDOKU,
       paths,
-      lambda path: _read(path, form, min_difficulty),
+      lambda path: _read(path, form, columns, min_difficulty),
       test_fraction=test_fraction,
       rng=rng,
     )
@@ -107,6 +112,7 @@ def build(
         "seed": seed,
         "source": origin,
         "arguments": {
+          "columns": columns,
           "subsample_size": subsample_size,
           "num_aug": num_aug,
           "min_difficulty": min_difficulty,
@@ -119,16 +125,24 @@ def build(
 
 
 def _read(
-  path: str, form: puzzle_csv.Form, min_difficulty: float | None
+  path: str,
+  form: puzzle_csv.Form,
+  columns: Mapping[str, str] | None,
+  min_difficulty: float | None,
 ) -> puzzle_csv.Table:
+  table = puzzle_csv.read_table(
+    path,
+    form,
+    columns=columns,
+    ratings_for=None if min_difficulty is None else "--min-difficulty",
+  )
   if min_difficulty is None:
-    return puzzle_csv.read_table(path, form)
-  table = puzzle_csv.read_table(path, form, ratings_for="--min-difficulty")
+    return table
   if table.ratings is None:
     names = " or ".join(puzzle_columns.NAMES["rating"])
     raise InputError(
       f"{path}: line 1: expected a column {names} for --min-difficulty, got "
-      "none."
+      "none; say which one it is with --columns rating=NAME."
     )
   hard = table.ratings >= min_difficulty
   if not hard.any():
@@ -162,7 +176,7 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  source.add_flags(parser, DEFAULT_REPO)
+  source.add_flags(parser, DEFAULT_REPO, tuple(puzzle_columns.NAMES))
   add(
     "--num-aug",
     type=int,

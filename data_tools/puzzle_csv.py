@@ -1,9 +1,10 @@
 """Reads tables of puzzles: CSV (`,` `;` or tab), columns by name in any order.
 
 A question and an answer (one character a cell), and a rating (a number) where
-there is one; `puzzle_columns.NAMES` lists what public tables call them. Other
-columns, such as `source`, are not read. A `Form` says what the cells of one
-kind of puzzle look like, and which answers are right.
+there is one; `puzzle_columns.NAMES` lists what public tables call them, and
+`--columns` says what others do. The rest, such as `source`, is not read. A
+`Form` says what the cells of one kind of puzzle look like, and which answers
+are right.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import csv
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,13 +81,19 @@ def character_ids(characters: dict[str, int]) -> np.ndarray:
 
 
 def read_table(
-  path: str | os.PathLike, form: Form, *, ratings_for: str | None = None
+  path: str | os.PathLike,
+  form: Form,
+  *,
+  columns: Mapping[str, str] | None = None,
+  ratings_for: str | None = None,
 ) -> Table:
   """Reads a file, some thousand rows at a time.
 
   Args:
     path: the file.
     form: what its puzzles look like.
+    columns: names of its columns by role, as `puzzle_columns.argument` reads
+      them; what is not there goes by the names of public tables.
     ratings_for: the flag that asks for the ratings, for errors. None: nothing
       does, and they are not read, so whatever stands there is fine.
 
@@ -94,36 +101,48 @@ def read_table(
     InputError: names the file, the line (from 1, the header included), what
       was expected and what came.
   """
-  path = str(path)
-  with _reader(path) as reader:
-    return _read(path, reader, form, ratings_for)
+  path, named = str(path), columns or {}
+  with _reader(path, named.values()) as reader:
+    found = puzzle_columns.find(path, reader, named, ratings_for)
+    return _read(path, reader, form, found)
 
 
-def first_question(path: str | os.PathLike) -> First:
+def first_question(
+  path: str | os.PathLike, columns: Mapping[str, str] | None = None
+) -> First:
   """Returns the first question of a file, and the line it starts on.
+
+  Args:
+    path: the file.
+    columns: as for `read_table`.
 
   Raises:
     InputError: as `read_table`.
   """
-  path = str(path)
-  with _reader(path) as reader:
-    columns = puzzle_columns.find(path, reader, None)
+  path, named = str(path), columns or {}
+  with _reader(path, named.values()) as reader:
+    found = puzzle_columns.find(path, reader, named, None)
     line = reader.line_num + 1
     row = next(reader, None)
     if row is None:
       raise _no_rows(path)
-    if len(row) != columns.width:
-      raise InputError(f"{path}: line {line}: {columns.fields_error(row)}.")
-    return First(row[columns.question], line, columns.name("question"))
+    if len(row) != found.width:
+      raise InputError(f"{path}: line {line}: {found.fields_error(row)}.")
+    return First(row[found.question], line, found.name("question"))
 
 
-def line_of(path: str, row: int) -> int:
+def line_of(path: str, row: int, names: Collection[str]) -> int:
   """Returns the line, from 1, at which the row of this number (from 1) starts.
 
   Quoted fields may hold line ends, so lines are only counted when an error
   needs them.
+
+  Args:
+    path: the file.
+    row: its number.
+    names: of the columns that were read.
   """
-  with _reader(path) as reader:
+  with _reader(path, names) as reader:
     for _ in itertools.islice(reader, row):
       pass
     return reader.line_num + 1
@@ -150,7 +169,8 @@ def check_unique(
       puzzles = table.questions[start : start + ROWS_AT_ONCE]
       several = ~are_unique(puzzles)
       if several.any():
-        line = line_of(table.path, table.rows[start + several.argmax()])
+        row = table.rows[start + several.argmax()]
+        line = line_of(table.path, row, table.names.values())
         raise InputError(
           f"{table.path}: line {line}: {table.names['question']}: expected "
           f"exactly one {what}, got several."
@@ -159,13 +179,18 @@ def check_unique(
 
 
 @contextlib.contextmanager
-def _reader(path: str) -> Iterator[Any]:
-  """A CSV reader of a file; what goes wrong in it becomes an InputError."""
+def _reader(path: str, names: Collection[str]) -> Iterator[Any]:
+  """A CSV reader of a file; what goes wrong in it becomes an InputError.
+
+  Args:
+    path: the file.
+    names: of columns, as far as they were given.
+  """
   try:
     _refuse_archive(path)
     # utf-8-sig drops a byte order mark; the csv module sees to line ends.
     with open(path, encoding="utf-8-sig", newline="") as file:
-      separator = puzzle_columns.find_separator(file.readline())
+      separator = puzzle_columns.find_separator(file.readline(), names)
       file.seek(0)
       reader = csv.reader(file, delimiter=separator, strict=True)
       try:
@@ -189,8 +214,9 @@ def _refuse_archive(path: str) -> None:
       )
 
 
-def _read(path: str, reader: Any, form: Form, ratings_for: str | None) -> Table:
-  columns = puzzle_columns.find(path, reader, ratings_for)
+def _read(
+  path: str, reader: Any, form: Form, columns: puzzle_columns.Columns
+) -> Table:
   console.log.info(f"{path}: {columns.summary()}")
   # Room for as many rows as can be; memory that stays empty costs nothing.
   # Two grids, a comma and the end of the line, which the last may lack.
@@ -286,7 +312,8 @@ def _first_error(
   """Says what is wrong with the first bad row of some."""
   for i, row in enumerate(rows):
     if _convert([row], columns, form) is None:
-      line = line_of(path, rows_before + i + 1)
+      names = [columns.name(role) for role in columns.names]
+      line = line_of(path, rows_before + i + 1, names)
       return InputError(f"{path}: line {line}: {_error(row, columns, form)}.")
   raise AssertionError("every row is good alone, but not all of them together")
 

@@ -6,12 +6,12 @@ Also the flags and checks that go with it, which all such builders share.
 import argparse
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_tools import overlap, puzzle_csv
+from data_tools import overlap, puzzle_columns, puzzle_csv
 from hrm_jax import console
 from hrm_jax.console import InputError
 from hrm_jax.data import hub_cache, writer
@@ -169,8 +169,16 @@ def subsample(
   return table.take(rng.choice(len(table.rows), size, replace=False))
 
 
-def add_flags(parser: argparse.ArgumentParser, default_repo: str) -> None:
-  """Adds the flags of every builder that reads tables, but its own."""
+def add_flags(
+  parser: argparse.ArgumentParser, default_repo: str, roles: Sequence[str]
+) -> None:
+  """Adds the flags of every builder that reads tables, but its own.
+
+  Args:
+    parser: of the command.
+    default_repo: data set on the Hub.
+    roles: the columns that it reads, of puzzle_columns.NAMES.
+  """
   add = parser.add_argument
   add(
     "--output-dir",
@@ -189,6 +197,14 @@ def add_flags(parser: argparse.ArgumentParser, default_repo: str) -> None:
     type=console.path,
     metavar="PATH",
     help="directory with train.csv and test.csv, or one CSV file",
+  )
+  add(
+    "--columns",
+    type=puzzle_columns.argument(roles),
+    metavar="ROLE=NAME,...",
+    help="names in the header that are no usual ones, by role "
+    f"({', '.join(roles)}); one with a comma as in "
+    "'\"question=a, b\",answer=c'",
   )
   add(
     "--test-fraction",

@@ -3,6 +3,8 @@
 Blanks are those that `hrm_jax.solve` reads.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from data_tools import puzzle_csv
@@ -12,13 +14,19 @@ from hrm_jax.data import sudoku, sudoku_solver, sudoku_text
 _BLANKS = sudoku_text.BLANKS + "-"
 
 
-def form_of(path: str) -> puzzle_csv.Form:
+def form_of(
+  path: str, columns: Mapping[str, str] | None = None
+) -> puzzle_csv.Form:
   """What Sudoku look like in tables of the side of this file's first one.
+
+  Args:
+    path: the file.
+    columns: as for `puzzle_csv.read_table`.
 
   Raises:
     InputError: it has no row, or no Sudoku has cells in that number.
   """
-  text, line, column = puzzle_csv.first_question(path)
+  text, line, column = puzzle_csv.first_question(path, columns)
   text = text.strip()
   try:
     side = sudoku.side_of(len(text))

@@ -197,7 +197,8 @@ def test_a_table_without_ratings_has_no_difficulty(source, tmp_path, commands):
   error = commands.error(build_sudoku, *flags, "--min-difficulty", 1)
   assert error == (
     f"{source}/train.csv: line 1: expected a column rating or difficulty for "
-    "--min-difficulty, got none."
+    "--min-difficulty, got none; say which one it is with --columns "
+    "rating=NAME."
   )
   assert commands(build_sudoku, *flags)["train"]["groups"] == 3
 
