@@ -48,10 +48,14 @@ def start(directory, *flags):
   env = {k: v for k, v in os.environ.items() if k not in targets.LIBTPU}
   # Set for the machine that shall run it, in a profile, say.
   env["JAX_PLATFORMS"] = "tpu"
+  cache = {
+    "JAX_COMPILATION_CACHE_DIR": str(directory / "programs"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
   return subprocess.Popen(
     [sys.executable, "-m", "hrm_jax.plan", *TINY, *flags],
     cwd=directory,
-    env=env | {"PYTHONPATH": str(ROOT)},
+    env=env | {"PYTHONPATH": str(ROOT)} | cache,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -75,6 +79,8 @@ def test_two_plans_at_once_each_for_its_own_slice(tmp_path):
     # Its worries about a machine that is not here would confuse.
     assert "worker" not in err.lower()
     assert "WARNING" not in err
+  # Kept programs could not be read back, and the next plan would warn of it.
+  assert not (tmp_path / "programs").exists()
   one, two = (json.loads(out.splitlines()[-1]) for out, _ in done)
 
   assert (one["devices"], one["hosts"]) == (16, 4)

@@ -98,6 +98,7 @@ def _numbered(chip: Chip, size: str) -> list[Any]:
       )
     return _cpus(count)
   _only_cpus_here()
+  _keep_no_programs()
   try:
     topology = topologies.get_topology_desc(
       chip.name,
@@ -137,6 +138,7 @@ def _tpus(chip: Chip, size: str, slices: int) -> list[Any]:
       f"{shape}; got '{size}'."
     )
   _only_cpus_here()
+  _keep_no_programs()
   for key, value in LIBTPU.items():
     os.environ.setdefault(key, value)
   settings: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
@@ -164,6 +166,15 @@ def _tpus(chip: Chip, size: str, slices: int) -> list[Any]:
 def _only_cpus_here() -> None:
   """Whatever this machine has is not looked for, and not taken."""
   jax.config.update("jax_platforms", "cpu")
+
+
+def _keep_no_programs() -> None:
+  """JAX_COMPILATION_CACHE_DIR may be set for those that run here.
+
+  A program for devices that are not here cannot be read back: JAX would keep
+  it, and the next time warn and compile.
+  """
+  jax.config.update("jax_enable_compilation_cache", False)
 
 
 def _no_compiler(chip: Chip, extra: str, error: Exception) -> InputError:
