@@ -124,8 +124,7 @@ KEYS = {
   "data.num_aug": Key(
     0, "Symmetry images per generated training puzzle.", _whole(0)
   ),
-  # --- the network: the keys of config/arch/hrm_v1.yaml of sapientinc/HRM, and
-  # three of our own, q_target, remat and unroll
+  # --- the network: as in the reference, and q_target, remat and unroll
   "model.H_cycles": Key(2, "Updates of z_H per segment.", _whole(1)),
   "model.L_cycles": Key(2, "Updates of z_L per update of z_H.", _whole(1)),
   "model.H_layers": Key(4, "Blocks of the slow module.", _whole(1)),
@@ -169,16 +168,15 @@ KEYS = {
   ),
   "model.q_target": Key(
     "bootstrap",
-    '"bootstrap": q_continue learns the value of the next segment, as '
-    'published; "none": it learns nothing, and a row halts when '
-    "sigmoid(q_halt) > 1/2. With 2 x 2 cycles an update then costs 10/16 of "
-    "the work, because it does not look one segment ahead.",
+    '"bootstrap": q_continue learns the value of the next segment; "none": '
+    "nothing, and a row halts when sigmoid(q_halt) > 1/2. With 2 x 2 cycles "
+    "an update then costs 10/16 of the work, for it does not look ahead.",
     _one_of("bootstrap", "none"),
   ),
   "model.remat": Key(
     False,
-    "Whether the backward pass computes the intermediates of each block again "
-    "instead of keeping them. Saves memory, costs time; same results.",
+    "Whether the backward pass computes the intermediates of a block again, "
+    "instead of keeping them: less memory, more time.",
     _flag(),
   ),
   "model.unroll": Key(
@@ -224,8 +222,7 @@ KEYS = {
   ),
   "puzzle_emb_weight_decay": Key(
     0.1,
-    "An update shrinks the puzzle embeddings of its batch by this share times "
-    "their learning rate.",
+    "What an update shrinks its batch's puzzle embeddings by, times their lr.",
     _number(),
   ),
   "train_only": Key(
@@ -244,8 +241,7 @@ KEYS = {
   ),
   "mesh.split_moments": Key(
     False,
-    "Whether Adam's moments are split over mesh.data too. Saves memory, costs "
-    "communication.",
+    "Whether Adam's moments are split over mesh.data: less memory, more sent.",
     _flag(),
   ),
   "mesh.reduce_dtype": Key(
@@ -254,11 +250,16 @@ KEYS = {
     "bfloat16: half the bytes, and their sum is rounded to 8 bits.",
     _one_of("float32", "bfloat16"),
   ),
+  "rows_at_once": Key(
+    None,
+    "Rows that a device works on at a time, adding up their gradients: fewer "
+    "need less memory. None: all, and on a TPU as many as are fastest.",
+    _or_none(_whole(1)),
+  ),
   "attention": Key(
     "auto",
-    'Implementation: "xla", "cudnn" (NVIDIA GPUs, bfloat16), "splash" (TPUs), '
-    'or "auto": the fastest, timed at the start. A run that resumes keeps the '
-    "one it had, where that runs.",
+    '"xla", "cudnn" (NVIDIA GPUs, bfloat16), "splash" (TPUs), or "auto": the '
+    "fastest, timed at the start; a run that resumes keeps its own, if it can.",
     _one_of("auto", "xla", "cudnn", "splash"),
   ),
   # --- evaluation
@@ -277,10 +278,9 @@ KEYS = {
   # --- the run
   "num_steps": Key(
     0,
-    "Ends the run after this many updates without changing the schedule; a "
-    "later run with a larger number goes on. No evaluation is made at such an "
-    "end, even where one is due: `python -m hrm_jax.evaluate` makes it, and so "
-    "does the run that goes on. 0: all updates of all epochs.",
+    "Ends the run after this many updates, with the same schedule; a later "
+    "run with a larger number goes on. An evaluation due at such an end is "
+    "left to it, or to `hrm_jax.evaluate`. 0: all updates of all epochs.",
     _whole(0),
   ),
   "log_every": Key(10, "Updates between two log lines.", _whole(1)),
@@ -315,9 +315,9 @@ KEYS = {
   ),
   "early_stop_train_accuracy": Key(
     0.0,
-    "Ends the run after an evaluation if the last update before it had this "
-    "share of right answers among the rows that halted (late training on 1,000 "
-    "Sudokus can turn unstable, says the reference). 0: never.",
+    "Ends the run after an evaluation if the last update had this share right "
+    "of the rows that halted (late training on 1,000 Sudokus can turn "
+    "unstable, says the reference). 0: never.",
     _share(),
   ),
   "watchdog_seconds": Key(

@@ -64,6 +64,7 @@ def test_data_of_another_content_are_refused(split, tmp_path):
     ("model.remat", True),
     ("model.unroll", True),
     ("mesh.reduce_dtype", "bfloat16"),
+    ("rows_at_once", 1),
   ],
 )
 def test_other_changes_pass_and_are_recorded(key, value, tmp_path):

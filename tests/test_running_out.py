@@ -33,7 +33,10 @@ SAID = (
   "HLO temporaries (20.70G) exceeds available HBM (15.75G)."
 )
 FIGURES = "20.70 GiB asked for, 15.75 GiB there; what helps: "
-IN_TRAINING = f"out of memory in training: {FIGURES}config.model.remat=True, "
+IN_TRAINING = (
+  f"out of memory in training: {FIGURES}a smaller config.rows_at_once (now 2), "
+  "config.model.remat=True, "
+)
 IN_EVALUATION = f"out of memory in evaluation: {FIGURES}"
 
 
@@ -198,6 +201,6 @@ def test_a_limit_of_the_process_ends_a_run_in_one_line(tmp_path):
   assert (done.returncode, done.stdout) == (2, ""), done.stderr
   *_, last = done.stderr.splitlines()
   assert last.startswith("error: out of memory in training: 48.00 GiB asked")
-  assert last.count(" GiB there in all; what helps: config.model.remat") == 1
+  assert last.count(" GiB there in all; what helps: a smaller config.rows") == 1
   assert "Traceback" not in done.stderr
   assert files_of(tmp_path / "checkpoints") == {}

@@ -93,7 +93,7 @@ class TimingByCompiler:
 
 
 def _seconds_of_kernels(
-  program: hlo.Program, chip: Chip, model: HRM, rows: int
+  program: hlo.Program, chip: Chip, model: HRM, rows: float
 ) -> float:
   """The least that kernels of attention take on a TPU: XLA has no estimate.
 
@@ -251,6 +251,8 @@ def _plan(
   read = hlo.Program(text)
   setup = program.setup
   rows = program.config.global_batch_size // setup.mesh.size
+  if what == UPDATE:  # On average of all portions.
+    rows /= math.ceil(rows / (setup.rows_at_once or rows))
   links = collectives.links_of(list(setup.mesh.devices.flat))
   return Plan(
     need,

@@ -33,6 +33,7 @@ def of_target(
     "jax": jax.__version__,
     "global_batch_size": config.global_batch_size,
     "rows_per_device": config.global_batch_size // setup.mesh.size,
+    "rows_at_once": setup.rows_at_once,
     "seq_len": program.metadata.seq_len,
     "vocab_size": program.metadata.vocab_size,
     "num_identifiers": program.metadata.num_puzzle_identifiers,
@@ -104,7 +105,8 @@ def lines(result: dict[str, Any], chip: Chip) -> Iterator[str]:
   )
   yield (
     f"batch {result['global_batch_size']:,}, {result['rows_per_device']:,} "
-    f"rows a device; {result['seq_len']} cells, {result['vocab_size']} tokens, "
+    f"rows a device, {result['rows_at_once']:,} at once; "
+    f"{result['seq_len']} cells, {result['vocab_size']} tokens, "
     f"{result['num_identifiers']:,} identifiers ({result['sizes_from']})"
   )
   yield (

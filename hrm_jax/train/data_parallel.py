@@ -20,21 +20,29 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh
 
 from hrm_jax.machines import sharding
+from hrm_jax.train.portions import in_portions
 from hrm_jax.train.update import Spread, all_rows_at_once
 
 
-def over(mesh: Mesh, reduce_dtype: str = "float32") -> Spread:
+def over(
+  mesh: Mesh, reduce_dtype: str = "float32", rows_at_once: int | None = None
+) -> Spread:
   """Spreads the pass of `update.forward_backward` over the devices.
 
   Args:
     mesh: the devices.
     reduce_dtype: what the gradients are added up in, "float32" or "bfloat16".
+    rows_at_once: how many of its rows a device takes at a time; None: all.
   """
   if mesh.size == 1:
-    return all_rows_at_once
+    if rows_at_once is None:
+      return all_rows_at_once
+    return lambda function, *args: in_portions(function, rows_at_once)(*args)
   several_slices = sharding.num_slices(mesh) > 1
 
   def spread(function: Callable, shared: Any, *by_row: Any) -> Any:
+    function = in_portions(function, rows_at_once)
+
     def run(shared: Any, *by_row: Any) -> Any:
       results, (d_params, *sums) = function(shared, *by_row)
       return results, (

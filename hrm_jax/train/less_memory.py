@@ -35,6 +35,9 @@ def keys_that_help(
   """
   mesh, model = setup.mesh, config.model
   ways = []
+  if training:
+    rows = setup.rows_at_once or config.global_batch_size // mesh.size
+    ways += out_of_memory.smaller("config.rows_at_once", rows, 1)
   if training and not model.remat:
     # Blocks that are written out cannot be computed again.
     also = " with config.model.unroll=False" if model.unroll else ""

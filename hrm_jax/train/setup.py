@@ -18,7 +18,7 @@ from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import num_table_rows
 from hrm_jax.optim import adam_atan2, sparse_sign_sgd
 from hrm_jax.optim.schedule import warmup_cosine
-from hrm_jax.train import data_parallel
+from hrm_jax.train import data_parallel, portions
 from hrm_jax.train.state import Optimizers, TrainState, init_state
 
 
@@ -34,6 +34,7 @@ class Setup(NamedTuple):
     shapes: the state's shapes, dtypes and shardings, without its numbers: what
       a checkpoint is restored into.
     reduce_dtype: what gradients are added up in over the devices.
+    rows_at_once: how many of its rows a device takes at a time; None: all.
   """
 
   mesh: Mesh
@@ -43,6 +44,7 @@ class Setup(NamedTuple):
   init: Callable[[], TrainState]
   shapes: TrainState
   reduce_dtype: str = "float32"
+  rows_at_once: int | None = None
 
   def jit_update(self, update: Callable[..., Any]) -> Callable[..., Any]:
     """`update.train_step` or `train_steps`, jitted; it donates the state.
@@ -55,7 +57,9 @@ class Setup(NamedTuple):
       model=self.model,
       optimizers=self.optimizers,
       loss=self.loss,
-      spread=data_parallel.over(self.mesh, self.reduce_dtype),
+      spread=data_parallel.over(
+        self.mesh, self.reduce_dtype, self.rows_at_once
+      ),
     )
     shardings = jax.tree.map(lambda shape: shape.sharding, self.shapes)
     everywhere = sharding.replicated(self.mesh)
@@ -108,12 +112,19 @@ def make_setup(
       f"config.mesh.table: expected a divisor of {num_rows:,}, the rows of the "
       f"puzzle table, got {config.mesh.table}."
     )
+  platform = sharding.platform(mesh)
+  rows_at_once = portions.rows_at_once(
+    config.rows_at_once,
+    model,
+    config.global_batch_size // mesh.size,
+    platform=platform,
+  )
   model = attention.choose(
     config.attention,
     model,
-    config.global_batch_size // mesh.size,
+    rows_at_once,
     timing,
-    platform=sharding.platform(mesh),
+    platform=platform,
     earlier=earlier_attention,
   )
   optimizers = make_optimizers(config, total_steps)
@@ -139,6 +150,7 @@ def make_setup(
     jax.jit(init, out_shardings=shardings),
     jax.tree.map(lambda s, at: s.update(sharding=at), shapes, shardings),
     config.mesh.reduce_dtype,
+    rows_at_once,
   )
 
 
