@@ -236,6 +236,19 @@ def test_processes_evaluate_as_one_does(alone, half_solved, halt, layout):
 
 
 @pytest.mark.slow
+def test_processes_try_and_choose_as_one_does(alone, half_solved):
+  flags = [f"--workdir={alone[0]}", f"--data={half_solved}", "--verify"]
+  flags += ["--votes=3", "--noise=1", "--samples=2"]
+  want, got = (
+    launch(layout, "hrm_jax.evaluate", *flags)["sets"]
+    for layout in ((1, 4), LAYOUTS["2x2"])
+  )
+  assert got == want
+  assert want["all"]["single"]["count"] == 27
+  assert want["all"]["combined"]["lost"] > 0  # The attempts do not all agree.
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("peers", "exit_code"),
   # Of two it waits for the other one, where Python hears no signals.
