@@ -15,7 +15,7 @@ HUB = "hf://"
 FORMS = "FOLDER or hf://ORG/NAME@REVISION"
 
 # What may become of a puzzle table that does not fit a data set.
-KEEP, RESET, MAP = "keep", "reset", "map="
+KEEP, RESET, MAP = "keep", "reset", "map"
 
 # One word of a repository's name, and its revision: a branch, tag or commit.
 _WORD = r"[A-Za-z0-9][\w.-]*"
@@ -104,14 +104,24 @@ def repository_argument(text: str) -> Repository:
   return Repository(match[1], match[2])
 
 
-def table_argument(text: str) -> str:
+def table_argument(text: str, *, names_known: bool = False) -> str:
   """The value of `--table`: "keep", "reset" or "map=FILE".
+
+  Args:
+    text: what was given.
+    names_known: whether a model may name its rows, so that "map" alone will do.
 
   Raises:
     argparse.ArgumentTypeError: it is none of these.
   """
-  if text in (KEEP, RESET) or (text.startswith(MAP) and text != MAP):
+  rule, equals, file = text.partition("=")
+  if rule in (KEEP, RESET) and not equals:
     return text
-  raise argparse.ArgumentTypeError(
-    f"expected keep, reset or map=identifiers.json, got '{text}'"
+  if rule == MAP and (file if equals else names_known):
+    return text
+  forms = (
+    "keep, reset, map or map=FILE"
+    if names_known
+    else ("keep, reset or map=identifiers.json")
   )
+  raise argparse.ArgumentTypeError(f"expected {forms}, got '{text}'")

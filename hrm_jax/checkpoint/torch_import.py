@@ -290,7 +290,7 @@ def _fitted(
     table[:count] = old[:count]
   elif policy.startswith(MAP):
     assert known.root is not None
-    path = expand_home(policy.removeprefix(MAP))
+    path = expand_home(policy.partition("=")[2])
     to, source = _matching(path, rows, known.root, wanted)
     table[to] = old[source]
     count = len(to)

@@ -9,6 +9,7 @@ reads WORKDIR/tensorboard. The last line of stdout is one JSON object.
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 
@@ -22,7 +23,7 @@ from hrm_jax.machines import (
   preemption,
 )
 from hrm_jax.train import config_flags
-from hrm_jax.train.init_from import InitFrom, table_argument
+from hrm_jax.train.init_from import InitFrom
 from hrm_jax.train.loop import check_can_begin, train
 
 
@@ -51,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
   )
   add(
     "--table",
-    type=table_argument,
+    type=functools.partial(flags.table_argument, names_known=True),
     metavar="RULE",
     help="rows of its puzzle table: keep, reset, map (by name), or "
     "map=identifiers.json; default: keep where the names are the same",

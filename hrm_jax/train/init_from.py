@@ -5,7 +5,6 @@ run. The network must have the sizes of the model; what must be decided is which
 rows of the puzzle table mean the same puzzles here as there.
 """
 
-import argparse
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -16,14 +15,12 @@ import ml_collections
 import numpy as np
 
 from hrm_jax.checkpoint import flags, published
-from hrm_jax.checkpoint.flags import KEEP, RESET
+from hrm_jax.checkpoint.flags import KEEP, MAP, RESET
 from hrm_jax.checkpoint.published import Published
 from hrm_jax.console import InputError, log
 from hrm_jax.data import identifiers
 from hrm_jax.data.puzzle import DatasetMetadata, read_metadata
 from hrm_jax.model.weights import Weights
-
-MAP = "map"  # By the model's own names.
 
 # Keys of `config.model` that the shapes of the weights follow from, or that
 # say how their numbers are divided up. The others may differ.
@@ -286,22 +283,6 @@ class InitFrom:
         "on from its own checkpoint; leave the flag out, or choose another "
         "--workdir."
       )
-
-
-def table_argument(text: str) -> str:
-  """The value of `--table`.
-
-  Raises:
-    argparse.ArgumentTypeError: it is none of the rules.
-  """
-  rule, _, file = text.partition("=")
-  if rule not in (KEEP, RESET, MAP) or (
-    "=" in text and not (rule == MAP and file)
-  ):
-    raise argparse.ArgumentTypeError(
-      f"expected keep, reset, map or map=FILE, got '{text}'"
-    )
-  return text
 
 
 def _size(arch: ml_collections.ConfigDict, key: str) -> Any:
