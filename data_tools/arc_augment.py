@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_tools.arc_tasks import Pair
 from hrm_jax.data import arc
+from hrm_jax.data.arc_task import Pair
 from hrm_jax.data.mixing import mix
 
 # Tries per wanted variant; a task of few colours has few variants.

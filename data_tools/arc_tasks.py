@@ -13,41 +13,18 @@ of that name. Below `evaluation` the last pair of the list is its test.
 
 import collections
 import hashlib
-import json
 import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from hrm_jax.console import InputError, log
-from hrm_jax.data import arc
+from hrm_jax.data import arc_task
+from hrm_jax.data.arc_task import Pair, Task
 
 EVALUATION = "evaluation"
 _CHALLENGES, _SOLUTIONS = "_challenges.json", "_solutions.json"
-
-# An input grid and its output, [h, w] uint8; None: to be found.
-Pair = tuple[np.ndarray, np.ndarray | None]
-
-
-class Task(NamedTuple):
-  """One task; `train` and `test` hold one pair at least.
-
-  Only a list of pairs that is not evaluated has no `test`.
-  """
-
-  name: str
-  where: str  # the file, for messages
-  train: list[Pair]
-  test: list[Pair]
-  evaluated: bool  # its test pairs belong to the test split
-  prefix: str = ""  # leads to it inside a file of many tasks: "bb02."
-
-  def place(self, part: str, index: int) -> str:
-    """Where pair `index` of `part` stands: `FILE: bb02.test[0]`."""
-    return f"{self.where}: {self.prefix}{part}[{index}]"
 
 
 def read_tasks(
@@ -115,13 +92,15 @@ def _read_directory(directory: pathlib.Path) -> tuple[list[Task], str]:
       continue
     folders = (directory.name, *name.split("/")[:-1])
     evaluated = EVALUATION in folders
-    value = _parse(path, content)
+    value = arc_task.parse_json(path, content)
     if path.name.endswith(_CHALLENGES):
       tasks += _combined(path, value, evaluated)
     elif isinstance(value, list):
       tasks.append(_list(value, path, evaluated))
     else:
-      tasks.append(_task(value, path.stem, str(path), "", evaluated))
+      tasks.append(
+        arc_task.check_task(value, path.stem, str(path), evaluated=evaluated)
+      )
   if not tasks:
     raise InputError(
       f"{directory}: expected folders of ARC tasks (*.json), got no task."
@@ -170,9 +149,9 @@ def _list(value: list, path: pathlib.Path, evaluated: bool) -> Task:
       f"{path}: expected a task, or a list of at least {least} pairs{why}, got "
       f"{len(value)}."
     )
-  _check_name(path.stem, str(path))
+  arc_task.check_name(path.stem, str(path))
   pairs = [
-    _pair(str(path), f"[{i}]", pair, output=True)
+    arc_task.check_pair(str(path), f"[{i}]", pair, output=True)
     for i, pair in enumerate(value)
   ]
   test = pairs[-1:] if evaluated else []
@@ -201,20 +180,24 @@ def _merge_lists(tasks: list[Task]) -> list[Task]:
 
 def _combined(path: pathlib.Path, value: Any, evaluated: bool) -> list[Task]:
   """Reads the tasks of a challenges file, with its solutions if there."""
-  _expect_object(path, "", value)
+  arc_task.expect_object(path, "", value)
   words = re.split(r"[^a-z]+", path.name)
   evaluated |= not {EVALUATION, "test"}.isdisjoint(words)
   beside = _beside(path, _CHALLENGES, _SOLUTIONS)
   if not beside.exists():
     return [
-      _task(task, name, str(path), f"{name}.", True, outputs=False)
+      arc_task.check_task(
+        task, name, str(path), f"{name}.", evaluated=True, outputs=False
+      )
       for name, task in sorted(value.items())
     ]
-  solutions = _parse(beside, _read_bytes(beside))
-  _expect_object(beside, "", solutions)
+  solutions = arc_task.parse_json(beside, _read_bytes(beside))
+  arc_task.expect_object(beside, "", solutions)
   tasks = []
   for name, item in sorted(value.items()):
-    task = _task(item, name, str(path), f"{name}.", evaluated, outputs=False)
+    task = arc_task.check_task(
+      item, name, str(path), f"{name}.", evaluated=evaluated, outputs=False
+    )
     outputs = solutions.get(name)
     got = len(outputs) if isinstance(outputs, list) else "none"
     if got != len(task.test):
@@ -223,7 +206,7 @@ def _combined(path: pathlib.Path, value: Any, evaluated: bool) -> list[Task]:
         f"{path} has test inputs, got {got}."
       )
     test = [
-      (pair[0], _grid(str(beside), f"{name}[{i}]", grid))
+      (pair[0], arc_task.check_grid(str(beside), f"{name}[{i}]", grid))
       for i, (pair, grid) in enumerate(zip(task.test, outputs, strict=True))
     ]
     tasks.append(task._replace(test=test))
@@ -244,108 +227,6 @@ def _read_bytes(path: pathlib.Path) -> bytes:
     return path.read_bytes()
   except OSError as error:
     raise InputError(f"{path}: cannot read: {error}.") from None
-
-
-def _parse(path: pathlib.Path, content: bytes) -> Any:
-  try:
-    return json.loads(content.decode("utf-8-sig"))
-  except UnicodeDecodeError as error:
-    line = content.count(b"\n", 0, error.start) + 1
-    raise InputError(
-      f"{path}: line {line}: expected UTF-8 text, got byte "
-      f"0x{content[error.start]:02x}."
-    ) from None
-  except json.JSONDecodeError as error:
-    raise InputError(
-      f"{path}: line {error.lineno}: expected JSON, got something that ends "
-      f"or breaks at column {error.colno} ({error.msg})."
-    ) from None
-  except (RecursionError, ValueError) as error:
-    raise InputError(f"{path}: expected the JSON of a task: {error}.") from None
-
-
-def _expect_object(path: Any, key: str, value: Any) -> None:
-  if not isinstance(value, dict):
-    raise InputError(
-      f"{path}: {key and key + ': '}expected an object, got {value!r:.40}."
-    )
-
-
-def _task(
-  value: Any,
-  name: str,
-  where: str,
-  prefix: str,
-  evaluated: bool,
-  outputs: bool = True,
-) -> Task:
-  """Checks one parsed task; `prefix` leads to it inside its file."""
-  _expect_object(where, prefix.rstrip("."), value)
-  name = value.get("name", name)
-  if not isinstance(name, str) or not name:
-    raise InputError(
-      f"{where}: {prefix}name: expected a text, got {name!r:.40}."
-    )
-  _check_name(name, where)
-  parts = {}
-  for part in ("train", "test"):
-    pairs = value.get(part)
-    if not isinstance(pairs, list) or not pairs:
-      got = f"{pairs!r:.40}" if part in value else "no such key"
-      raise InputError(
-        f"{where}: {prefix}{part}: expected a list of pairs, got {got}."
-      )
-    asked = part == "train" or outputs
-    parts[part] = [
-      _pair(where, f"{prefix}{part}[{i}]", pair, asked)
-      for i, pair in enumerate(pairs)
-    ]
-  return Task(name, where, parts["train"], parts["test"], evaluated, prefix)
-
-
-def _check_name(name: str, where: str) -> None:
-  if arc.parse_identifier(name).name != name:
-    raise InputError(
-      f"{where}: expected a name that does not end like an augmentation's "
-      f"(_t<k>_<permutation> or |||t<k>|||<permutation>), got {name!r}."
-    )
-
-
-def _pair(where: str, key: str, pair: Any, output: bool) -> Pair:
-  _expect_object(where, key, pair)
-  for field in ("input", "output") if output else ("input",):
-    if field not in pair:
-      raise InputError(f"{where}: {key}.{field}: expected a grid, got none.")
-  return (
-    _grid(where, f"{key}.input", pair["input"]),
-    _grid(where, f"{key}.output", pair["output"]) if output else None,
-  )
-
-
-def _grid(where: str, key: str, rows: Any) -> np.ndarray:
-  """Checks one grid; returns [h, w] uint8."""
-
-  def wrong(expected: str, got: Any) -> InputError:
-    return InputError(f"{where}: {key}: expected {expected}, got {got}.")
-
-  if not isinstance(rows, list) or not rows:
-    raise wrong("a list of rows", f"{rows!r:.40}")
-  for i, row in enumerate(rows):
-    if not isinstance(row, list) or not row:
-      raise wrong("rows of colours", f"{row!r:.40} as row {i}")
-    if len(row) != len(rows[0]):
-      raise wrong(
-        f"rows of equal length, {len(rows[0])}", f"{len(row)} in row {i}"
-      )
-    for j, cell in enumerate(row):
-      # A bool is an int to Python; 1.0 and true are no colours.
-      if type(cell) is not int or not 0 <= cell < arc.COLORS:
-        raise wrong("integers 0 to 9", f"{cell!r:.40} at row {i}, column {j}")
-  if max(len(rows), len(rows[0])) > arc.SIDE:
-    raise wrong(
-      f"at most {arc.SIDE}x{arc.SIDE} cells", f"{len(rows)}x{len(rows[0])}"
-    )
-  return np.array(rows, np.uint8)
 
 
 def _content(pair: Pair) -> tuple:

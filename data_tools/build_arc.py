@@ -26,6 +26,7 @@ from data_tools import arc_augment, arc_tasks
 from hrm_jax import console
 from hrm_jax.console import InputError, log
 from hrm_jax.data import arc, writer
+from hrm_jax.data.arc_task import Pair, Task
 
 # Examples painted at once: their boards stay in the processor's cache.
 _EXAMPLES_AT_ONCE = 512
@@ -100,7 +101,7 @@ def _write_group(
   split: str,
   identifiers: np.ndarray,
   variants: arc_augment.Variants,
-  pairs: Sequence[arc_tasks.Pair],
+  pairs: Sequence[Pair],
   rng: np.random.Generator | None,
 ) -> None:
   """Writes a task and its variants; `rng` moves the examples about."""
@@ -122,7 +123,7 @@ def _write_group(
   )
 
 
-def _test_puzzles(tasks: Sequence[arc_tasks.Task]) -> dict[str, list]:
+def _test_puzzles(tasks: Sequence[Task]) -> dict[str, list]:
   """The test pairs of each evaluated task, in its own order."""
   puzzles = {}
   for task in tasks:

@@ -8,159 +8,21 @@ text is plain where stdout is not a terminal, or NO_COLOR is set.
 """
 
 import argparse
-import io
 import json
 import os
 import pathlib
 import shutil
-import sys
 
 import numpy as np
 
 from hrm_jax import console
-from hrm_jax.console import InputError
-from hrm_jax.data import arc, maze, puzzle_kind, sudoku
+from hrm_jax.console import InputError, Pen
+from hrm_jax.console.pen import BOLD, colour_on_stdout, escape_on_stdout
+from hrm_jax.data import puzzle_kind
+from hrm_jax.data.drawing import Drawing, draw
 from hrm_jax.data.split import Split, open_split
 
-# The colours 0..9 that the ARC tasks are usually shown in, as RGB.
-ARC_PALETTE = (
-  (0, 0, 0),
-  (0, 116, 217),
-  (255, 65, 54),
-  (46, 204, 64),
-  (255, 220, 0),
-  (170, 170, 170),
-  (240, 18, 190),
-  (255, 133, 27),
-  (127, 219, 255),
-  (135, 12, 37),
-)
-MAZE_CHARACTERS = f"?{maze.CHARSET}"
-MAZE_STYLES = ("", "100", "", "30;42", "30;41", "30;43")
-BOLD, DIM = "1", "2"
-
 _GAP = 4
-# Symbols of other sets that have no charset.
-_SYMBOLS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-class Pen:
-  """Text with a style on a terminal, without one elsewhere."""
-
-  def __init__(self, colour: bool):
-    self._colour = colour
-
-  def __call__(self, text: str, style: str) -> str:
-    """Returns the text in the style, the numbers of an SGR sequence."""
-    return f"\x1b[{style}m{text}\x1b[0m" if self._colour and style else text
-
-
-class Drawing:
-  """Lines of text, each with the width it has without its styles."""
-
-  def __init__(self) -> None:
-    self.lines: list[tuple[str, int]] = []
-
-  def add(self, pieces: list[str], width: int) -> None:
-    """Appends a line made of pieces, of `width` columns on the screen."""
-    self.lines.append(("".join(pieces), width))
-
-  @property
-  def width(self) -> int:
-    """Columns of the widest line."""
-    return max(width for _, width in self.lines)
-
-
-def draw(
-  kind: str,
-  tokens: np.ndarray,
-  clues: np.ndarray,
-  pen: Pen,
-  *,
-  shape: tuple[int, int],
-  charset: str | None,
-) -> Drawing:
-  """Draws one grid.
-
-  Args:
-    kind: one of puzzle_kind.KINDS.
-    tokens: [G] token ids of the question or of the answer.
-    clues: [G] token ids of the question: in a Sudoku its digits are bold.
-    pen: gives the colours.
-    shape: rows and columns.
-    charset: characters of the symbols, or None.
-  """
-  grid, given = tokens.reshape(shape), clues.reshape(shape)
-  if kind == puzzle_kind.SUDOKU:
-    return _draw_sudoku(grid, given, pen)
-  if kind == puzzle_kind.MAZE:
-    return _draw_cells(grid, MAZE_CHARACTERS, MAZE_STYLES, pen, 1)
-  if kind == puzzle_kind.ARC:
-    return _draw_arc(grid, pen)
-  symbols = charset or _SYMBOLS
-  styles = ["", *(f"3{1 + i % 6}" for i in range(256))]
-  return _draw_cells(grid, " " + symbols, styles, pen, 2)
-
-
-def _draw_cells(
-  grid: np.ndarray, characters: str, styles: list | tuple, pen: Pen, width: int
-) -> Drawing:
-  drawing = Drawing()
-  for row in grid:
-    pieces = []
-    for token in map(int, row):
-      known = 0 <= token < min(len(characters), len(styles))
-      text = console.printable(characters[token]) if known else "?"
-      pieces.append(
-        pen(text.ljust(width)[:width], styles[token] if known else "")
-      )
-    drawing.add(pieces, width * len(row))
-  return drawing
-
-
-def _draw_sudoku(grid: np.ndarray, clues: np.ndarray, pen: Pen) -> Drawing:
-  drawing = Drawing()
-  side = len(grid)
-  rows, columns = sudoku.box_shape(side)
-  width = 2 * side - 1 + 2 * (side // columns - 1)
-  for i, row in enumerate(grid):
-    if i and i % rows == 0:
-      rule = "+".join(["-" * (2 * columns + 1)] * (side // columns))[1:-1]
-      drawing.add([pen(rule, DIM)], width)
-    pieces = []
-    for j, token in enumerate(map(int, row)):
-      if j:
-        pieces.append(pen(" | ", DIM) if j % columns == 0 else " ")
-      known = 0 <= token <= side + 1
-      text = "?.123456789"[token] if known else "?"
-      given = clues[i, j] > sudoku.BLANK_ID
-      style = BOLD if given else (DIM if token <= sudoku.BLANK_ID else "36")
-      pieces.append(pen(text, style))
-    drawing.add(pieces, width)
-  return drawing
-
-
-def _draw_arc(grid: np.ndarray, pen: Pen) -> Drawing:
-  """Only the part that holds colours: the translation does not matter."""
-  coloured = grid > arc.EOS_ID
-  drawing = Drawing()
-  rows = np.flatnonzero(coloured.any(1))
-  columns = np.flatnonzero(coloured.any(0))
-  if not len(rows):
-    drawing.add(["(not known)"], 11)
-    return drawing
-  for row in grid[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]:
-    pieces = []
-    for colour in row.astype(int) - arc.FIRST_COLOR_ID:
-      if not 0 <= colour < len(ARC_PALETTE):
-        pieces.append("? ")
-        continue
-      red, green, blue = ARC_PALETTE[colour]
-      text = 30 if red + 2 * green + blue > 400 else 37
-      style = f"{text};48;2;{red};{green};{blue}"
-      pieces.append(pen(f"{colour} ", style))
-    drawing.add(pieces, 2 * len(row))
-  return drawing
 
 
 def side_by_side(left: Drawing, right: Drawing, columns: int) -> list[str]:
@@ -213,10 +75,7 @@ def show(
     raise InputError(f"--count: expected at least 1, got {count}.")
   kind = puzzle_kind.kind_of(root, [opened])
   build = puzzle_kind.read_build(root)
-  shape = _shape(build, opened.metadata.seq_len)
-  charset = build.get("charset")
-  if not isinstance(charset, str):
-    charset = None
+  board = puzzle_kind.board_of(kind, build, opened.metadata.seq_len)
   names = _names(root)
   pen = Pen(colour)
   lines = []
@@ -226,8 +85,7 @@ def show(
     title = f"{split} {i}: {where}, identifier {identifier} {name}"
     lines.append(pen(console.printable(title), BOLD))
     question, answer = (
-      draw(kind, tokens, inputs, pen, shape=shape, charset=charset)
-      for tokens in (inputs, labels)
+      draw(board, tokens, inputs, pen) for tokens in (inputs, labels)
     )
     lines += [*side_by_side(question, answer, columns), ""]
   return lines
@@ -266,20 +124,6 @@ def _names(root: pathlib.Path) -> list[str]:
   return [str(name) for name in names]
 
 
-def _shape(build: dict, seq_len: int) -> tuple[int, int]:
-  """Rows and columns: of build.json, else square, else one row."""
-  rows, columns = build.get("rows"), build.get("columns")
-  if (
-    isinstance(rows, int)
-    and isinstance(columns, int)
-    and rows > 0
-    and rows * columns == seq_len
-  ):
-    return rows, columns
-  side = round(seq_len**0.5)
-  return (side, side) if side * side == seq_len else (1, seq_len)
-
-
 def main() -> None:
   """Reads the flags and prints puzzles."""
   parser = console.ArgumentParser(
@@ -313,12 +157,10 @@ def main() -> None:
     split=flags.split,
     index=flags.index,
     count=flags.count,
-    colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+    colour=colour_on_stdout(),
     columns=shutil.get_terminal_size().columns,
   )
-  # A file or a pipe may not be UTF-8; a name should not end the command.
-  if isinstance(sys.stdout, io.TextIOWrapper):
-    sys.stdout.reconfigure(errors="backslashreplace")
+  escape_on_stdout()
   print("\n".join(lines))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_clues_are_bold_and_answers_are_not(root):
 
 def test_output_that_is_no_terminal_is_plain(root, monkeypatch, capsys):
   commands = Commands(monkeypatch, capsys)
-  monkeypatch.setattr(show.sys.stdout, "reconfigure", lambda **_: 0, False)
+  monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: 0, False)
   commands._run(show, (root, "--split", "train", "--index", 1, "--count", 9))
   out = capsys.readouterr().out
   assert not STYLE.search(out)
@@ -72,8 +73,8 @@ def test_output_that_is_no_terminal_is_plain(root, monkeypatch, capsys):
 def test_no_color_is_respected(no_color, styled, root, monkeypatch, capsys):
   monkeypatch.setenv("NO_COLOR", no_color)
   commands = Commands(monkeypatch, capsys)
-  monkeypatch.setattr(show.sys.stdout, "reconfigure", lambda **_: 0, False)
-  monkeypatch.setattr(show.sys.stdout, "isatty", lambda: True, False)
+  monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: 0, False)
+  monkeypatch.setattr(sys.stdout, "isatty", lambda: True, False)
   commands._run(show, (root,))
   assert bool(STYLE.search(capsys.readouterr().out)) is styled
 

@@ -15,11 +15,13 @@ from hrm_jax.console.errors import (
 )
 from hrm_jax.console.logs import log, quiet_unless, set_up_logging
 from hrm_jax.console.paths import expand_home, path
+from hrm_jax.console.pen import Pen
 from hrm_jax.console.progress_bar import Progress, progress
 
 __all__ = [
   "ArgumentParser",
   "InputError",
+  "Pen",
   "Progress",
   "RunError",
   "as_json",

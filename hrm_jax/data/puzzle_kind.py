@@ -7,6 +7,7 @@ by vocabulary and length.
 import json
 import math
 import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,16 @@ from hrm_jax.data.split import Split
 SUDOKU, MAZE, ARC, GRID = KINDS = ("sudoku", "maze", "arc", "grid")
 # Rows of each set that are tried where vocabulary and length leave a choice.
 _SAMPLE = 64
+# Characters for the symbols of a grid whose set has no charset.
+SYMBOLS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Board(NamedTuple):
+  """What a grid of token ids looks like to a person."""
+
+  kind: str  # one of KINDS
+  shape: tuple[int, int]  # rows and columns
+  charset: str | None  # characters of the symbols of a `grid`, if it has any
 
 
 def read_build(root: pathlib.Path) -> dict:
@@ -80,6 +91,28 @@ def kind_of(root: pathlib.Path, splits: list[Split]) -> str:
     (inputs == token).sum(1) == 1 for token in (maze.START_ID, maze.GOAL_ID)
   ]
   return MAZE if np.all(ends, axis=0).mean() > 0.5 else GRID
+
+
+def board_of(kind: str, build: dict[str, Any], seq_len: int) -> Board:
+  """The boards of a data set: as build.json says, else square, else one row.
+
+  Args:
+    kind: one of KINDS.
+    build: the contents of build.json, which may be anything.
+    seq_len: G.
+  """
+  rows, columns = build.get("rows"), build.get("columns")
+  side = math.isqrt(seq_len)
+  shape = (side, side) if side * side == seq_len else (1, seq_len)
+  if (
+    isinstance(rows, int)
+    and isinstance(columns, int)
+    and rows > 0
+    and rows * columns == seq_len
+  ):
+    shape = rows, columns
+  charset = build.get("charset")
+  return Board(kind, shape, charset if isinstance(charset, str) else None)
 
 
 def _possible(vocab_size: int, seq_len: int) -> list[str]:
