@@ -7,14 +7,13 @@ The form is recognised by content, never by a file's name:
   a grid over lines  .sdk and .ss, plain or with spaces, commas, brackets and
                      lines between the boxes, as `hrm_jax.solve` prints it
   a table            CSV (`,` `;` or tab) with a header that names one of
-                     `COLUMNS`; other columns are not read
+                     `text_table.COLUMNS`; other columns are not read
 
 A blank is any of `BLANKS`, `-` where digits stand beside it, or nothing
 between two commas. Headers (#A, [Puzzle], "Grid 01"), comments and answers
 are passed over. What is neither a puzzle nor one of these is refused.
 """
 
-import csv
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,24 +22,9 @@ from typing import NoReturn
 import numpy as np
 
 from hrm_jax.console import InputError
-from hrm_jax.data import sudoku
+from hrm_jax.data import sudoku, text_table
+from hrm_jax.data.sections import FACT, Line
 
-# Where a text comes from, "FILE: line 3", and the text of that line.
-Line = tuple[str, str]
-
-COLUMNS = (
-  "puzzle",
-  "puzzles",
-  "question",
-  "questions",
-  "quizzes",
-  "quiz",
-  "sudoku",
-  "unsolved",
-  "problem",
-  "board",
-  "grid",
-)
 BLANKS = ".0*_xX?·"
 FORMS = (
   "a puzzle a line (.sdm), a grid over several lines (.sdk, .ss, or drawn as "
@@ -57,8 +41,9 @@ _RULE = re.compile("[-=~+|*:.'`\\s\u2500-\u257f]+")
 # At least one thing that no row of cells holds: any line but upright ones.
 _DRAWN = re.compile("--|==|~~|\\+|(?![│┃║┆┇┊┋╎╏])[\u2500-\u257f]")
 _SECTION = re.compile(r"\[([A-Za-z][\w ]*)\]")
-_FACT = re.compile(r"([A-Za-z][\w -]*?)\s*:(.*)")
-_PUZZLE_LABEL = re.compile(rf"({'|'.join(COLUMNS)}|game)\b[\s:]*", re.I)
+_PUZZLE_LABEL = re.compile(
+  rf"({'|'.join(text_table.COLUMNS)}|game)\b[\s:]*", re.I
+)
 
 
 def read(lines: Iterable[Line], cells: int) -> list[tuple[str, np.ndarray]]:
@@ -219,7 +204,7 @@ def _label(text: str, cells: int) -> tuple[bool | None, str]:
     pieces = _BETWEEN.split(rest)
     holds_it = _CELLS.issuperset("".join(pieces))
     return True, rest if holds_it and sum(map(len, pieces)) >= cells else ""
-  fact = _FACT.fullmatch(text)
+  fact = FACT.fullmatch(text)
   if fact is None:
     return None, text
   # "halting probability: 0.9" is over with its line; "answer:" is not.
@@ -245,38 +230,15 @@ def _pieces(text: str, side: int) -> list[str]:
   return [piece for piece in _BETWEEN.split(text) if piece]
 
 
-def _table(lines: Sequence[Line], cells: int) -> list[Line] | None:
+def _table(lines: Sequence[Line], cells: int) -> Iterator[Line] | None:
   """The puzzles of a table with a header; None if the text is none."""
-  said = (
-    i for i, (_, text) in enumerate(lines) if _without_comment(text).strip()
-  )
-  top = next(said, None)
-  if top is None:
-    return None
-  for mark in ",;\t":
-    header = lines[top][1].lower().split(mark)
-    names = [field.strip(" \"'\r\n") for field in header]
-    columns = [names.index(column) for column in COLUMNS if column in names]
-    if columns and len(names) > 1:
-      return list(_rows_of_table(lines[top + 1 :], mark, columns[0], cells))
-  return None
+  fields = text_table.column(lines, _refuse)
+  return None if fields is None else _of_fields(fields, cells)
 
 
-def _rows_of_table(
-  lines: Sequence[Line], mark: str, column: int, cells: int
-) -> Iterator[Line]:
-  reader = csv.reader((text + "\n" for _, text in lines), delimiter=mark)
-  start = 0
-  try:
-    for row in reader:
-      name, start = lines[start][0], reader.line_num
-      if not any(field.strip() for field in row):
-        continue
-      if len(row) <= column:
-        _refuse(name, f"at least {column + 1} fields", f"{len(row)}")
-      text = "".join(_pieces(row[column], math.isqrt(cells)))
-      if len(text) != cells:
-        _refuse(name, f"{cells} cells", f"{len(text)}")
-      yield name, text.translate(_TO_DOTS)
-  except csv.Error as error:
-    _refuse(lines[start][0], "a row of a table", str(error))
+def _of_fields(fields: Iterator[Line], cells: int) -> Iterator[Line]:
+  for name, field in fields:
+    text = "".join(_pieces(field, math.isqrt(cells)))
+    if len(text) != cells:
+      _refuse(name, f"{cells} cells", f"{len(text)}")
+    yield name, text.translate(_TO_DOTS)
