@@ -16,11 +16,9 @@ import numpy as np
 from data_tools import puzzle_csv
 from hrm_jax import console
 from hrm_jax.console import InputError
-from hrm_jax.data import writer
+from hrm_jax.data import grid, writer
 
 KEYS = ("input", "output", "id", "split", "group")
-# Token ids are bytes, and 0 is PAD.
-MOST_SYMBOLS = 255
 
 
 class Example(NamedTuple):
@@ -102,9 +100,10 @@ def check_charset(charset: str) -> None:
   Raises:
     InputError: says which character.
   """
-  if not 1 <= len(charset) <= MOST_SYMBOLS:
+  if not 1 <= len(charset) <= grid.MOST_SYMBOLS:
     raise InputError(
-      f"--charset: expected 1 to {MOST_SYMBOLS} characters, got {len(charset)}."
+      f"--charset: expected 1 to {grid.MOST_SYMBOLS} characters, got "
+      f"{len(charset)}."
     )
   for character in charset:
     if charset.count(character) > 1 or character in "\r\n":
@@ -208,7 +207,7 @@ def _parse(
   for key in ("input", "output"):
     if key not in values:
       raise InputError(f"{where}: key '{key}' is missing.")
-    grids.append(_parse_grid(f"{where}: key '{key}'", values[key], charset))
+    grids.append(grid.parse(f"{where}: key '{key}'", values[key], charset))
     for size, limit, what in zip(
       grids[-1].shape, most, ("rows", "columns"), strict=True
     ):
@@ -232,50 +231,3 @@ def _parse(
       f"{names['split']!r:.40}."
     )
   return Example(place, *grids, **names)
-
-
-def _parse_grid(where: str, value: Any, charset: str | None) -> np.ndarray:
-  """[rows, columns] uint8 symbols of a text, or of rows.
-
-  Rows are lists of integers, or with a charset texts or lists of characters.
-  """
-  rows = value
-  if isinstance(value, str) and charset is not None:
-    rows = value.replace("\r\n", "\n").removesuffix("\n").split("\n")
-  if charset is None and (
-    isinstance(value, str)
-    or (isinstance(value, list) and any(isinstance(r, str) for r in value))
-  ):
-    got = "a string" if isinstance(value, str) else "strings"
-    raise InputError(
-      f"{where}: expected rows of integers, got {got}; --charset lists the "
-      "characters of strings."
-    )
-  if not isinstance(rows, list) or not rows or rows[0] in ("", []):
-    raise InputError(
-      f"{where}: expected rows with at least one cell, got {value!r:.40}."
-    )
-  for i, row in enumerate(rows, 1):
-    if not isinstance(row, list | str):
-      raise InputError(f"{where}: row {i}: expected a list, got {row!r:.40}.")
-    if len(row) != len(rows[0]):
-      raise InputError(
-        f"{where}: row {i}: expected {len(rows[0])} cells as in row 1, got "
-        f"{len(row)}."
-      )
-    for j, cell in enumerate(row, 1):
-      if charset is None:
-        # A bool is an int to Python, but not to the one who wrote the file.
-        good = type(cell) is int and 0 <= cell < MOST_SYMBOLS
-        expected = f"an integer in 0..{MOST_SYMBOLS - 1}"
-      else:
-        good = isinstance(cell, str) and len(cell) == 1 and cell in charset
-        expected = f"a character of --charset {charset!r:.60}"
-      if not good:
-        raise InputError(
-          f"{where}: row {i}, column {j}: expected {expected}, got "
-          f"{cell!r:.40}."
-        )
-  if charset is not None:
-    rows = [[charset.index(cell) for cell in row] for row in rows]
-  return np.array(rows, np.uint8)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from hrm_jax.console import InputError
-from hrm_jax.data import sudoku_text
+from hrm_jax.data import text_table
 
 _QUIZZES = ("quizzes", "quiz", "puzzle", "puzzles", "unsolved")
 # What public tables call each column; capitals do not matter. A table may have
@@ -21,7 +21,7 @@ _CHOICES = {
     _QUIZZES,
     tuple(
       name
-      for name in sudoku_text.COLUMNS
+      for name in text_table.COLUMNS
       if name != "question" and name not in _QUIZZES
     ),
   ),

@@ -75,7 +75,7 @@ def show(
     raise InputError(f"--count: expected at least 1, got {count}.")
   kind = puzzle_kind.kind_of(root, [opened])
   build = puzzle_kind.read_build(root)
-  board = puzzle_kind.board_of(kind, build, opened.metadata.seq_len)
+  board = puzzle_kind.board_of(kind, build, opened.metadata)
   names = _names(root)
   pen = Pen(colour)
   lines = []

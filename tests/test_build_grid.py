@@ -180,7 +180,7 @@ def test_an_array_or_an_object_of_splits_is_read_like_lines(tmp_path, commands):
     ("[]", "expected an example, got none"),
     (
       '[{"input": ["12"], "output": [[1]]}]',
-      "got strings; --charset lists the",
+      "got strings, for which a charset",
     ),
   ],
 )
@@ -197,7 +197,7 @@ def test_a_cell_is_one_character(tmp_path, commands):
   source = write_jsonl(tmp_path / "task.jsonl", [line])
   flags = ["--source", source, "--output-dir", tmp_path / "out"]
   error = commands.error(build_grid, *flags, "--charset", "# ")
-  assert "column 1: expected a character of --charset '# ', got '# '" in error
+  assert "column 1: expected a character of the charset '# ', got '# '" in error
 
 
 def test_test_inputs_that_stand_in_training_are_counted(tmp_path, monkeypatch):
@@ -302,7 +302,7 @@ def test_bad_lines_get_one_line(case, tmp_path, commands):
     ("input,output\n", 1, "expected an example, got no more lines"),
     ("input,output\n1,1\n1\n", 3, "expected 2 fields, got 1"),
     ("input,output\n1,1\n1,\n", 3, "key 'output' is missing"),
-    ("input,output\n1,1\n1,14\n", 3, "expected a character of --charset"),
+    ("input,output\n1,1\n1,14\n", 3, "expected a character of the charset"),
     ('input,output\n"1\n1",1\n1,x\n', 4, "key 'output': row 1, column 1: "),
     ('input,output\n1,1\n1,"1\n', 3, "not valid CSV"),
   ],
@@ -327,7 +327,7 @@ def test_bad_tables_get_one_line(text, line, message, tmp_path, commands):
     (["--test-fraction", 0.5], "expected none beside --test-fraction"),
     (["--charset", "112"], "--charset: expected different characters"),
     (["--charset", ""], "--charset: expected 1 to 255 characters, got 0"),
-    (["--charset", "123"], "column 1: expected a character of --charset '1"),
+    (["--charset", "123"], "column 1: expected a character of the charset '1"),
     (["--source", "nowhere.jsonl"], "nowhere.jsonl: cannot read: No such file"),
     (["--source", "task.txt"], "task.txt: expected a name that ends in .jsonl"),
   ],

@@ -13,6 +13,7 @@ from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
 from hrm_jax.evaluate import scoring
 from hrm_jax.evaluate.evaluator import Evaluator
+from tests.drawn import drawn
 from tests.toys import mesh_of
 
 OPEN = "S  \n # \n  G"  # two shortest paths, around the wall
@@ -62,7 +63,7 @@ def test_the_search_agrees_with_a_plain_one(side):
 def test_text_comes_back_with_its_spaces():
   grid = maze.parse("S  \r\n # \r\n  G\n")
   assert maze.to_text(grid) == "S   #   G"
-  assert maze.format_grid(grid) == OPEN
+  assert drawn("maze", grid) == OPEN
   assert sorted({*grid.tolist()}) == [1, 2, 3, 4]
 
 

@@ -185,7 +185,7 @@ def test_nobody_reads_where_the_data_lay(
   message = command.error(evaluate, f"--model={out}")
   assert message == (
     f"--model={out}: it was trained on set, which is not here; say with "
-    "--data=DIR what to evaluate it on."
+    "--data=DIR which data set to take."
   )
 
 

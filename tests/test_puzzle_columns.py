@@ -7,7 +7,7 @@ import pytest
 
 from data_tools import build_maze, build_sudoku, puzzle_columns, puzzle_csv
 from hrm_jax.console import InputError
-from hrm_jax.data import sudoku_text
+from hrm_jax.data import text_table
 from tests import test_build_maze
 from tests.commands import Commands, files_of
 from tests.sudoku_tables import HEADER, ROWS, make_rows, to_csv
@@ -53,7 +53,7 @@ def test_the_names_that_solve_reads_are_read_here(name, tmp_path):
   path = tmp_path / "train.csv"
   path.write_text(to_csv(ROWS, ["x", name, "solution", "y"]))
   assert read(path).names == {"question": name, "answer": "solution"}
-  assert set(puzzle_columns.NAMES["question"]) == set(sudoku_text.COLUMNS)
+  assert set(puzzle_columns.NAMES["question"]) == set(text_table.COLUMNS)
 
 
 def test_a_column_with_a_plainer_name_is_the_question(tmp_path):

@@ -11,6 +11,7 @@ from data_tools import build_grid, show
 from hrm_jax.data import sudoku, sudoku_generator
 from tests.commands import Commands
 from tests.datasets import write_split
+from tests.drawn import drawn
 
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -29,10 +30,10 @@ def root(tmp_path):
 def test_a_sudoku_stands_beside_its_answer(root):
   title, *lines = show.show(root, index=1)
   assert title == "test 1: set all, puzzle 1, group 1, identifier 0 <blank>"
-  for drawn, field in ((0, "inputs"), (1, "labels")):
+  for side, field in ((0, "inputs"), (1, "labels")):
     grid = np.load(root / "test" / f"all__{field}.npy")[1]
-    part = [line.split("    ")[drawn] for line in lines[:-1]]
-    assert part == sudoku.format_grid(grid).splitlines()
+    part = [line.split("    ")[side] for line in lines[:-1]]
+    assert part == drawn("sudoku", grid).splitlines()
 
 
 def test_it_stands_below_where_the_terminal_is_narrow(root):

@@ -23,7 +23,7 @@ def command(monkeypatch, capsys):
 
 
 def test_the_example_of_the_help_can_be_solved():
-  example = sudoku.parse(solve.EXAMPLE.split("'")[1])
+  example = sudoku.parse(solve.EXAMPLES.split("'")[1])
   assert sudoku_solver.count_solutions(example[None]) == [1]
 
 
@@ -211,7 +211,7 @@ def test_a_person_gets_grids_and_a_trace(tiny_run, monkeypatch, capsys):
     ("1.2", "puzzle 1: expected 16 cells, or 4 of a row, got 3; read is a"),
     ("5...3..2..4...1.", "puzzle 1: cell 1: expected 1-4, '.' or '0', got '5'"),
     ("11..3..2..4...1.", "row 1 holds 1 twice, in columns 1 and 2"),
-    ("", "expected 16 cells, got 0"),
+    ("", "puzzle 1: expected cells, got an empty argument."),
   ],
 )
 def test_a_bad_puzzle_gets_one_clear_line(tiny_run, command, puzzle, message):
@@ -228,4 +228,4 @@ def test_a_bad_line_of_a_file_is_named(tiny_run, tmp_path, command):
   assert f"{missing}: cannot be read" in message
   path.write_text("\n \n")
   message = command.error(solve, f"--workdir={tiny_run}", f"--file={path}")
-  assert f"{path}: expected puzzles of 16 cells, got none; read is" in message
+  assert f"{path}: expected puzzles, got none; read is" in message

@@ -128,15 +128,6 @@ def test_keeps_clues_compares_clues_only():
   )
 
 
-def test_format_draws_boxes():
-  assert sudoku.format_grid(sudoku.parse("12.." + "." * 12)) == "\n".join(
-    ["1 2 | . .", ". . | . .", "----+----", ". . | . .", ". . | . ."]
-  )
-  lines = sudoku.format_grid(sudoku.parse("." * 36)).split("\n")
-  assert lines[2] == "------+------"
-  assert len({len(line) for line in lines}) == 1
-
-
 def test_solver_finds_the_answer():
   solutions, counts = sudoku_solver.solve(sudoku.parse(PUZZLE)[None])
   assert sudoku.to_text(solutions[0]) == ANSWER

@@ -7,6 +7,7 @@ import pytest
 
 from hrm_jax.console import InputError
 from hrm_jax.data import sudoku, sudoku_solver, sudoku_text
+from tests.drawn import drawn
 
 TINY = "1....2.3..4.2..."
 OTHER = ".41..3.231....31"
@@ -79,7 +80,7 @@ FORMS = {
   "spaced grid": lambda c: "\n".join(map(" ".join, rows(c))),
   "blank lines": lambda c: "\n\n".join(rows(c)),
   "crlf": lambda c: "\r\n".join(rows(c)),
-  "drawing": lambda c: sudoku.format_grid(sudoku.parse(c)),
+  "drawing": lambda c: drawn("sudoku", sudoku.parse(c)),
   "ss": ss,
   "framed": framed,
   "framed stars": lambda c: framed(c).replace(".", "X"),
@@ -154,8 +155,8 @@ def test_a_puzzle_is_named_by_its_first_line():
 
 def test_answers_and_notes_are_passed_over():
   text = (
-    f"Author: Jo\npuzzle:\n{sudoku.format_grid(sudoku.parse(TINY))}\n\n"
-    f"answer:\n{sudoku.format_grid(sudoku.parse(OTHER))}\n\n"
+    f"Author: Jo\npuzzle:\n{drawn('sudoku', sudoku.parse(TINY))}\n\n"
+    f"answer:\n{drawn('sudoku', sudoku.parse(OTHER))}\n\n"
     f"segments used: 3\nobeys the rules: no\n\nafter segment 1:\n????\n"
     f"puzzle:\n{OTHER}\n"
   )

@@ -17,8 +17,8 @@ import numpy as np
 from hrm_jax.checkpoint import run_record
 from hrm_jax.checkpoint.load import load
 from hrm_jax.checkpoint.run_record import find_data
-from hrm_jax.console import log
-from hrm_jax.data import puzzle_text
+from hrm_jax.console import InputError, log
+from hrm_jax.data import puzzle_kind
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
 from hrm_jax.evaluate.evaluator import Evaluator
@@ -129,7 +129,12 @@ def benchmark_solve(
     InputError: no such checkpoint, or not one of Sudokus.
   """
   trained = load(workdir)
-  puzzle_text.kind_of_checkpoint(trained.metadata, trained.run.get("puzzle"))
+  recorded = trained.run.get("puzzle")
+  kind = puzzle_kind.kind_of_checkpoint(trained.metadata, recorded)
+  if kind != puzzle_kind.SUDOKU:
+    raise InputError(
+      f"{workdir}: expected a run of Sudokus, got one of {kind}."
+    )
   root = data or find_data(trained.config.data.path, workdir)
   inputs = [np.asarray(s.inputs) for s in open_split(root, "test").sets]
   puzzles = np.concatenate(inputs)[: limit or None]

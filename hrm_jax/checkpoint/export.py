@@ -14,7 +14,6 @@ from hrm_jax.checkpoint import (
 )
 from hrm_jax.console import InputError, log
 from hrm_jax.data import identifiers, puzzle_kind
-from hrm_jax.data.split import digest, open_split
 
 # Parts of a run record that say what the weights are; how the run went on, and
 # with which changes on which machine, is the run's affair.
@@ -117,13 +116,6 @@ def _of_data(
         f"warning: {error} Without it no {model_folder.IDENTIFIERS} is written"
       )
       return None, None
-  splits = [open_split(root, name) for name in ("train", "test")]
-  for name, split in zip(("train", "test"), splits, strict=True):
-    got, expected = digest(split), run["digests"].get(name)
-    if got != expected:
-      raise InputError(
-        f"{split.path}: expected the data that the run was trained on, of "
-        f"digest {expected}, got {got}; name it with --data."
-      )
+  splits = run_record.check_same_data(run, root)
   names = identifiers.read_names(root / identifiers.FILE_NAME)
   return names, puzzle_kind.kind_of(root, splits)

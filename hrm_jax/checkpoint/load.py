@@ -40,6 +40,8 @@ class Trained(NamedTuple):
     mesh: the devices that have the weights.
     model: the network.
     weights: on all devices of `mesh`; the puzzle table may be split.
+    identifiers: the names of the table's rows, where a model tells them. Those
+      of a run stand in its data set.
   """
 
   step: int
@@ -49,6 +51,7 @@ class Trained(NamedTuple):
   mesh: Mesh
   model: HRM
   weights: Weights
+  identifiers: list[str] | None = None
 
 
 class Network(NamedTuple):

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from hrm_jax.checkpoint import flags, hub, load, model_folder, safetensors_file
+from hrm_jax.checkpoint import (
+  flags,
+  hub,
+  load,
+  model_folder,
+  run_record,
+  safetensors_file,
+)
 from hrm_jax.checkpoint.load import Network, Trained
 from hrm_jax.checkpoint.model_folder import Description
 from hrm_jax.console import InputError
@@ -62,7 +69,29 @@ def load_from(
     on_all_devices=on_all_devices,
   )
   weights = jax.tree.map(put, found.weights, found.network.shapes)
-  return load.as_trained(found.step, found.run, found.network, weights)
+  trained = load.as_trained(found.step, found.run, found.network, weights)
+  return trained._replace(identifiers=found.identifiers)
+
+
+def find_data(args: argparse.Namespace, trained: Trained) -> pathlib.Path:
+  """The data set of `--data`, or that which the weights were trained on.
+
+  Raises:
+    InputError: the latter is not there.
+  """
+  recorded = trained.config.data.path
+  if args.data is not None:
+    return args.data
+  if args.model is None:
+    return run_record.find_data(recorded, args.workdir)
+  root = pathlib.Path(recorded)
+  if not recorded or not root.is_dir():
+    name = recorded or "data that its run generated"
+    raise InputError(
+      f"--model={args.model}: it was trained on {name}, which is not here; say "
+      "with --data=DIR which data set to take."
+    )
+  return root
 
 
 def put(value: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:

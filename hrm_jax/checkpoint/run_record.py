@@ -19,6 +19,7 @@ from hrm_jax.config import by_dotted_key
 from hrm_jax.console import InputError, log
 from hrm_jax.data.provenance import source_commit
 from hrm_jax.data.puzzle import DatasetMetadata
+from hrm_jax.data.split import Split, digest, open_split
 
 _PACKAGES = (
   "hrm_jax",
@@ -144,6 +145,30 @@ def check_fits_data(
       f"{where}: num_puzzle_identifiers is {metadata.num_puzzle_identifiers}, "
       f"but the checkpoint's puzzle table has {rows} rows."
     )
+
+
+def check_same_data(run: dict[str, Any], root: pathlib.Path) -> list[Split]:
+  """Opens the data set that a run was trained on.
+
+  Args:
+    run: its run record.
+    root: where the data set should be.
+
+  Returns:
+    Its splits, `train` and `test`.
+
+  Raises:
+    InputError: it is another one, or is damaged.
+  """
+  splits = [open_split(root, name) for name in ("train", "test")]
+  for name, split in zip(("train", "test"), splits, strict=True):
+    got, expected = digest(split), run["digests"].get(name)
+    if got != expected:
+      raise InputError(
+        f"{split.path}: expected the data that the run was trained on, of "
+        f"digest {expected}, got {got}; name it with --data."
+      )
+  return splits
 
 
 def take_over(run: dict[str, Any], earlier: dict[str, Any], step: int) -> None:

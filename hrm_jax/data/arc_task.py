@@ -12,6 +12,11 @@ import numpy as np
 
 from hrm_jax.console import InputError
 from hrm_jax.data import arc
+from hrm_jax.data.question import Question, Source
+
+FORMS = (
+  "the JSON of an ARC task with 'train' and 'test', or of many tasks by name"
+)
 
 # An input grid and its output, [h, w] uint8; None: to be found.
 Pair = tuple[np.ndarray, np.ndarray | None]
@@ -159,3 +164,35 @@ def check_grid(where: str, key: str, rows: Any) -> np.ndarray:
       f"at most {arc.SIDE}x{arc.SIDE} cells", f"{len(rows)}x{len(rows[0])}"
     )
   return np.array(rows, np.uint8)
+
+
+def read_questions(source: Source) -> list[Question]:
+  """Reads the test inputs of the tasks of a file.
+
+  Args:
+    source: the JSON of a task, or of many by name, such as the competition's
+      `*_challenges.json`. Outputs of test pairs may be missing.
+
+  Raises:
+    InputError: it is something else; names the key.
+  """
+  value = parse_json(source.name, source.text.encode())
+  expect_object(source.name, "", value)
+  if value.keys() & {"train", "test"} or not value:
+    tasks = [check_task(value, source.stem, source.name, outputs=None)]
+  else:
+    tasks = [
+      check_task(task, name, source.name, f"{name}.", outputs=None)
+      for name, task in value.items()
+    ]
+  return [
+    Question(
+      task.place("test", i),
+      arc.to_tokens(given),
+      task.name,
+      {"task": task.name, "test": i},
+      None if output is None else arc.to_tokens(output),
+    )
+    for task in tasks
+    for i, (given, output) in enumerate(task.test)
+  ]

@@ -1,6 +1,7 @@
 """Draws puzzles for a terminal, by their kind, in colour or without.
 
-Without colour, what is drawn of a Sudoku, a maze or a grid can be read again.
+Without colour, a drawn Sudoku or maze can be read again, and so can a grid that
+has no symbol like a space.
 """
 
 import numpy as np

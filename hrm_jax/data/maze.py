@@ -72,13 +72,6 @@ def to_text(grid: np.ndarray) -> str:
   return "".join(f"?{CHARSET}"[int(token)] for token in np.asarray(grid))
 
 
-def format_grid(grid: np.ndarray) -> str:
-  """Draws [G] token ids as rows of text."""
-  text = to_text(grid)
-  side = side_of(len(text))
-  return "\n".join(text[i : i + side] for i in range(0, len(text), side))
-
-
 def board_of(cells: np.ndarray) -> int:
   """Packs a [n, n] bool array into a board."""
   padded = np.pad(cells, ((0, 0), (0, 1)))
@@ -177,7 +170,7 @@ def error(question: np.ndarray, answer: np.ndarray) -> str | None:
   """
   if found := question_error(question):
     return f"question: {found}"
-  kept = _keeps_cells(question, answer)
+  kept = keeps_cells(question, answer)
   if not kept.all():
     cell = int(kept.argmin())
     expected = f"'{to_text(question[cell : cell + 1])}'"
@@ -200,6 +193,15 @@ def error(question: np.ndarray, answer: np.ndarray) -> str | None:
   return None
 
 
+def keeps_cells(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
+  """Tells which cells of [..., G] answers agree with their questions.
+
+  A free cell may have become one of the path; all others stay as they are.
+  """
+  path = (questions == FREE_ID) & (answers == PATH_ID)
+  return path | (questions == answers)
+
+
 def is_shortest_path(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
   """Tells which answers are right: any shortest path of their maze counts.
 
@@ -211,18 +213,12 @@ def is_shortest_path(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
     [...] bool.
   """
   inputs, answers = np.asarray(inputs), np.asarray(answers)
-  right = np.asarray(_keeps_cells(inputs, answers).all(-1))
+  right = np.asarray(keeps_cells(inputs, answers).all(-1))
   # Most wrong answers differ outside the path, so the search sees few of them.
   for index in np.argwhere(right):
     row = tuple(index)
     right[row] = error(inputs[row], answers[row]) is None
   return right
-
-
-def _keeps_cells(questions: np.ndarray, answers: np.ndarray) -> np.ndarray:
-  """[..., G]: which cells an answer may hold beside its question."""
-  path = (questions == FREE_ID) & (answers == PATH_ID)
-  return path | (questions == answers)
 
 
 def _path_moves(answer: np.ndarray) -> int:

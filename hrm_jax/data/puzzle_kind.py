@@ -13,6 +13,7 @@ import numpy as np
 
 from hrm_jax.console import InputError
 from hrm_jax.data import arc, maze, sudoku
+from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.data.split import Split
 
 SUDOKU, MAZE, ARC, GRID = KINDS = ("sudoku", "maze", "arc", "grid")
@@ -93,14 +94,42 @@ def kind_of(root: pathlib.Path, splits: list[Split]) -> str:
   return MAZE if np.all(ends, axis=0).mean() > 0.5 else GRID
 
 
-def board_of(kind: str, build: dict[str, Any], seq_len: int) -> Board:
+def kind_of_checkpoint(
+  metadata: DatasetMetadata, recorded: str | None = None
+) -> str:
+  """The kind of puzzle that a checkpoint solves.
+
+  Args:
+    metadata: of the data that it was trained on.
+    recorded: the kind that its run record names, if it does; else the sizes
+      tell, as far as they can: those of a 4x4 Sudoku are also those of a maze.
+
+  Raises:
+    InputError: the record contradicts the sizes.
+  """
+  possible = _possible(metadata.vocab_size, metadata.seq_len)
+  if recorded is None:
+    return possible[0] if possible else GRID
+  if recorded not in (*possible, GRID):
+    raise InputError(
+      "this checkpoint says that it solves puzzles of the kind "
+      f"{recorded!r:.40}: expected {' or '.join((*possible, GRID))}, as its "
+      f"vocab_size is {metadata.vocab_size} and its seq_len {metadata.seq_len}."
+    )
+  return recorded
+
+
+def board_of(
+  kind: str, build: dict[str, Any], metadata: DatasetMetadata
+) -> Board:
   """The boards of a data set: as build.json says, else square, else one row.
 
   Args:
     kind: one of KINDS.
     build: the contents of build.json, which may be anything.
-    seq_len: G.
+    metadata: of the data set.
   """
+  seq_len = metadata.seq_len
   rows, columns = build.get("rows"), build.get("columns")
   side = math.isqrt(seq_len)
   shape = (side, side) if side * side == seq_len else (1, seq_len)
@@ -112,7 +141,8 @@ def board_of(kind: str, build: dict[str, Any], seq_len: int) -> Board:
   ):
     shape = rows, columns
   charset = build.get("charset")
-  return Board(kind, shape, charset if isinstance(charset, str) else None)
+  fits = isinstance(charset, str) and len(charset) == metadata.vocab_size - 1
+  return Board(kind, shape, charset if fits else None)
 
 
 def _possible(vocab_size: int, seq_len: int) -> list[str]:

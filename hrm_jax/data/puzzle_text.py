@@ -1,19 +1,30 @@
 """Puzzles as text, by their kind: how they are read, written and judged.
 
 One place for what `solve`, and whatever else shows puzzles to people, must
-know of a kind. Another kind that can be solved is another entry here.
+know of a kind. Another kind that can be solved is another entry of `_KINDS`.
 """
 
-import codecs
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hrm_jax.console import InputError
-from hrm_jax.data import puzzle_kind, sudoku, sudoku_text
+from hrm_jax.console import Pen
+from hrm_jax.data import (
+  arc,
+  arc_task,
+  drawing,
+  grid,
+  grid_text,
+  maze,
+  maze_text,
+  puzzle_kind,
+  sudoku,
+  sudoku_text,
+)
 from hrm_jax.data.puzzle import DatasetMetadata
-from hrm_jax.data.sudoku_text import Line
+from hrm_jax.data.puzzle_kind import Board
+from hrm_jax.data.question import Line, Question, Source
 
 
 class Rule(NamedTuple):
@@ -28,31 +39,37 @@ class Rule(NamedTuple):
   is_kept: Callable[[np.ndarray, np.ndarray], bool]
 
 
-class PuzzleText(NamedTuple):
-  """The text of one kind of puzzle.
+class _Kind(NamedTuple):
+  """What differs between kinds; see `PuzzleText`."""
 
-  Attributes:
-    read: from lines with their names, and G, to the puzzles with theirs; see
-      `sudoku_text.read`.
-    forms: the forms of text that `read` knows, in a phrase.
-    to_text: writes [G] token ids on one line.
-    draw: writes [G] token ids for a person, on several lines.
-    rules: what a right answer does, by the key in JSON.
-  """
-
-  read: Callable[[Iterable[Line], int], list[tuple[str, np.ndarray]]]
+  read: Callable[[Source, Board, DatasetMetadata], list[Question]]
   forms: str
-  to_text: Callable[[np.ndarray], str]
-  draw: Callable[[np.ndarray], str]
-  rules: Mapping[str, Rule]
+  to_json: Callable[[np.ndarray, Board], Any]
+  rules: Mapping[str, Rule] = {}
+  # What of an answer counts, where not all of it does.
+  shown: Callable[[np.ndarray], np.ndarray] = lambda tokens: tokens
 
 
-OF_KIND = {
-  puzzle_kind.SUDOKU: PuzzleText(
-    read=sudoku_text.read,
+def _of_lines(
+  read: Callable[[Iterable[Line], int], list[tuple[str, np.ndarray]]],
+) -> Callable[[Source, Board, DatasetMetadata], list[Question]]:
+  def read_source(source, board, metadata):
+    found = read(source.lines, metadata.seq_len)
+    return [Question(name, tokens) for name, tokens in found]
+
+  return read_source
+
+
+def _corner(tokens: np.ndarray) -> np.ndarray:
+  """An ARC answer without what stands outside its grid."""
+  return arc.to_tokens(arc.from_tokens(tokens))
+
+
+_KINDS = {
+  puzzle_kind.SUDOKU: _Kind(
+    read=_of_lines(sudoku_text.read),
     forms=sudoku_text.FORMS,
-    to_text=sudoku.to_text,
-    draw=sudoku.format_grid,
+    to_json=lambda tokens, board: sudoku.to_text(tokens),
     rules={
       "obeys_rules": Rule(
         "obeys the rules",
@@ -64,58 +81,85 @@ OF_KIND = {
       ),
     },
   ),
+  puzzle_kind.MAZE: _Kind(
+    read=_of_lines(maze_text.read),
+    forms=maze_text.FORMS,
+    to_json=lambda tokens, board: maze.to_text(tokens),
+    rules={
+      "keeps_cells": Rule(
+        "keeps walls, S and G",
+        lambda puzzle, answer: bool(maze.keeps_cells(puzzle, answer).all()),
+      ),
+      "is_shortest_path": Rule(
+        "is a shortest path",
+        lambda puzzle, answer: bool(maze.is_shortest_path(puzzle, answer)),
+      ),
+    },
+  ),
+  puzzle_kind.ARC: _Kind(
+    read=lambda source, board, metadata: arc_task.read_questions(source),
+    forms=arc_task.FORMS,
+    to_json=lambda tokens, board: arc.from_tokens(tokens).tolist(),
+    shown=_corner,
+  ),
+  puzzle_kind.GRID: _Kind(
+    read=lambda source, board, metadata: grid_text.read(
+      source, board, metadata.vocab_size
+    ),
+    forms=grid_text.FORMS,
+    to_json=lambda tokens, board: grid.to_json(
+      tokens, board.shape, board.charset
+    ),
+  ),
 }
 
 
-def kind_of_checkpoint(
-  metadata: DatasetMetadata, recorded: str | None = None
-) -> str:
-  """The kind of puzzle that a checkpoint solves, one of `OF_KIND`.
+class PuzzleText:
+  """The text of the puzzles that a checkpoint solves.
 
   Args:
     metadata: of the data that it was trained on.
-    recorded: the kind that its run record names, if it does; else the sizes
-      tell, as far as they can: those of a 4x4 Sudoku are also those of a maze.
+    board: what these puzzles look like.
 
-  Raises:
-    InputError: it was trained on something else.
+  Attributes:
+    kind: one of `puzzle_kind.KINDS`.
+    forms: the forms of text that `read` knows, in a phrase.
+    rules: what a right answer does, by the key in JSON.
   """
-  if recorded is not None and recorded not in OF_KIND:
-    raise InputError(
-      f"this checkpoint was trained on puzzles of the kind {recorded}: "
-      f"expected one of {', '.join(OF_KIND)}."
-    )
-  side = sudoku.side_of(metadata.seq_len, "this checkpoint's puzzle")
-  if metadata.vocab_size != sudoku.vocab_size(side):
-    raise InputError(
-      f"this checkpoint does not solve Sudokus: expected vocab_size="
-      f"{sudoku.vocab_size(side)} for side {side}, got {metadata.vocab_size}."
-    )
-  return puzzle_kind.SUDOKU
 
+  def __init__(self, metadata: DatasetMetadata, board: Board):
+    self._metadata, self._board = metadata, board
+    self._of_kind = _KINDS[board.kind]
+    self.kind = board.kind
+    self.forms = self._of_kind.forms
+    self.rules = self._of_kind.rules
 
-def decoded(data: bytes, name: str) -> str:
-  """The text of a file, whatever a person's editor made of it.
+  def read(self, source: Source) -> list[Question]:
+    """The puzzles of a text, in order.
 
-  UTF-16 is known by its mark. What is not UTF-8 is read byte by byte: cells
-  are ASCII, and comments do not matter.
+    Raises:
+      InputError: something is no puzzle of this kind and size; names the line,
+        or the key in JSON.
+    """
+    return self._of_kind.read(source, self._board, self._metadata)
 
-  Raises:
-    InputError: it is not text.
-  """
-  if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-    text = data.decode("utf-16", errors="replace")
-  else:
-    try:
-      text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-      text = data.decode("latin-1")
-  if "\0" in text:
-    raise InputError(f"{name}: expected text, got something else.")
-  return text
+  def to_json(self, tokens: np.ndarray) -> Any:
+    """[G] token ids as JSON types that `read` knows, if all are of cells."""
+    return self._of_kind.to_json(tokens, self._board)
 
+  def draw(self, tokens: np.ndarray, puzzle: np.ndarray, pen: Pen) -> str:
+    """Draws [G] token ids of a puzzle, or of an answer to it, over lines."""
+    shown = self._of_kind.shown(tokens)
+    return str(drawing.draw(self._board, shown, puzzle, pen))
 
-def numbered(source: str, text: str) -> list[Line]:
-  """The lines of a text, each with its name: "SOURCE: line 3"."""
-  lines = enumerate(text.splitlines(), 1)
-  return [(f"{source}: line {i}", line) for i, line in lines]
+  def is_right(self, question: Question, answer: np.ndarray) -> bool | None:
+    """Whether an answer is the one that came with the puzzle; None: none did.
+
+    Cells of a grid that it leaves open are not compared.
+    """
+    if question.answer is None:
+      return None
+    same = self._of_kind.shown(answer) == question.answer
+    if self.kind == puzzle_kind.GRID:
+      same |= question.answer == grid.PAD_ID
+    return bool(same.all())

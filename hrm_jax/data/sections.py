@@ -7,8 +7,7 @@ beside the grids, and people write such lines too.
 import re
 from collections.abc import Iterable, Iterator
 
-# Where a text comes from, "FILE: line 3", and the text of that line.
-Line = tuple[str, str]
+from hrm_jax.data.question import Line
 
 # "halting probability: 0.9", "answer:"
 FACT = re.compile(r"([A-Za-z][\w -]*?)\s*:(.*)")

@@ -89,23 +89,6 @@ def to_text(grid: np.ndarray) -> str:
   return "".join("?.123456789"[int(token)] for token in np.asarray(grid))
 
 
-def format_grid(grid: np.ndarray) -> str:
-  """Draws [G] token ids as rows of text with lines between the boxes."""
-  text = to_text(grid)
-  side = side_of(len(text))
-  rows, columns = box_shape(side)
-  lines = []
-  for i in range(side):
-    if i and i % rows == 0:
-      rule = "-" * (2 * columns + 1)
-      # The outermost pieces have no space at the border.
-      lines.append("+".join([rule] * rows)[1:-1])
-    line = text[i * side : (i + 1) * side]
-    boxes = (line[j : j + columns] for j in range(0, side, columns))
-    lines.append(" | ".join(" ".join(box) for box in boxes))
-  return "\n".join(lines)
-
-
 @functools.cache
 def units(side: int) -> np.ndarray:
   """Returns [3 * side, side] cell numbers: rows, then columns, then boxes."""

@@ -23,7 +23,8 @@ import numpy as np
 
 from hrm_jax.console import InputError
 from hrm_jax.data import sudoku, text_table
-from hrm_jax.data.sections import FACT, Line
+from hrm_jax.data.question import Line
+from hrm_jax.data.sections import FACT
 
 BLANKS = ".0*_xX?·"
 FORMS = (

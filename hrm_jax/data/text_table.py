@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from hrm_jax.data.sections import Line
+from hrm_jax.data.question import Line
 
 # What the column may be called; other columns are not read.
 COLUMNS = (

@@ -16,7 +16,7 @@ from typing import Any
 
 from hrm_jax import console
 from hrm_jax.checkpoint import flags, run_record
-from hrm_jax.checkpoint.run_record import find_data
+from hrm_jax.checkpoint.published import find_data
 from hrm_jax.console import InputError, RunError, log
 from hrm_jax.data import identifiers, puzzle_kind
 from hrm_jax.data.evaluation_batches import EvaluationData
@@ -82,7 +82,7 @@ def _evaluate(
   networks = ensemble.networks(args, tried, on_all_devices=True)
   trained = next(networks)
   config, mesh = trained.config, trained.mesh
-  root = args.data or _find_data(config.data.path, args)
+  root = find_data(args, trained)
   split = open_split(root, args.split)
   run_record.check_fits_data(trained.run, split.metadata, str(split.path))
   batch_size = args.batch_size
@@ -155,24 +155,6 @@ def _check_predictions(args: argparse.Namespace) -> None:
       "--save-predictions: a --model has no place for them; say where: "
       "--save-predictions=DIR."
     )
-
-
-def _find_data(recorded: str, args: argparse.Namespace) -> pathlib.Path:
-  """The data set that the weights were trained on, where nobody says which.
-
-  Raises:
-    InputError: it is not there.
-  """
-  if args.model is None:
-    return find_data(recorded, args.workdir)
-  root = pathlib.Path(recorded)
-  if not recorded or not root.is_dir():
-    name = recorded or "data that its run generated"
-    raise InputError(
-      f"--model={args.model}: it was trained on {name}, which is not here; say "
-      "with --data=DIR what to evaluate it on."
-    )
-  return root
 
 
 def main() -> None:

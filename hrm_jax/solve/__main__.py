@@ -3,97 +3,51 @@
 example: python -m hrm_jax.solve --workdir=runs/sudoku-mini .41..3.231....31
 
 Puzzles come as arguments, from a file or from stdin, in any form that
-`data.sudoku_text` reads. With --json the last line of stdout is one JSON
-object.
+`data.puzzle_text` reads for their kind. With --json the last line of stdout is
+one JSON object.
 """
 
 import argparse
 import itertools
-import pathlib
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 
 from hrm_jax import console
 from hrm_jax.checkpoint import flags
-from hrm_jax.console import InputError
-from hrm_jax.data import puzzle_text, sudoku_text
+from hrm_jax.checkpoint.load import Trained
+from hrm_jax.checkpoint.published import find_data
+from hrm_jax.console import Pen
+from hrm_jax.console.pen import colour_on_stdout, escape_on_stdout
+from hrm_jax.data import puzzle_kind
 from hrm_jax.data.puzzle_text import PuzzleText
-from hrm_jax.data.sudoku_text import Line
 from hrm_jax.machines import compilation_cache, out_of_memory, platform
-from hrm_jax.solve import by_votes, ensemble, report
+from hrm_jax.solve import by_votes, ensemble, report, sources, table_rows
 from hrm_jax.solve.ensemble import Ensemble
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
 from hrm_jax.solve.solver import Solution, Solver
 
-EXAMPLE = (
-  "python -m hrm_jax.solve --workdir=runs/sudoku-mini '.41..3.231....31'"
-)
+EXAMPLES = """examples:
+  python -m hrm_jax.solve --workdir=runs/sudoku-mini '.41..3.231....31'
+  python -m hrm_jax.solve --workdir=runs/maze-1k --file=maze.txt --trace
+  python -m hrm_jax.solve --workdir=runs/arc-1 --file=007bbfb7.json
+  python -m hrm_jax.solve --model=hf://ORG/NAME@main --file=puzzles.sdm"""
 
 
-def read_puzzles(
-  args: argparse.Namespace, text: PuzzleText, cells: int
-) -> np.ndarray:
-  """Reads the puzzles from arguments, file or stdin: [n, G] token ids.
-
-  Args:
-    args: the command line.
-    text: how the kind of puzzle that the checkpoint solves is read.
-    cells: G.
+def text_of(args: argparse.Namespace, trained: Trained) -> PuzzleText:
+  """How the puzzles that a checkpoint solves are read and drawn.
 
   Raises:
-    InputError: no puzzle, or one that is not a puzzle of this size.
+    InputError: only its data set says it, and that is not there.
   """
-  sources = []
-  if args.puzzles:
-    sources.append(
-      ("the arguments", list(_lines_of_arguments(args.puzzles, cells)))
-    )
-  if args.file is not None:
-    sources.append((str(args.file), _lines_of_file(args.file)))
-  if not sources and not (sys.stdin is None or sys.stdin.isatty()):
-    lines = _lines_of_stdin()
-    if any(line.strip() for _, line in lines):
-      sources.append(("stdin", lines))
-  puzzles = []
-  for source, lines in sources:
-    found = text.read(lines, cells)
-    if not found:
-      raise InputError(
-        f"{source}: expected puzzles of {cells} cells, got none; read is "
-        f"{text.forms}."
-      )
-    puzzles += [puzzle for _, puzzle in found]
-  if not puzzles:
-    raise InputError(f"no puzzle given; for example: {EXAMPLE}")
-  return np.stack(puzzles)
-
-
-def _lines_of_arguments(puzzles: list[str], cells: int) -> Iterator[Line]:
-  """The rows of one grid may come as several arguments."""
-  for i, puzzle in enumerate(puzzles, 1):
-    if not puzzle.strip():
-      raise InputError(f"puzzle {i}: expected {cells} cells, got 0.")
-    yield from ((f"puzzle {i}", line) for line in puzzle.splitlines())
-
-
-def _lines_of_file(path: pathlib.Path) -> list[Line]:
-  try:
-    data = path.read_bytes()
-  except OSError as error:
-    raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-  name = str(path)
-  return puzzle_text.numbered(name, puzzle_text.decoded(data, name))
-
-
-def _lines_of_stdin() -> list[Line]:
-  binary = getattr(sys.stdin, "buffer", None)
-  if binary is None:
-    return puzzle_text.numbered("stdin", sys.stdin.read())
-  text = puzzle_text.decoded(binary.read(), "stdin")
-  return puzzle_text.numbered("stdin", text)
+  recorded = trained.run.get("puzzle")
+  kind = puzzle_kind.kind_of_checkpoint(trained.metadata, recorded)
+  build = {}
+  if kind == puzzle_kind.GRID:  # Nothing else says rows, columns, characters.
+    build = puzzle_kind.read_build(find_data(args, trained))
+  board = puzzle_kind.board_of(kind, build, trained.metadata)
+  return PuzzleText(trained.metadata, board)
 
 
 def _with_progress(
@@ -108,22 +62,39 @@ def _with_progress(
 def _parser() -> console.ArgumentParser:
   parser = console.ArgumentParser(
     prog="python -m hrm_jax.solve",
-    description="Solves Sudoku puzzles with a trained network. Puzzles are "
-    f"read as {sudoku_text.FORMS}; the form is told by the content.",
-    epilog=f"example: {EXAMPLE}",
+    description="Solves puzzles with a trained network: Sudokus, mazes, ARC "
+    "tasks, grids of your own task. The network says of which kind they are, "
+    "and their content in which form; docs/solve.md lists the forms.",
+    epilog=EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
   add(
     "puzzles",
     nargs="*",
-    help="the cells row by row, '.' or '0' for a blank, or the rows of a grid",
+    metavar="PUZZLE",
+    help="the cells row by row, such as '.' or '0' for a blank of a Sudoku, or "
+    "the rows of a grid",
   )
   flags.add_run(parser, instead="model")
   add(
     "--file",
     type=console.path,
     metavar="FILE",
-    help="puzzles as text; default: stdin",
+    help="puzzles as text, ARC tasks as JSON; default: stdin",
+  )
+  add(
+    "--data",
+    type=console.path,
+    metavar="DIR",
+    help="the data set that the network was trained on, which has the names "
+    "of tasks; default: the run's",
+  )
+  add(
+    "--identifier",
+    metavar="NAME",
+    help="the task that the network is asked for, a name in the data set's "
+    "identifiers.json, or '<blank>' for none; default: the puzzle's own",
   )
   add(
     "--halt",
@@ -168,11 +139,10 @@ def _solve(
 ) -> None:
   networks = ensemble.networks(args, tried)
   trained = next(networks)
-  kind = puzzle_text.kind_of_checkpoint(
-    trained.metadata, trained.run.get("puzzle")
-  )
-  text = puzzle_text.OF_KIND[kind]
-  puzzles = read_puzzles(args, text, trained.metadata.seq_len)
+  text = text_of(args, trained)
+  questions = sources.read(args, text)
+  rows, names = table_rows.of_questions(args, trained, questions)
+  puzzles = np.stack([question.tokens for question in questions])
   model = with_segments(trained.model, args.segments)
   # Small sets get a small program; large ones the run's batch.
   batch_size = trained.config.global_batch_size
@@ -183,35 +153,40 @@ def _solve(
     solver = Solver(
       trained._replace(model=model), halt=args.halt, batch_size=batch_size
     )
-    solutions = solver(puzzles)
+    solutions = solver(puzzles, rows)
   else:
     solutions = by_votes.solve(
       itertools.chain([trained], networks),
       puzzles,
-      None,
+      rows,
       by_votes.settings_of(
         tried,
-        kind,
+        text.kind,
         trained.metadata.seq_len,
         halt=args.halt,
         segments=args.segments,
         batch_size=batch_size,
+        names=names,
       ),
     )
   if len(puzzles) > batch_size:
     solutions = _with_progress(solutions, len(puzzles))
+  answered = zip(questions, solutions, strict=True)
   if args.json:
-    found = [report.as_json(solution, text) for solution in solutions]
+    found = [report.as_json(*each, text) for each in answered]
     console.print_json(
       {
         "step": trained.step,
+        "kind": text.kind,
         "segments": model.halt_max_steps,
         "puzzles": found,
       }
     )
     return
-  for solution in solutions:
-    print(report.as_text(solution, text, trace=args.trace))
+  escape_on_stdout()
+  pen = Pen(colour_on_stdout())
+  for each in answered:
+    print(report.as_text(*each, text, pen, trace=args.trace))
 
 
 if __name__ == "__main__":

@@ -6,57 +6,73 @@ What a puzzle looks like and what its answers must obey comes in with the
 
 from typing import Any
 
+from hrm_jax.console import Pen, printable
 from hrm_jax.data.puzzle_text import PuzzleText
+from hrm_jax.data.question import Question
 from hrm_jax.solve.solver import Solution
 
 
-def as_json(solution: Solution, text: PuzzleText) -> dict[str, Any]:
-  """The solution as JSON types; grids become text.
+def as_json(
+  question: Question, solution: Solution, text: PuzzleText
+) -> dict[str, Any]:
+  """The solution as JSON types; grids become text, or rows.
 
   Returns:
-    `puzzle`, `answer`, `segments`, `halt_probability`, `votes` and `attempts`
-    where there were several, the rules of its kind with whether they are kept,
-    and `trace`, the answer after each segment.
+    What is known of the puzzle; `puzzle`, `answer`, `segments`,
+    `halt_probability`; `votes` and `attempts`, where there were several; the
+    rules of its kind with whether they are kept; `is_right`, where the answer
+    came with the puzzle; and `trace`, the answer after each segment.
   """
   return {
-    "puzzle": text.to_text(solution.puzzle),
-    "answer": text.to_text(solution.answer),
+    **question.facts,
+    "puzzle": text.to_json(solution.puzzle),
+    "answer": text.to_json(solution.answer),
     "segments": solution.segments,
     "halt_probability": solution.halt_probability,
     **_agreement(solution),
-    **{
-      key: rule.is_kept(solution.puzzle, solution.answer)
-      for key, rule in text.rules.items()
-    },
-    "trace": [text.to_text(grid) for grid in solution.trace],
+    **{key: kept for key, _, kept in _judged(question, solution, text)},
+    "trace": [text.to_json(grid) for grid in solution.trace],
   }
 
 
-def as_text(solution: Solution, text: PuzzleText, *, trace: bool) -> str:
+def as_text(
+  question: Question,
+  solution: Solution,
+  text: PuzzleText,
+  pen: Pen,
+  *,
+  trace: bool,
+) -> str:
   """The solution as a person reads it.
 
   Args:
+    question: what was asked.
     solution: what to show.
     text: how its kind of puzzle is drawn and judged.
+    pen: gives the colours.
     trace: whether to show the answer after every segment, too.
   """
-  parts = [f"puzzle:\n{text.draw(solution.puzzle)}\n"]
+
+  def draw(tokens):
+    return text.draw(tokens, solution.puzzle, pen)
+
+  parts = [printable(f"{key}: {v}") for key, v in question.facts.items()]
+  parts.append(f"puzzle:\n{draw(solution.puzzle)}\n")
   if trace:
     parts += [
-      f"after segment {segment}:\n{text.draw(grid)}\n"
+      f"after segment {segment}:\n{draw(grid)}\n"
       for segment, grid in enumerate(solution.trace, 1)
     ]
   parts += [
-    f"answer:\n{text.draw(solution.answer)}\n",
+    f"answer:\n{draw(solution.answer)}\n",
     f"segments used: {solution.segments}",
     f"halting probability: {solution.halt_probability:.3f}",
   ]
   if solution.attempts > 1:
     agree = f"{solution.votes} of {solution.attempts}"
     parts.append(f"attempts that agree: {agree}")
-  for rule in text.rules.values():
-    kept = rule.is_kept(solution.puzzle, solution.answer)
-    parts.append(f"{rule.words}: {'yes' if kept else 'no'}")
+  for _, words, kept in _judged(question, solution, text):
+    parts.append(f"{words}: {'yes' if kept else 'no'}")
   return "\n".join(parts) + "\n"
 
 
@@ -64,3 +80,17 @@ def _agreement(solution: Solution) -> dict[str, int]:
   if solution.attempts == 1:
     return {}
   return {"votes": solution.votes, "attempts": solution.attempts}
+
+
+def _judged(
+  question: Question, solution: Solution, text: PuzzleText
+) -> list[tuple[str, str, bool]]:
+  """What can be said of an answer: key, words, and whether it is so."""
+  judged = [
+    (key, rule.words, rule.is_kept(solution.puzzle, solution.answer))
+    for key, rule in text.rules.items()
+  ]
+  right = text.is_right(question, solution.answer)
+  if right is not None:
+    judged.append(("is_right", "is the answer of the file", right))
+  return judged
