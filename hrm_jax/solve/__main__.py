@@ -1,6 +1,4 @@
-"""Solves puzzles with a trained network.
-
-example: python -m hrm_jax.solve --workdir=runs/sudoku-mini .41..3.231....31
+"""Solves puzzles with a trained network: see docs/solve.md.
 
 Puzzles come as arguments, from a file or from stdin, in any form that
 `data.puzzle_text` reads for their kind. With --json the last line of stdout is
@@ -63,8 +61,8 @@ def _parser() -> console.ArgumentParser:
   parser = console.ArgumentParser(
     prog="python -m hrm_jax.solve",
     description="Solves puzzles with a trained network: Sudokus, mazes, ARC "
-    "tasks, grids of your own task. The network says of which kind they are, "
-    "and their content in which form; docs/solve.md lists the forms.",
+    "tasks, grids of\nyour own task. The network says of which kind they are, "
+    "and their content in\nwhich form; docs/solve.md lists the forms.",
     epilog=EXAMPLES,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
