@@ -9,7 +9,7 @@ import pytest
 
 from hrm_jax.console import InputError
 from hrm_jax.machines import cluster
-from hrm_jax.model import attention, layers
+from hrm_jax.model import attention, layers, positions_last
 from tests.toys import toy_model
 
 
@@ -131,7 +131,7 @@ def test_all_processes_use_what_the_first_one_chose(monkeypatch):
   assert chosen("auto", never) == "cudnn"
 
 
-def test_xla_is_timed_at_the_sizes_of_the_model(monkeypatch):
+def test_xla_is_timed_as_the_model_runs_it(monkeypatch):
   mix_values, shapes = layers.mix_values, set()
 
   def mix(query, key, value, implementation):
@@ -143,6 +143,36 @@ def test_xla_is_timed_at_the_sizes_of_the_model(monkeypatch):
   model = toy_model(hidden_size=24, num_heads=3, forward_dtype="bfloat16")
   assert attention.measured_seconds("xla", model, 2, repeats=1) > 0
   assert shapes == {((2, model.num_positions, 3, 8), "bfloat16")}
+  # On a TPU it runs in another layout, which has products of its own.
+  attend, shapes_there = positions_last.attend, set()
+
+  def attend_there(x, *kernels, **settings):
+    shapes_there.add((x.shape, x.dtype.name))
+    return attend(x, *kernels, **settings)
+
+  monkeypatch.setattr(positions_last, "attend", attend_there)
+  shapes.clear()
+  on_tpu = model.clone(for_tpu=True)
+  assert attention.measured_seconds("xla", on_tpu, 2, repeats=1) > 0
+  assert shapes_there == {((2, model.num_positions, 24), "bfloat16")}
+  assert not shapes
+
+
+def test_what_is_timed_knows_the_platform():
+  asked = []
+
+  def timing(implementation, model, rows):
+    asked.append((implementation, model.for_tpu))
+    return 1.0
+
+  for platform in ("gpu", "tpu"):
+    chosen("auto", timing, platform=platform)
+  assert asked == [
+    ("cudnn", False),
+    ("xla", False),
+    ("splash", True),
+    ("xla", True),
+  ]
 
 
 def test_the_implementation_is_no_part_of_the_network():

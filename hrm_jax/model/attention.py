@@ -7,7 +7,6 @@ changes rounding: a run that resumes keeps the one it had, and a run that must
 repeat another names one.
 """
 
-import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -63,6 +62,8 @@ def choose(
     InputError: one was asked for by its name and does not run.
   """
   timing = timing or measured_seconds
+  # The better layout there, and a slow one elsewhere.
+  model = model.clone(for_tpu=platform == "tpu")
   candidates = OF_PLATFORM.get(platform, ("xla",))
   if setting == "auto":
     setting = "xla"
@@ -78,11 +79,7 @@ def choose(
         f"config.attention: expected auto or xla, because {NAMES[setting]}'s "
         f"does not run here ({one_line(error)}); got {setting!r}."
       ) from error
-  return model.clone(
-    attention=setting,
-    # The better layout there, and a slow one elsewhere.
-    for_tpu=platform == "tpu",
-  )
+  return model.clone(attention=setting)
 
 
 def _fastest(
@@ -122,25 +119,37 @@ def _fastest(
   return fastest
 
 
-def shape_in_block(model: HRM, rows: int) -> tuple[int, int, int, int]:
-  """[B, S, A, C] of query, key and value.
+def layer_of(implementation: str, model: HRM) -> layers.Attention:
+  """The layer that is timed, with its projections: layouts differ there too.
 
   All blocks are alike, so one of them tells which implementation is faster.
-  """
-  A = model.num_heads
-  return rows, model.num_positions, A, model.hidden_size // A
-
-
-def forward_and_backward(implementation: str) -> Callable[..., Any]:
-  """What is timed: from query, key and value to their gradients.
 
   Args:
     implementation: see `layers.mix_values`.
+    model: gives the sizes, and whether XLA's has the layout for a TPU.
   """
-  mix = functools.partial(layers.mix_values, implementation=implementation)
+  return layers.Attention(
+    model.num_heads,
+    model.rope_theta if model.pos_encodings == "rope" else None,
+    implementation,
+    positions_last=model.for_tpu,
+  )
 
-  def run(query, key, value):
-    mixed, backward = jax.vjp(mix, query, key, value)
+
+def inputs_of(model: HRM, rows: int) -> tuple[Any, jax.Array]:
+  """Weights and states, [B, S, D], for the layer; any numbers will do."""
+  shape = (rows, model.num_positions, model.hidden_size)
+  key = jax.random.key(0)
+  x = jax.random.normal(key, shape, model.dtype)
+  return layer_of("xla", model).init(key, x), x
+
+
+def forward_and_backward(implementation: str, model: HRM) -> Callable[..., Any]:
+  """What is timed: from weights and states to their gradients."""
+  layer = layer_of(implementation, model)
+
+  def run(weights, x):
+    mixed, backward = jax.vjp(layer.apply, weights, x)
     return backward(jnp.ones_like(mixed))
 
   return run
@@ -149,22 +158,20 @@ def forward_and_backward(implementation: str) -> Callable[..., Any]:
 def measured_seconds(
   implementation: str, model: HRM, rows: int, repeats: int = 5
 ) -> float:
-  """Seconds of attention in one block, forward and backward.
+  """Seconds of attention in one block, forward and backward, on a device.
 
   Args:
     implementation: see `layers.mix_values`.
-    model: gives the sizes and the dtype.
+    model: gives sizes, dtype and layout.
     rows: B.
     repeats: how many runs are timed; their median counts.
   """
-  keys = jax.random.split(jax.random.key(0), 3)
-  shape = shape_in_block(model, rows)
-  qkv = [jax.random.normal(key, shape, model.dtype) for key in keys]
-  run = jax.jit(forward_and_backward(implementation))
+  inputs = jax.jit(inputs_of, static_argnums=(0, 1))(model, rows)
+  run = jax.jit(forward_and_backward(implementation, model))
 
   def seconds() -> float:
     began = time.perf_counter()
-    jax.block_until_ready(run(*qkv))
+    jax.block_until_ready(run(*inputs))
     return time.perf_counter() - began
 
   seconds()  # Compiles.

@@ -73,6 +73,12 @@ def of_attention(model: HRM) -> float:
   return 4 * model.num_positions**2 * model.hidden_size
 
 
+def of_attention_layer(model: HRM) -> float:
+  """The same with the projections."""
+  S, D = model.num_positions, model.hidden_size
+  return of_attention(model) + 8 * S * D * D
+
+
 def _head(model: HRM) -> float:
   return 2 * model.seq_len * model.hidden_size * model.vocab_size
 

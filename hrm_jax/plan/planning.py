@@ -69,14 +69,14 @@ class TimingByCompiler:
 
   def __call__(self, implementation: str, model: HRM, rows: int) -> float:
     """Estimated seconds of attention in a block, forward and backward."""
-    one = jax.ShapeDtypeStruct(
-      attention.shape_in_block(model, rows),
-      model.dtype,
-      sharding=jax.sharding.SingleDeviceSharding(self._target.devices[0]),
+    at = jax.sharding.SingleDeviceSharding(self._target.devices[0])
+    inputs = jax.tree.map(
+      lambda shape: shape.update(sharding=at),
+      jax.eval_shape(lambda: attention.inputs_of(model, rows)),
     )
-    run = attention.forward_and_backward(implementation)
+    run = attention.forward_and_backward(implementation, model)
     try:
-      lowered = jax.jit(run).lower(one, one, one)
+      lowered = jax.jit(run).lower(*inputs)
       text = lowered.compile().as_text() or ""
     except Exception as error:  # JAX, XLA and cuDNN raise many.
       self.not_compiled[implementation] = one_line(error)
@@ -86,7 +86,7 @@ class TimingByCompiler:
     # What a kernel computes is no product that the estimate could see.
     kernels = _seconds_of_kernels(program, chip, model, rows)
     peak = chip.product_flops or chip.peak_flops or math.inf
-    products = 3 * flops.of_attention(model) * rows / peak
+    products = 3 * flops.of_attention_layer(model) * rows / peak
     seconds = known + kernels if chip.clock else max(known, products)
     self.seconds[implementation] = seconds
     return seconds
