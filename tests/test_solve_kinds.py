@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data_tools import build_arc, build_grid, generate_maze, show
+from hrm_jax.checkpoint import torch_commands
 from hrm_jax.checkpoint.export import export
 from hrm_jax.data import maze
 from hrm_jax.solve import __main__ as solve
@@ -178,6 +179,24 @@ def test_a_task_is_solved_with_its_own_embedding(arc_run, arc_file, command):
   assert others[0] != others[1]
 
 
+def test_a_model_of_the_reference_needs_its_data(
+  arc_run, arc_file, command, tmp_path
+):
+  flags = [f"--file={arc_file}", "--json"]
+  want = command(solve, f"--workdir={arc_run}", *flags)
+  out = tmp_path / "for_torch"
+  torch_commands.export(arc_run, None, out)
+  assert command(solve, f"--model={out}", *flags) == want
+  config = out / "all_config.yaml"
+  there = f"data_path: {arc_run.parent / 'set'}"
+  assert there in config.read_text()
+  config.write_text(config.read_text().replace(there, "data_path: nowhere"))
+  message = command.error(solve, f"--model={out}", *flags)
+  assert "say where the data set is with --data=DIR" in message
+  flags += [f"--model={out}", f"--data={arc_run.parent / 'set'}"]
+  assert command(solve, *flags) == want
+
+
 def test_a_model_knows_the_names_of_its_tasks(
   arc_run, arc_model, arc_file, command, tmp_path
 ):
@@ -296,3 +315,17 @@ def test_a_moved_data_set_must_be_named(grid_run, command, tmp_path):
     command(solve, *flags, "--json", f"--data={moved}")
   finally:
     moved.rename(grid_run.parent / "set")
+
+
+def test_other_data_do_not_say_what_a_grid_looks_like(
+  grid_run, command, tmp_path
+):
+  source = tmp_path / "lines.jsonl"
+  text = (grid_run.parent / "lines.jsonl").read_text()
+  lines = [json.loads(line) for line in text.splitlines()]
+  lines[0]["input"] = [[2, 2, 2]]
+  source.write_text("\n".join(map(json.dumps, lines)))
+  build_grid.build(tmp_path / "set", source=source, identifiers="per-group")
+  flags = [f"--workdir={grid_run}", f"--data={tmp_path / 'set'}", "102"]
+  message = command.error(solve, *flags)
+  assert "expected the data that the run was trained on" in message

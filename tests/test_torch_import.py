@@ -401,7 +401,7 @@ def test_keys_that_mean_nothing_here_are_named(tmp_path, toy, lines):
 
 def test_without_data_the_number_of_cells_must_be_given(tmp_path, toy):
   message = error_of(toy, tmp_path / "run")
-  assert "--data=DIR, or how many cells with --seq-len=N." in message
+  assert "with --data=DIR (to import the file as a run, --seq-len=N" in message
   result = import_file(toy, tmp_path / "run", seq_len=METADATA.seq_len)
   assert result["puzzle"] is None
   trained = load(tmp_path / "run")

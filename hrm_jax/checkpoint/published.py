@@ -94,6 +94,19 @@ def find_data(args: argparse.Namespace, trained: Trained) -> pathlib.Path:
   return root
 
 
+def find_own_data(args: argparse.Namespace, trained: Trained) -> pathlib.Path:
+  """The data set that the weights were trained on, wherever it is now.
+
+  Raises:
+    InputError: it is not there, or is another one.
+  """
+  root = find_data(args, trained)
+  # What was imported from the reference without its data has no digests.
+  if trained.run.get("digests"):
+    run_record.check_same_data(trained.run, root)
+  return root
+
+
 def put(value: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
   """An array of this host, which all processes have, laid out as `shape` is."""
   return jax.make_array_from_callback(

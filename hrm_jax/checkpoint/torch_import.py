@@ -206,7 +206,8 @@ def _find_data(
         f"{path}: the data set of {torch_config.FILE_NAME} (data_path: "
         f"{printable(config.data.path)}) is not there from where this runs, "
         "and the tensors do not say how many cells a puzzle has; say where the "
-        "data set is with --data=DIR, or how many cells with --seq-len=N."
+        "data set is with --data=DIR (to import the file as a run, --seq-len=N "
+        "will do)."
       )
     root = recorded
   if root is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from hrm_jax import console
 from hrm_jax.checkpoint import flags
 from hrm_jax.checkpoint.load import Trained
-from hrm_jax.checkpoint.published import find_data
+from hrm_jax.checkpoint.published import find_own_data
 from hrm_jax.console import Pen
 from hrm_jax.console.pen import colour_on_stdout, escape_on_stdout
 from hrm_jax.data import puzzle_kind
@@ -43,7 +43,7 @@ def text_of(args: argparse.Namespace, trained: Trained) -> PuzzleText:
   kind = puzzle_kind.kind_of_checkpoint(trained.metadata, recorded)
   build = {}
   if kind == puzzle_kind.GRID:  # Nothing else says rows, columns, characters.
-    build = puzzle_kind.read_build(find_data(args, trained))
+    build = puzzle_kind.read_build(find_own_data(args, trained))
   board = puzzle_kind.board_of(kind, build, trained.metadata)
   return PuzzleText(trained.metadata, board)
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hrm_jax.checkpoint import run_record
 from hrm_jax.checkpoint.load import Trained
-from hrm_jax.checkpoint.published import find_data
+from hrm_jax.checkpoint.published import find_own_data
 from hrm_jax.console import InputError
 from hrm_jax.data import identifiers
 from hrm_jax.data.question import Question
@@ -80,10 +79,7 @@ def _names(args: argparse.Namespace, trained: Trained) -> tuple[str, list[str]]:
   """
   if args.data is None and trained.identifiers is not None:
     return f"{args.model}/{identifiers.FILE_NAME}", trained.identifiers
-  root = find_data(args, trained)
-  if trained.run.get("digests"):
-    run_record.check_same_data(trained.run, root)
-  path = root / identifiers.FILE_NAME
+  path = find_own_data(args, trained) / identifiers.FILE_NAME
   names = identifiers.read_names(path)
   most = trained.metadata.num_puzzle_identifiers
   if len(names) > most:
