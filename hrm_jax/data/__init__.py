@@ -7,7 +7,8 @@ The format is the contract between those who read and those who write:
 Read by training, evaluation and solving:
 
   train_batches, evaluation_batches, reading   from a split to batches
-  sudoku, maze, arc                            what a puzzle is, and its rules
+  sudoku, maze, arc, grid                      what a puzzle is, and its rules
+  puzzle_text, drawing                         by kind: text read, grids drawn
 
 Written with by `data_tools` (and by a run that generates its own small set):
 
