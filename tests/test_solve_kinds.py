@@ -11,8 +11,10 @@ import pytest
 from data_tools import build_arc, build_grid, generate_maze, show
 from hrm_jax.checkpoint import torch_commands
 from hrm_jax.checkpoint.export import export
+from hrm_jax.console import InputError
 from hrm_jax.data import maze
 from hrm_jax.solve import __main__ as solve
+from hrm_jax.solve import by_votes
 from tests.commands import Commands
 from tests.untrained import STEP, write_run
 
@@ -177,6 +179,24 @@ def test_a_task_is_solved_with_its_own_embedding(arc_run, arc_file, command):
   others = [probabilities(f"--identifier={name}") for name in ("aa", "<blank>")]
   assert want not in others
   assert others[0] != others[1]
+
+
+def test_votes_are_of_the_rows_of_the_task(
+  arc_run, arc_file, command, monkeypatch
+):
+  asked = []
+
+  def stop(networks, puzzles, rows, settings):
+    asked.extend([rows, settings.views.look(1, puzzles, rows)[1]])
+    raise InputError("stopped.")
+
+  monkeypatch.setattr(by_votes, "solve", stop)
+  flags = [f"--workdir={arc_run}", f"--file={arc_file}", "--votes=2"]
+  assert command.error(solve, *flags) == "stopped."
+  names = json.loads((arc_run.parent / "set/identifiers.json").read_text())
+  own, other = asked
+  assert [names[row] for row in own] == ["bb", "bb"]
+  assert {names[row][:4] for row in other} == {"bb_t"}
 
 
 def test_a_model_of_the_reference_needs_its_data(
