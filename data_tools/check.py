@@ -189,8 +189,9 @@ def _check_identifiers(root: pathlib.Path, split: Split) -> list[str]:
   rows = split.metadata.num_puzzle_identifiers
   if len(names) != rows:
     raise InputError(
-      f"{path}: expected {rows} names, the num_puzzle_identifiers of "
-      f"{split.path / 'dataset.json'}, got {len(names)}."
+      f"{path}: expected {console.counted(rows, 'name')}, the "
+      f"num_puzzle_identifiers of {split.path / 'dataset.json'}, got "
+      f"{len(names)}."
     )
   # TRM's builder can leave the first numbers unused: they are blank too.
   blank = list(itertools.takewhile(lambda name: name == names[0], names))

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_tools import puzzle_csv
 from hrm_jax import console
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, counted
 from hrm_jax.data import grid, writer
 
 KEYS = ("input", "output", "id", "split", "group")
@@ -209,12 +209,12 @@ def _parse(
       raise InputError(f"{where}: key '{key}' is missing.")
     grids.append(grid.parse(f"{where}: key '{key}'", values[key], charset))
     for size, limit, what in zip(
-      grids[-1].shape, most, ("rows", "columns"), strict=True
+      grids[-1].shape, most, ("row", "column"), strict=True
     ):
       if limit is not None and size > limit:
         raise InputError(
-          f"{where}: key '{key}': expected at most {limit} {what} "
-          f"(--max-{what}), got {size}."
+          f"{where}: key '{key}': expected at most {counted(limit, what)} "
+          f"(--max-{what}s), got {size}."
         )
   names = {}
   for key in ("id", "split", "group"):

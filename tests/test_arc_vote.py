@@ -11,7 +11,7 @@ from hrm_jax.arc_vote import __main__ as arc_vote
 from hrm_jax.arc_vote import tally
 from hrm_jax.console import InputError
 from hrm_jax.data import arc
-from hrm_jax.evaluate.predictions import check_may_replace
+from hrm_jax.evaluate.predictions import check_place
 from tests.commands import Commands
 from tests.test_build_arc import examples, make_task, write_json
 
@@ -89,10 +89,10 @@ def test_predictions_in_a_place_of_their_own_are_scored_alike(
   assert of_run.pop("submission") == str(directory / "submission.json")
   assert result == of_run
   # What voting has left does not stand in the way of the next evaluation.
-  check_may_replace(own)
+  check_place(own)
   (own / "thesis.tex").touch()
   with pytest.raises(InputError, match=r"got thesis\.tex; choose another"):
-    check_may_replace(own)
+    check_place(own)
 
 
 def as_trm_writes_it(data):
@@ -162,6 +162,11 @@ def test_predictions_that_are_not_there_get_one_line(data, tmp_path, commands):
   where = f"--predictions={tmp_path / 'no'}"
   error = commands.error(arc_vote, where, "--data", data / "no")
   assert error == f"{where}: no such directory."
+  assert commands.error(arc_vote, where) == error
+  (tmp_path / "no").mkdir()
+  assert commands.error(arc_vote, where, "--data", data / "no") == (
+    f"{tmp_path / 'no'}: expected *__predictions.npy, got none."
+  )
 
 
 def planted(votes):

@@ -320,7 +320,7 @@ def test_bad_tables_get_one_line(text, line, message, tmp_path, commands):
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
-    (["--max-rows", 1], "line 1: key 'output': expected at most 1 rows"),
+    (["--max-rows", 1], "line 1: key 'output': expected at most 1 row ("),
     (["--max-columns", 0], "--max-columns: expected at least 1, got 0"),
     (["--seed", -1], "--seed: expected at least 0, got -1"),
     (["--test-fraction", 1.5], "--test-fraction: expected a number between"),

@@ -275,7 +275,7 @@ def test_truncated_files_are_found(size, root, commands):
     ("identifiers.json", "[", "expected a JSON list"),
     ("identifiers.json", "{}", "expected a JSON list, got {}"),
     ("identifiers.json", "[1]", "entry 0: expected a name, got 1"),
-    ("identifiers.json", '["a", "b"]', "expected 1 names, the num_puzzle_id"),
+    ("identifiers.json", '["a", "b"]', "expected 1 name, the num_puzzle_id"),
     ("build.json", "[]", "expected a JSON object, got []"),
     ("build.json", '{"puzzle": "chess"}', "expected one of sudoku, maze"),
     ("build.json", '{"puzzle": "arc"}', "with vocab_size 6 and seq_len 16"),

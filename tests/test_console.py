@@ -27,6 +27,14 @@ def _undo_set_up(monkeypatch):
     signal.signal(number, handler)
 
 
+@pytest.mark.parametrize(
+  ("number", "said"),
+  [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1_000, "1,000 rows")],
+)
+def test_one_is_counted_in_the_singular(number, said):
+  assert console.counted(number, "row") == said
+
+
 @pytest.fixture
 def lines(monkeypatch):
   """The log lines."""

@@ -120,6 +120,16 @@ def test_a_download_that_breaks_is_refused_or_gone_on_with(
   # Half of a model is no model, for who has no network either.
   message = error(SOLVE, "--model=hf://org/name", PUZZLE, HF_HUB_OFFLINE="1")
   assert message.startswith("hf://org/name: the Hub cannot be reached, and")
+  again = "; try again with a network"
+  assert message.endswith(
+    f"{again}, or copy the folder here, and give that as the model."
+  )
+  # These take no folder instead.
+  push = CHECKPOINT, "push", "org/name", f"--model={exported}"
+  for command in (pull, push):
+    message = error(*command, HF_HUB_OFFLINE="1")
+    assert message.startswith("hf://org/name: the Hub ")
+    assert message.endswith(f"{again}.")
   hub.break_after.clear()
   run(*pull)
   assert files_of(out) == files_of(exported)

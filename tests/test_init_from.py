@@ -223,7 +223,7 @@ def test_a_table_that_nobody_can_place_is_refused(tiny_run, folder, tmp_path):
     return str(error.value)
 
   message = refused(None)
-  assert "its puzzle table has 1 rows of other puzzles" in message
+  assert "its puzzle table has 1 row of other puzzles" in message
   assert "choose --table=map (rows go where their names are), reset" in message
   assert "has, 1, got 3 in" in refused("keep")
   (folder / "identifiers.json").write_text('["other"]')
@@ -235,10 +235,10 @@ def test_a_table_that_nobody_can_place_is_refused(tiny_run, folder, tmp_path):
   assert "does not name the rows of its table; choose --table=ma" in (
     refused("map")
   )
-  assert "rows of unknown puzzles" in refused(None)
+  assert "has 1 row of unknown puzzles" in refused(None)
   names = tmp_path / "names.json"
   names.write_text('["a", "b"]')
-  assert "expected a list of 1 names, got 2." in refused(f"map={names}")
+  assert "expected a list of 1 name, got 2." in refused(f"map={names}")
   names.write_text("[")
   assert f"--table=map={names}: cannot be read" in refused(f"map={names}")
 
@@ -270,7 +270,7 @@ def test_the_command_leaves_nothing_where_it_cannot_begin(
   workdir = tmp_path / "run"
   flags = "--config=tests/tiny.py", f"--workdir={workdir}"
   message = command.error(train_command, *flags, f"--init-from={tmp_path}/no")
-  assert message == f"--model={tmp_path}/no: no such folder."
+  assert message == f"--init-from={tmp_path}/no: no such folder."
   message = command.error(train_command, *flags, "--table=reset")
   assert message.startswith("--table=reset: expected --init-from=MODEL too")
   for rule in ("drop", "map=", "keep=x", ""):
@@ -278,6 +278,21 @@ def test_the_command_leaves_nothing_where_it_cannot_begin(
       train_command, *flags, f"--init-from={folder}", f"--table={rule}"
     )
     assert f"expected keep, reset, map or map=FILE, got '{rule}'" in message
+  # Its rows have no names; the data are not generated to find that out.
+  torch_commands.export(tiny_run, None, tmp_path / "theirs")
+  theirs = f"--init-from={tmp_path}/theirs"
+  message = command.error(train_command, *flags, theirs, "--table=map")
+  assert "theirs does not name the rows of its table; choose" in message
+  message = command.error(train_command, *flags, theirs, "--table=map=/none")
+  assert message.startswith("--table=map=/none: cannot be read (")
+  assert command.error(train_command, *flags, theirs) == (
+    f"{theirs}: its puzzle table has 1 row of unknown puzzles, and the data "
+    "set to be generated has 1 identifier; choose --table=map (rows go where "
+    "their names are), reset (all start at zero) or keep (by their numbers)."
+  )
+  shutil.copy(tmp_path / "theirs/step_10", tmp_path / "theirs/checkpoint")
+  message = command.error(train_command, *flags, theirs)
+  assert message.startswith(f"{theirs}: expected one checkpoint, got checkpoi")
   assert not workdir.exists()
   before = files_of(folder)
   result = command(
@@ -309,7 +324,7 @@ def test_a_run_begins_with_a_model_of_the_reference(
   assert run["init_from"]["step"] == 10
   # Its rows have no names, and nobody guesses.
   start = InitFrom(str(tmp_path / "theirs"))
-  with pytest.raises(InputError, match="has 1 rows of unknown puzzles"):
+  with pytest.raises(InputError, match="has 1 row of unknown puzzles"):
     train(config_of(data), tmp_path / "other", init_from=start)
   # Two of them in one folder, and none.
   shutil.copy(tmp_path / "theirs/step_10", tmp_path / "theirs/checkpoint")

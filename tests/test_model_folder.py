@@ -396,7 +396,7 @@ def test_identifiers_are_as_many_names_as_the_table_has_rows(folder):
     (folder / "identifiers.json").write_text(json.dumps(names))
     config = json.loads((folder / "config.json").read_text())
     model_folder.write_config(folder, config["step"], config["run"])
-    with pytest.raises(InputError, match=r"expected a list of 1 names, got"):
+    with pytest.raises(InputError, match=r"expected a list of 1 name, got"):
       published.read(str(folder))
 
 
@@ -416,8 +416,14 @@ def test_flags_that_contradict_each_other_get_one_line(
   assert "say where: --save-predictions=DIR." in message
   message = command.error(evaluate, workdir, f"--save-predictions={tiny_run}")
   assert "expected predictions, which are replaced, or nothing, got" in message
+  # Nobody can make a directory in /proc, whoever asks.
+  message = command.error(evaluate, workdir, "--save-predictions=/proc/x/y")
+  assert message.startswith(
+    "/proc/x/y: no directory can be made there: /proc cannot be written ("
+  )
   message = command.error(evaluate, model)
   assert "data that its run generated, which is not here" in message
+  (tmp_path / "all__predictions.npy").touch()
   message = command.error(arc_vote, f"--predictions={tmp_path}")
   assert "expected --data=DIR too" in message
   for name in ("../x", "o", "o/n/m", "o/..", "/o/n", "o/n@", "o/n@../x", ""):

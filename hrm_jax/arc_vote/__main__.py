@@ -99,18 +99,12 @@ def main() -> None:
 
   flags.check_run(args)
   if args.predictions is not None:
-    if args.data is None:
-      raise InputError(
-        "--predictions: expected --data=DIR too, the set that was evaluated."
-      )
-    directory, step, data = args.predictions, None, args.data
+    directory, step = args.predictions, None
     if not directory.is_dir():
       raise InputError(f"--predictions={directory}: no such directory.")
   else:
     directory = _predictions_directory(args.workdir, args.step)
     step = int(directory.parent.name)
-    data = args.data or _data_directory(args.workdir)
-  questions = read_questions(data)
   names = sorted(
     name.removesuffix("__predictions.npy")
     for name in _names_in(directory)
@@ -118,6 +112,11 @@ def main() -> None:
   )
   if not names:
     raise InputError(f"{directory}: expected *__predictions.npy, got none.")
+  if args.data is None and args.workdir is None:
+    raise InputError(
+      "--predictions: expected --data=DIR too, the set that was evaluated."
+    )
+  questions = read_questions(args.data or _data_directory(args.workdir))
   tally = merge([tally_file(directory, name, questions) for name in names])
   asked = collections.Counter(
     bool(tally.get((task, digest)))

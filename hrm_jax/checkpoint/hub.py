@@ -23,6 +23,10 @@ from hrm_jax.machines import cluster
 TORCH_NAMES = ("checkpoint", "all_config.yaml")
 _NAMES = (*model_folder.NAMES, *TORCH_NAMES)
 
+# What helps without a network: the second, whoever takes a folder instead.
+_AGAIN = "try again with a network"
+_BY_HAND = f"{_AGAIN}, or copy the folder here, and give that as the model"
+
 _SECONDS = 10  # Nobody waits for longer to be told that there is no network.
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -39,10 +43,14 @@ class Snapshot(NamedTuple):
   name: str
 
 
-def fetch(repository: Repository) -> Snapshot:
+def fetch(repository: Repository, *, offline: str = _BY_HAND) -> Snapshot:
   """The model of a repository, from the network or the Hub's cache.
 
   All processes get the same commit, which process 0 finds out.
+
+  Args:
+    repository: of the Hub.
+    offline: what helps where there is no network, for the message.
 
   Raises:
     InputError: it is not there, or can be had neither way.
@@ -50,13 +58,13 @@ def fetch(repository: Repository) -> Snapshot:
   name, revision = repository.name, repository.revision
   snapshot = None
   if cluster.is_first():
-    snapshot = _fetch(name, revision)
+    snapshot = _fetch(name, revision, offline)
   commit = cluster.text_from_first(snapshot.path.name if snapshot else "")
-  return snapshot or _fetch(name, commit)
+  return snapshot or _fetch(name, commit, offline)
 
 
-def _fetch(name: str, revision: str | None) -> Snapshot:
-  with _explained(name, revision):
+def _fetch(name: str, revision: str | None, offline: str) -> Snapshot:
+  with _explained(name, revision, offline):
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -133,7 +141,7 @@ def pull(repository: Repository, out: pathlib.Path) -> dict[str, Any]:
       here; or the folder cannot be written.
   """
   with model_folder.being_written(out) as folder:
-    snapshot = fetch(repository)
+    snapshot = fetch(repository, offline=_AGAIN)
     names = [n for n in model_folder.NAMES if (snapshot.path / n).exists()]
     for name in names:
       # The content: what lies in the cache is a link to it.
@@ -161,6 +169,8 @@ def push(
   Raises:
     InputError: the folder is no model, or the Hub does not take it.
   """
+  if not folder.is_dir():
+    raise InputError(f"--model={folder}: no such folder.")
   model_folder.check_files(model_folder.describe(folder))
   names = [
     name
@@ -168,7 +178,7 @@ def push(
     if (folder / name).exists() and model_folder.checked(folder, name)
   ]
   name, revision = repository.name, repository.revision
-  with _explained(name, revision):
+  with _explained(name, revision, _AGAIN):
     import huggingface_hub
 
     api = huggingface_hub.HfApi()
@@ -190,7 +200,7 @@ def push(
 
 
 @contextlib.contextmanager
-def _explained(name: str, revision: str | None) -> Iterator[None]:
+def _explained(name: str, revision: str | None, offline: str) -> Iterator[None]:
   """Turns what the client raises into one line that names the repository."""
   at = f"@{revision}" if revision else ""
   try:
@@ -206,7 +216,8 @@ def _explained(name: str, revision: str | None) -> Iterator[None]:
     raise
   except Exception as error:  # Its own, its HTTP library's, the system's.
     raise InputError(
-      f"{HUB}{name}{at}: {_what(error)} ({one_line(error)}); {_way_out(error)}."
+      f"{HUB}{name}{at}: {_what(error)} ({one_line(error)}); "
+      f"{_way_out(error, offline)}."
     ) from error
 
 
@@ -237,14 +248,11 @@ def _what(error: Exception) -> str:
   return "it does not work"
 
 
-def _way_out(error: Exception) -> str:
+def _way_out(error: Exception, offline: str) -> str:
   from huggingface_hub import errors
 
   if isinstance(error, errors.LocalEntryNotFoundError) or _is_silence(error):
-    return (
-      "try again with a network, or copy the folder here and pass "
-      "--model=FOLDER"
-    )
+    return offline
   if getattr(error, "response", None) is not None:
     return "look at its name and @REVISION; `hf auth login` says who you are"
   # The client's errors of the network name no file.

@@ -138,8 +138,6 @@ def describe(folder: pathlib.Path) -> Description:
   Raises:
     InputError: it is missing, or says what makes no sense; names the key.
   """
-  if not folder.is_dir():
-    raise InputError(f"--model={folder}: no such folder.")
   path = folder / CONFIG
   value = _read_json(folder, CONFIG)
   number = value.get(_FORMAT_KEY) if isinstance(value, dict) else None

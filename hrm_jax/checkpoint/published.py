@@ -117,6 +117,7 @@ def put(value: np.ndarray, shape: jax.ShapeDtypeStruct) -> jax.Array:
 def read(
   model: str,
   *,
+  flag: str = "--model",
   data: pathlib.Path | None = None,
   seq_len: int | None = None,
   on_all_devices: bool = False,
@@ -125,6 +126,7 @@ def read(
 
   Args:
     model: as `flags.model_argument` returns it.
+    flag: that it was given by, for messages.
     data: a data set, for a model of the reference: its files do not say how
       many cells a puzzle has.
     seq_len: that number, instead of `data`.
@@ -137,7 +139,9 @@ def read(
   folder, name = pathlib.Path(model), model
   if model.startswith(flags.HUB):
     folder, name = hub.fetch(flags.repository_argument(model))
-  file = _torch_file_in(folder)
+  elif not folder.is_dir():
+    raise InputError(f"{flag}={folder}: no such folder.")
+  file = _torch_file_in(folder, flag)
   if file is None:
     return _read_folder(folder, name, on_all_devices)
   # Only here: it is a large part of this room, for one kind of model.
@@ -161,19 +165,19 @@ def read(
   )
 
 
-def _torch_file_in(folder: pathlib.Path) -> str | None:
+def _torch_file_in(folder: pathlib.Path, flag: str) -> str | None:
   """The reference's file of a folder; None if it is one of ours, or neither.
 
   Raises:
     InputError: there are several, so nobody knows which is meant.
   """
-  if not folder.is_dir() or (folder / model_folder.CONFIG).exists():
+  if (folder / model_folder.CONFIG).exists():
     return None
   names = [hub.TORCH_NAMES[0], *sorted(p.name for p in folder.glob("step_*"))]
   found = [name for name in names if (folder / name).exists()]
   if len(found) > 1:
     raise InputError(
-      f"--model={folder}: expected one checkpoint, got {', '.join(found[:3])}; "
+      f"{flag}={folder}: expected one checkpoint, got {', '.join(found[:3])}; "
       "make a run of one with python -m hrm_jax.checkpoint import FILE."
     )
   return found[0] if found else None

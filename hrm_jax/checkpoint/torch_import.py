@@ -22,7 +22,7 @@ from hrm_jax.checkpoint import (
 )
 from hrm_jax.checkpoint.flags import KEEP, MAP
 from hrm_jax.checkpoint.torch_file import Described, TorchFile
-from hrm_jax.console import InputError, expand_home, log, printable
+from hrm_jax.console import InputError, counted, expand_home, log, printable
 from hrm_jax.data import identifiers, puzzle_kind
 from hrm_jax.data.puzzle import DatasetMetadata, metadata_path
 from hrm_jax.data.split import check_splits_agree, digest, open_split
@@ -179,7 +179,7 @@ def _check_layers(
     said = config.model[f"{level}_layers"]
     if got != said:
       raise InputError(
-        f"{path}: expected {said:,} layers in {level}_level, as "
+        f"{path}: expected {counted(said, 'layer')} in {level}_level, as "
         f"{torch_config.FILE_NAME} says (arch.{level}_layers), got {got}."
       )
 
@@ -258,12 +258,12 @@ def _table_policy(
   wanted = known.metadata.num_puzzle_identifiers
   if given is None and rows != wanted:
     raise InputError(
-      f"{path}: its puzzle table has {rows:,} rows, but the data set "
-      f"{known.root} has {wanted:,} puzzle identifiers, so nobody knows which "
-      "row belongs to which; choose --table=keep (row i is identifier i; what "
-      "is missing is zero), --table=reset (all rows are zero) or "
-      "--table=map=identifiers.json (the names of the file's rows: those that "
-      "the data set knows are found by name)."
+      f"{path}: its puzzle table has {counted(rows, 'row')}, but the data set "
+      f"{known.root} has {counted(wanted, 'puzzle identifier')}, so nobody "
+      "knows which row belongs to which; choose --table=keep (row i is "
+      "identifier i; what is missing is zero), --table=reset (all rows are "
+      "zero) or --table=map=identifiers.json (the names of the file's rows: "
+      "those that the data set knows are found by name)."
     )
   if given is not None and given.startswith(MAP) and known.root is None:
     raise InputError(f"--table={given}: needs the data set; add --data=DIR.")
@@ -319,7 +319,7 @@ def _matching(
   to = np.flatnonzero(found >= 0)
   if not len(to):
     raise InputError(
-      f"{path}: none of its {rows:,} names is one of "
+      f"{path}: none of its {counted(rows, 'name')} is one of "
       f"{root}/{identifiers.FILE_NAME}."
     )
   return to, found[to]

@@ -5,6 +5,7 @@ JSON object for the next program.
 """
 
 from hrm_jax.console.command import ArgumentParser, as_json, print_json, run
+from hrm_jax.console.counted import counted
 from hrm_jax.console.errors import (
   InputError,
   RunError,
@@ -26,6 +27,7 @@ __all__ = [
   "RunError",
   "as_json",
   "check_least",
+  "counted",
   "exit_code",
   "expand_home",
   "log",

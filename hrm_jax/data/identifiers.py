@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hrm_jax.console import InputError
+from hrm_jax.console import InputError, counted
 
 FILE_NAME = "identifiers.json"
 
@@ -68,10 +68,9 @@ def checked_names(
     number = len(set(value)) if different else len(value)
     if count in (None, number) and number == len(value):
       return value
-  words = ["a list of"]
-  words += [] if count is None else [f"{count:,}"]
-  words += ["different"] if different else []
-  expected = " ".join([*words, "names"])
+  noun = "different name" if different else "name"
+  how_many = f"{noun}s" if count is None else counted(count, noun)
+  expected = f"a list of {how_many}"
   if meaning:
     expected += f", one for each of the {meaning}"
   got = f"{number:,}" if is_list else f"{value!r:.40}"

@@ -28,6 +28,9 @@ BLANKS = {"2x2": (6, 10), "2x3": (14, 22), "3x3": (40, 50)}
 # to symmetry; of fewer than four clues there are none.
 CLASSES_4X4 = (2, 2, 22, 56, 210, 414, 788, 980, 1040, 711, 376, 96, 13)
 
+# All of its puzzles share one identifier: no row of a table is a puzzle's own.
+IDENTIFIERS = ("<blank>",)
+
 # Puzzles drawn at once, at least and at most.
 _DRAWS = (128, 1024)
 
@@ -99,7 +102,7 @@ def generate(
         rng=rng,
       )
     return dataset.finish(
-      identifiers=["<blank>"],
+      identifiers=list(IDENTIFIERS),
       build={
         "builder": "generate_sudoku",
         "puzzle": "sudoku",

@@ -27,7 +27,7 @@ from hrm_jax.evaluate.evaluator import (
   log_by_segment,
   prediction_files,
 )
-from hrm_jax.evaluate.predictions import check_may_replace, directory_of
+from hrm_jax.evaluate.predictions import check_place, directory_of
 from hrm_jax.machines import (
   cluster,
   compilation_cache,
@@ -127,6 +127,7 @@ def _evaluate(
     directory = args.save_predictions
     if directory is _OF_THE_RUN:
       directory = directory_of(args.workdir, trained.step, args.split)
+      check_place(directory)
     files = prediction_files(directory, evaluator.in_chunks(data), mesh)
   with files as predictions:
     result = evaluator(
@@ -149,7 +150,7 @@ def _check_predictions(args: argparse.Namespace) -> None:
   if args.save_predictions is None:
     return
   if args.save_predictions is not _OF_THE_RUN:
-    check_may_replace(args.save_predictions)
+    check_place(args.save_predictions)
   elif args.model is not None:
     raise InputError(
       "--save-predictions: a --model has no place for them; say where: "

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
@@ -139,12 +140,31 @@ def directory_of(workdir: pathlib.Path, step: int, split: str) -> pathlib.Path:
   return pathlib.Path(workdir) / "predictions" / str(step) / split
 
 
-def check_may_replace(directory: pathlib.Path) -> None:
-  """Refuses a directory with something else than predictions in it.
+def check_place(directory: pathlib.Path) -> None:
+  """Refuses a place where predictions cannot lie, before they are made.
+
+  Nothing stays there.
 
   Raises:
-    InputError: names what is there.
+    InputError: there is something else than predictions, or no directory can
+      be made.
   """
+  _check_may_replace(directory)
+  place = directory.absolute().parent
+  try:
+    while not place.exists():
+      place = place.parent
+    # Only trying tells: what the system may write depends on more than modes.
+    with tempfile.TemporaryDirectory(prefix=".", dir=place):
+      pass
+  except OSError as error:
+    raise InputError(
+      f"{directory}: no directory can be made there: {place} cannot be written "
+      f"({error.strerror})."
+    ) from None
+
+
+def _check_may_replace(directory: pathlib.Path) -> None:
   try:
     names = os.listdir(directory)
   except FileNotFoundError:

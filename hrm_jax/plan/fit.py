@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from hrm_jax.console import InputError, log
+from hrm_jax.console import InputError, counted, log
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.machines.out_of_memory import Shortage, in_words
 from hrm_jax.plan import memory, planning
@@ -130,7 +130,7 @@ def _tell(trial: Trial, count: int) -> None:
     said += f": {in_words(trial.total)}"
     if trial.available is not None:
       said += f" of {in_words(trial.available)}"
-  log.info(f"try {count}: {trial.rows:,} rows a device {said}")
+  log.info(f"try {count}: {counted(trial.rows, 'row')} a device {said}")
 
 
 def refused(rows: int, short: Shortage, available: int | None) -> Trial:

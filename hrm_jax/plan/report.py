@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from hrm_jax.console import counted
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.machines.out_of_memory import in_words
 from hrm_jax.plan.chips import Chip
@@ -99,15 +100,17 @@ def lines(result: dict[str, Any], chip: Chip) -> Iterator[str]:
   mesh = " x ".join(f"{k} {n}" for k, n in result["mesh"].items())
   slices = f", {result['slices']} slices" if result["slices"] > 1 else ""
   yield (
-    f"{result['target']}{slices}: {result['devices']} devices "
-    f"({result['device']}), {result['hosts']} hosts, mesh {mesh}, jax "
-    f"{result['jax']}"
+    f"{result['target']}{slices}: {counted(result['devices'], 'device')} "
+    f"({result['device']}), {counted(result['hosts'], 'host')}, mesh {mesh}, "
+    f"jax {result['jax']}"
   )
   yield (
-    f"batch {result['global_batch_size']:,}, {result['rows_per_device']:,} "
-    f"rows a device, {result['rows_at_once']:,} at once; "
-    f"{result['seq_len']} cells, {result['vocab_size']} tokens, "
-    f"{result['num_identifiers']:,} identifiers ({result['sizes_from']})"
+    f"batch {result['global_batch_size']:,}, "
+    f"{counted(result['rows_per_device'], 'row')} a device, "
+    f"{result['rows_at_once']:,} at once; "
+    f"{counted(result['seq_len'], 'cell')}, {result['vocab_size']} tokens, "
+    f"{counted(result['num_identifiers'], 'identifier')} "
+    f"({result['sizes_from']})"
   )
   yield (
     f"{result['dtype']}, remat {result['remat']}, attention "
@@ -255,7 +258,8 @@ def lines_of_fits(result: dict[str, Any]) -> Iterator[str]:
   """The same for a person."""
   yield (
     f"{result['target']}: the largest batch whose update fits; "
-    f"{result['seq_len']} cells, {result['num_identifiers']:,} identifiers "
+    f"{counted(result['seq_len'], 'cell')}, "
+    f"{counted(result['num_identifiers'], 'identifier')} "
     f"({result['sizes_from']})"
   )
   for row in result["fit"]:
@@ -263,7 +267,8 @@ def lines_of_fits(result: dict[str, Any]) -> Iterator[str]:
     said = "none, not even one row a device"
     if best:
       said = (
-        f"{best['global_batch_size']:,}, {best['rows']:,} rows a device "
+        f"{best['global_batch_size']:,}, {counted(best['rows'], 'row')} a "
+        "device "
         f"({in_words(best['total'])} of {in_words(best['available'])})"
       )
     yield f"  remat {row['remat']!s:5}  {said}"

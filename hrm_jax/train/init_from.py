@@ -17,8 +17,8 @@ import numpy as np
 from hrm_jax.checkpoint import flags, published
 from hrm_jax.checkpoint.flags import KEEP, MAP, RESET
 from hrm_jax.checkpoint.published import Published
-from hrm_jax.console import InputError, log
-from hrm_jax.data import identifiers
+from hrm_jax.console import InputError, counted, log
+from hrm_jax.data import identifiers, sudoku_generator
 from hrm_jax.data.puzzle import DatasetMetadata, read_metadata
 from hrm_jax.model.weights import Weights
 
@@ -63,7 +63,9 @@ class InitFrom:
     """
     if self._found is None:
       self._found = published.read(
-        self.model, seq_len=metadata.seq_len if metadata else None
+        self.model,
+        flag="--init-from",
+        seq_len=metadata.seq_len if metadata else None,
       )
     return self._found
 
@@ -87,7 +89,7 @@ class InitFrom:
 
     Args:
       config: of the run.
-      root: its data set; None if that is not made yet.
+      root: its data set; None if that is to be generated.
 
     Raises:
       InputError: lists the keys that differ, or says what to do with the table.
@@ -95,8 +97,8 @@ class InitFrom:
     metadata = None if root is None else read_metadata(root, "train")
     self.read(metadata)
     self._check_sizes(config, metadata)
-    if root is not None and metadata is not None:
-      self.rows(metadata, root)
+    names = sudoku_generator.IDENTIFIERS
+    self.rows(metadata.num_puzzle_identifiers if metadata else len(names), root)
 
   def _check_sizes(
     self,
@@ -140,13 +142,13 @@ class InitFrom:
         )
 
   def rows(
-    self, metadata: DatasetMetadata, root: pathlib.Path
+    self, count: int, root: pathlib.Path | None
   ) -> tuple[str, np.ndarray]:
     """Which row of the model's table each row of the run's comes from.
 
     Args:
-      metadata: of the run's data set.
-      root: where that lies.
+      count: N, the identifiers of the run's data set.
+      root: where that lies; None if it is to be generated.
 
     Returns:
       The rule: "keep", "reset" or "map"; and [N] int64, with -1 for a row that
@@ -155,33 +157,37 @@ class InitFrom:
     Raises:
       InputError: the rule does not fit, or none is given and one is needed.
     """
-    count = metadata.num_puzzle_identifiers
     if self.source.weights.puzzle_table is None:
       return RESET, np.full(count, -1)
     there = self.source.network.metadata.num_puzzle_identifiers
     rule, _, file = (self.table or "").partition("=")
+    here = root or "the data set to be generated"
     if rule == RESET:
       return RESET, np.full(count, -1)
     if rule == KEEP:
       if there != count:
         raise InputError(
           "--table=keep: expected as many puzzle identifiers as the model "
-          f"has, {there:,}, got {count:,} in {root}; choose --table=reset or "
+          f"has, {there:,}, got {count:,} in {here}; choose --table=reset or "
           "map."
         )
       return KEEP, np.arange(count)
     theirs = self._names(file)
-    ours = identifiers.read_names(root / identifiers.FILE_NAME)
+    ours = (
+      identifiers.read_names(root / identifiers.FILE_NAME)
+      if root
+      else list(sudoku_generator.IDENTIFIERS)
+    )
     if rule == MAP:
       return MAP, self._mapped(theirs, ours)
     if theirs is not None and theirs == ours:
       return KEEP, np.arange(count)
     what = "unknown puzzles" if theirs is None else "other puzzles"
     raise InputError(
-      f"--init-from={self.model}: its puzzle table has {there:,} rows of "
-      f"{what}, and {root} has {count:,} identifiers; choose --table=map (rows "
-      "go where their names are), reset (all start at zero) or keep (by their "
-      "numbers)."
+      f"--init-from={self.model}: its puzzle table has {counted(there, 'row')} "
+      f"of {what}, and {here} has {counted(count, 'identifier')}; choose "
+      "--table=map (rows go where their names are), reset (all start at zero) "
+      "or keep (by their numbers)."
     )
 
   def _names(self, file: str) -> list[str] | None:
@@ -204,7 +210,7 @@ class InitFrom:
     rows = identifiers.rows_by_name(theirs, ours)
     if (rows < 0).all():
       raise InputError(
-        f"--table=map: none of the {len(ours):,} names here is one of "
+        f"--table=map: none of the {counted(len(ours), 'name')} here is one of "
         f"{self.model}; choose --table=reset."
       )
     return rows
@@ -232,7 +238,7 @@ class InitFrom:
     """
     self.read(metadata)
     self._check_shapes(shapes)
-    rule, rows = self.rows(metadata, root)
+    rule, rows = self.rows(metadata.num_puzzle_identifiers, root)
     found = self.source.weights
     table: Any = None
     if shapes.puzzle_table is not None:
@@ -250,7 +256,7 @@ class InitFrom:
     count = int((rows >= 0).sum())
     log.info(
       f"weights of {self.source.name}, update {self.source.step:,}; puzzle "
-      f"table: {rule}, {count:,} of {len(rows):,} rows"
+      f"table: {rule}, {count:,} of {counted(len(rows), 'row')}"
     )
     record = {
       "model": self.source.name,
