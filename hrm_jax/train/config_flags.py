@@ -63,7 +63,7 @@ def make_parser(
   add = parser.add_argument_group(
     "configuration",
     "--config.KEY=VALUE overrides a key, such as --config.lr=1e-4 or\n"
-    "--config.model.hidden_size=256; hrm_jax/config.py explains them all.",
+    "--config.model.hidden_size=256; hrm_jax/config explains them all.",
   ).add_argument
   add(
     "--config",

@@ -55,7 +55,7 @@ def train(
   saved.
 
   Args:
-    config: all keys of hrm_jax/config.py.
+    config: all keys of `hrm_jax.config`.
     workdir: of the run.
     strict_restore: refuse to go on from an older checkpoint when the newest
       is damaged.
