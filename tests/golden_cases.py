@@ -48,7 +48,14 @@ class Case:
     )
 
   def model(self, **overrides) -> HRM:
-    return make_model({**self.manifest["arch"], **overrides}, self.metadata)
+    arch = dict(self.manifest["arch"])
+    if self.family == "trm":
+      # What sets TRM apart is code there, and two of its keys have names of
+      # their own here.
+      arch |= {"shared_level": True, "gradient_scope": "last_cycle"}
+      no_target = arch.pop("no_ACT_continue")
+      arch["q_target"] = "none" if no_target else "bootstrap"
+    return make_model({**arch, **overrides}, self.metadata)
 
   def initial_state(self) -> dict[str, np.ndarray]:
     """The starting weights, under the reference's names."""

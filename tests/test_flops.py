@@ -59,6 +59,8 @@ def test_segment_is_what_xla_counts():
     {"halt_max_steps": 4, "q_target": "none"},
     {"gradient_scope": "last_cycle", "L_cycles": 2},
     {"shared_level": True, "H_layers": 7},
+    {"mlp_t": True},
+    {"H_only": True},
   ],
 )
 @pytest.mark.parametrize("table_only", [False, True])

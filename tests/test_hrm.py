@@ -184,6 +184,44 @@ def test_gradient_passes_the_last_updates_alone(
   assert_close(got, want, rtol=1e-4)
 
 
+def test_without_z_L_the_slow_state_hears_the_puzzle():
+  model = toy_model(H_only=True, H_cycles=3)
+  z_H, z_L, inputs, rows = segment_inputs(model)
+  weights = toy_weights(model)
+  assert "L_level" not in weights.params
+
+  def by_hand(variables, rows):
+    bound = model.bind(variables)
+    x = bound.embed_inputs(inputs, rows)
+    z = z_H
+    for i in range(3):
+      z = jax.lax.stop_gradient(z) if i == 2 else z
+      z = bound.H_level(z, x)
+    q = bound.q_head(z[:, 0])
+    logits = bound.lm_head(z[:, model.num_slots :])
+    return SegmentOutput(z, z_L, logits, q[:, 0], q[:, 1])
+
+  def gradient(segment):
+    of_total = jax.grad(lambda *args: wave(segment(*args)), argnums=(0, 1))
+    return jax.jit(of_total)(weights.variables, rows)
+
+  got = gradient(lambda v, rows: model.apply(v, z_H, z_L, inputs, rows))
+  assert_close(got, gradient(by_hand), rtol=1e-4)
+
+
+def test_slots_of_the_puzzle_are_filled_up_with_zeros():
+  model = toy_model(puzzle_emb_len=3)
+  _, _, inputs, rows = segment_inputs(model)
+  variables = toy_weights(model).variables
+  embed = functools.partial(model.apply, variables, method=HRM.embed_inputs)
+  x = embed(inputs, rows)
+  assert x.shape[1] == 3 + model.seq_len
+  assert not np.any(x[:, 1:3])
+  one = toy_model().apply(variables, inputs, rows, method=HRM.embed_inputs)
+  np.testing.assert_array_equal(np.delete(x, [1, 2], axis=1), one)
+  assert toy_model(puzzle_emb_len=3, puzzle_emb_ndim=0).num_slots == 0
+
+
 def test_one_module_has_the_weights_of_one():
   both, one = toy_model(), toy_model(shared_level=True, L_layers=2)
   assert "H_level" in weight_shapes(both).params

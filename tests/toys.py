@@ -42,9 +42,10 @@ ARCHS = {
   "learned": {"pos_encodings": "learned"},
   "last_cycle": {"gradient_scope": "last_cycle"},
   "one_module": {"shared_level": True},
+  "mlp_t": {"mlp_t": True, "L_layers": 2},
+  "wide_slots": {"puzzle_emb_len": 3},
+  "H_only": {"H_only": True},
 }
-# Fields of `HRM` that are no configuration keys.
-_NO_KEYS = ("gradient_scope", "shared_level")
 
 
 def normal(*shape: int, seed: int = 0, dtype=jnp.float32) -> jax.Array:
@@ -63,8 +64,7 @@ def toy_model(**arch) -> HRM:
     "forward_dtype": "float32",
     "halt_max_steps": 4,
   }
-  fields = {key: arch.pop(key) for key in _NO_KEYS if key in arch}
-  return make_model({**toy, **arch}, METADATA).clone(**fields)
+  return make_model({**toy, **arch}, METADATA)
 
 
 def toy_batch(

@@ -38,6 +38,7 @@ def export(
   *,
   data: pathlib.Path | None = None,
   licence: str | None = None,
+  raw_weights: bool = False,
 ) -> dict[str, Any]:
   """Writes a checkpoint of a run as a folder, see `model_folder`.
 
@@ -48,6 +49,7 @@ def export(
     data: the run's data set, for the names of the identifiers; None: where the
       run had it. Without it the folder has no names, and a warning says so.
     licence: of the weights, for the card.
+    raw_weights: see `load.load`.
 
   Returns:
     `folder`, `step`, `files`.
@@ -57,7 +59,7 @@ def export(
       the folder cannot be written.
   """
   with model_folder.being_written(out) as folder:
-    trained = load.load(workdir, step)
+    trained = load.load(workdir, step, raw_weights=raw_weights)
     names, kind = _of_data(trained.run, data, workdir)
     safetensors_file.write(
       folder / model_folder.WEIGHTS,

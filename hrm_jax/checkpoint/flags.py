@@ -62,10 +62,22 @@ def add_run(parser: argparse.ArgumentParser, *, instead: str) -> None:
     metavar="N",
     help="which checkpoint of the run, or 'best'; default: the newest",
   )
+  if instead == "model":
+    add_raw_weights(parser)
+
+
+def add_raw_weights(parser: argparse.ArgumentParser) -> None:
+  """Adds `--raw-weights`."""
+  parser.add_argument(
+    "--raw-weights",
+    action="store_true",
+    help="of a run with config.ema: the weights that it trains, not their "
+    "average",
+  )
 
 
 def check_run(args: argparse.Namespace) -> None:
-  """Refuses `--step` where there is no run that it could be a step of.
+  """Refuses `--step` and `--raw-weights` where there is no run they are of.
 
   Raises:
     InputError: says so.
@@ -73,6 +85,11 @@ def check_run(args: argparse.Namespace) -> None:
   if args.workdir is None and args.step is not None:
     raise console.InputError(
       f"--step={args.step}: only a --workdir has steps; leave it out."
+    )
+  if args.workdir is None and getattr(args, "raw_weights", False):
+    raise console.InputError(
+      "--raw-weights: only a --workdir has other weights than those to use; "
+      "leave it out."
     )
 
 

@@ -12,7 +12,7 @@ import ml_collections
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from hrm_jax.checkpoint import choice, saved_steps
+from hrm_jax.checkpoint import choice, run_record, saved_steps
 from hrm_jax.checkpoint.errors import DeletedError
 from hrm_jax.checkpoint.restore_errors import explained
 from hrm_jax.console import InputError
@@ -39,7 +39,9 @@ class Trained(NamedTuple):
     metadata: describes the data it was trained on.
     mesh: the devices that have the weights.
     model: the network.
-    weights: on all devices of `mesh`; the puzzle table may be split.
+    weights: on all devices of `mesh`; the puzzle table may be split. Where the
+      run keeps an average of its parameters, they are that one, unless the raw
+      ones were asked for.
     identifiers: the names of the table's rows, where a model tells them. Those
       of a run stand in its data set.
   """
@@ -70,6 +72,7 @@ def load(
   step: int | str | None = None,
   *,
   on_all_devices: bool = False,
+  raw_weights: bool = False,
 ) -> Trained:
   """Reads what inference needs of a checkpoint; no optimiser is built.
 
@@ -82,6 +85,8 @@ def load(
     on_all_devices: all devices of all processes get the weights, and the
       table is split as in the run if it can be split over them; otherwise
       this process's first device gets everything.
+    raw_weights: whether to read the parameters that the run trains, even where
+      it keeps an average of them.
 
   Raises:
     InputError: there is no such checkpoint, or it is damaged; see also the
@@ -103,7 +108,11 @@ def load(
       if network is None or not _is_same_network(network.run, run):
         source = str(directory / str(number))
         network = make_network(run, source, on_all_devices=on_all_devices)
-      weights = _read_weights(directory / str(number), network.shapes)
+      weights = _read_weights(
+        directory / str(number),
+        network.shapes,
+        averaged=run_record.has_average(run) and not raw_weights,
+      )
       read = run, network, weights
     except InputError as error:
       read = error
@@ -181,10 +190,14 @@ def _ignore_reads_given_up() -> None:
   sys.unraisablehook = hook
 
 
-def _read_weights(path: pathlib.Path, shapes: Weights) -> Weights:
-  """Reads the weights alone of a checkpoint's state."""
+def _read_weights(
+  path: pathlib.Path, shapes: Weights, *, averaged: bool
+) -> Weights:
+  """Reads the weights alone of a checkpoint's state; the average of them."""
   _ignore_reads_given_up()
-  item = {"weights": shapes._asdict()}
+  item: dict[str, Any] = {"weights": shapes._asdict()}
+  if averaged:
+    item["average"] = {"params": item["weights"].pop("params")}
   # Each process reads for itself. Orbax would have those that are done wait for
   # the others, and one that cannot read never comes.
   me = jax.process_index()
@@ -204,7 +217,7 @@ def _read_weights(path: pathlib.Path, shapes: Weights) -> Weights:
         partial_restore=True,
       ),
     )
-  return Weights(**restored["weights"])
+  return Weights(**restored.get("average", {}), **restored["weights"])
 
 
 def as_trained(

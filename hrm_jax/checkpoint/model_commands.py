@@ -37,6 +37,7 @@ def add(command: Command) -> None:
     metavar="N",
     help="which checkpoint, or 'best'; default: the newest",
   )
+  flags.add_raw_weights(parser)
   _add_out(parser)
   parser.add_argument(
     "--format",
@@ -191,11 +192,18 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
         )
     from hrm_jax.checkpoint import torch_commands
 
-    return torch_commands.export(args.workdir, args.step, args.out)
+    return torch_commands.export(
+      args.workdir, args.step, args.out, raw_weights=args.raw_weights
+    )
   from hrm_jax.checkpoint.export import export
 
   return export(
-    args.workdir, args.step, args.out, data=args.data, licence=args.license
+    args.workdir,
+    args.step,
+    args.out,
+    data=args.data,
+    licence=args.license,
+    raw_weights=args.raw_weights,
   )
 
 

@@ -62,7 +62,12 @@ def load_from(
     InputError: it is not there, or is damaged.
   """
   if args.model is None:
-    return load.load(args.workdir, args.step, on_all_devices=on_all_devices)
+    return load.load(
+      args.workdir,
+      args.step,
+      on_all_devices=on_all_devices,
+      raw_weights=args.raw_weights,
+    )
   found = read(
     args.model,
     data=getattr(args, "data", None),

@@ -15,7 +15,7 @@ import ml_collections
 
 from hrm_jax import console
 from hrm_jax.checkpoint import atomic_file
-from hrm_jax.config import by_dotted_key
+from hrm_jax.config import KEYS, by_dotted_key
 from hrm_jax.console import InputError, log
 from hrm_jax.data.provenance import source_commit
 from hrm_jax.data.puzzle import DatasetMetadata
@@ -45,6 +45,7 @@ _MAY_NOT_CHANGE = (
   "config.model.",
   "config.data.box",
   "config.data.num_",
+  "config.ema",
   "config.eval_interval",
   "config.global_batch_size",
   "config.seed",
@@ -52,7 +53,11 @@ _MAY_NOT_CHANGE = (
   "digests.",
 )
 # These begin like that, but only say how the same numbers are computed.
-_MAY_CHANGE = ("config.model.remat", "config.model.unroll")
+_MAY_CHANGE = (
+  "config.ema_rate",
+  "config.model.remat",
+  "config.model.unroll",
+)
 
 
 def describe(
@@ -117,6 +122,12 @@ def write_description(workdir: pathlib.Path, run: dict[str, Any]) -> None:
       f"warning: {workdir}: config.json and versions.json are not written "
       f"({error.strerror})"
     )
+
+
+def has_average(run: Mapping[str, Any]) -> bool:
+  """Whether the checkpoint with this run record has averaged parameters."""
+  # One that was imported holds nothing but what is to be used.
+  return bool(run["config"].get("ema")) and not run.get(WEIGHTS_ONLY)
 
 
 def check_fits_data(
@@ -249,7 +260,9 @@ def _keys_that_count(run: dict[str, Any]) -> dict[str, Any]:
     "dataset": run["dataset"],
     "digests": run["digests"],
   }
-  return by_dotted_key(parts)
+  # A key that there was not at the time has had the effect of its default.
+  defaults = {f"config.{name}": key.default for name, key in KEYS.items()}
+  return defaults | by_dotted_key(parts)
 
 
 def data_directory(

@@ -75,7 +75,11 @@ def import_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def export(
-  workdir: pathlib.Path, step: int | str | None, out: pathlib.Path
+  workdir: pathlib.Path,
+  step: int | str | None,
+  out: pathlib.Path,
+  *,
+  raw_weights: bool = False,
 ) -> dict[str, Any]:
   """Writes a checkpoint of a run as the reference does.
 
@@ -86,6 +90,7 @@ def export(
     workdir: of the run.
     step: which checkpoint, or "best"; None: the newest that is whole.
     out: the folder; appears whole or not at all.
+    raw_weights: see `load.load`.
 
   Returns:
     `folder`, `step`, `files`, and `not_exported`: keys that the reference has
@@ -95,7 +100,7 @@ def export(
     InputError: there is no such checkpoint, or the folder cannot be written.
   """
   with model_folder.being_written(out, may_replace=False) as folder:
-    trained = load.load(workdir, step)
+    trained = load.load(workdir, step, raw_weights=raw_weights)
     weights = _without_spare_rows(
       trained.weights, trained.metadata.num_puzzle_identifiers
     )

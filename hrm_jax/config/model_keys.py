@@ -12,8 +12,9 @@ from hrm_jax.config.key import (
 )
 
 MODEL_KEYS = {
-  # --- the network: the keys of config/arch/hrm_v1.yaml of sapientinc/HRM, and
-  # three of our own, q_target, remat and unroll
+  # --- the network: the keys of config/arch/hrm_v1.yaml of sapientinc/HRM; two
+  # of trm.yaml of SamsungSAILMontreal/TinyRecursiveModels, mlp_t and
+  # puzzle_emb_len; and some of our own
   "model.H_cycles": Key(2, "Updates of z_H per segment.", whole(1)),
   "model.L_cycles": Key(2, "Updates of z_L per update of z_H.", whole(1)),
   "model.H_layers": Key(4, "Blocks of the slow module.", whole(1)),
@@ -32,6 +33,37 @@ MODEL_KEYS = {
     None,
     "Width of a puzzle's embedding. None: hidden_size; 0: no embedding.",
     or_none(whole(0)),
+  ),
+  "model.puzzle_emb_len": Key(
+    0,
+    "Positions that a puzzle's embedding takes, filled up with zeros. 0: as "
+    "few as hold it.",
+    whole(0, 10_000),
+  ),
+  "model.mlp_t": Key(
+    False,
+    "Whether an MLP over the positions stands in for attention (TRM, arXiv "
+    "2510.04871); num_heads means nothing then.",
+    flag(),
+  ),
+  "model.shared_level": Key(
+    False,
+    "Whether one module of L_layers blocks updates both states (TRM). H_layers "
+    "means nothing then.",
+    flag(),
+  ),
+  "model.H_only": Key(
+    False,
+    "Whether z_L and its module are left out: a segment is H_cycles updates of "
+    "z_H, which hears the puzzle itself. An ablation of the hierarchy.",
+    flag(),
+  ),
+  "model.gradient_scope": Key(
+    "last_update",
+    'What gradient passes through in a segment. "last_update": the last update '
+    'of z_L and of z_H (HRM); "last_cycle": all of the last H cycle (TRM), '
+    "where memory grows with L_cycles.",
+    one_of("last_update", "last_cycle"),
   ),
   "model.pos_encodings": Key(
     "rope",
@@ -54,6 +86,12 @@ MODEL_KEYS = {
   ),
   "model.halt_exploration_prob": Key(
     0.1, "Share of rows that must think for longer, in training.", share()
+  ),
+  "model.halt_early": Key(
+    True,
+    "Whether a row may halt before halt_max_steps in training. False: all "
+    "puzzles get as many segments, as without ACT.",
+    flag(),
   ),
   "model.q_target": Key(
     "bootstrap",

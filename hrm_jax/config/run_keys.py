@@ -55,6 +55,15 @@ RUN_KEYS = {
     "their learning rate.",
     number(),
   ),
+  "ema": Key(
+    False,
+    "Whether an average of the weights is kept, which evaluating, solving and "
+    "exporting then use (TRM, arXiv 2510.04871). The puzzle table has none.",
+    flag(),
+  ),
+  "ema_rate": Key(
+    0.999, "Share of that average that an update keeps.", number_below_1()
+  ),
   "train_only": Key(
     "all", "What moves: all, or the puzzle table.", one_of("all", "puzzle_emb")
   ),

@@ -8,13 +8,11 @@ from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.model.hrm import HRM
 
 # Fields of `HRM` that `config.model` does not set: Linen's, the data set's, the
-# key beside it (`attention`), the platform (`for_tpu`), and the two that
-# have no key (see `HRM`).
+# key beside it (`attention`) and the platform (`for_tpu`).
 _NO_KEYS = {
   *("parent", "name"),
   *("vocab_size", "seq_len"),
   *("attention", "for_tpu"),
-  *("gradient_scope", "shared_level"),
 }
 
 
@@ -66,6 +64,17 @@ def _check(model: HRM) -> None:
   # XLA:CPU would see that unrolled blocks have their intermediates already.
   expect(not (model.remat and model.unroll), "unroll", "False with remat")
   D = model.hidden_size
+  expect(
+    not (model.H_only and model.shared_level),
+    "H_only",
+    "False with shared_level",
+  )
+  P, width = model.puzzle_emb_len, model.puzzle_width
+  expect(
+    P == 0 or width <= P * D,
+    "puzzle_emb_len",
+    f"0, or at least puzzle_emb_ndim/hidden_size={width}/{D}",
+  )
   expect(
     D % model.num_heads == 0,
     "num_heads",

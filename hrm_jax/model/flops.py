@@ -23,7 +23,7 @@ def per_segment(model: HRM) -> float:
   and the token head; every cycle counts, those without gradient too.
   """
   H_passes = model.H_cycles
-  L_passes = model.H_cycles * model.L_cycles
+  L_passes = model.H_cycles * model.L_updates_per_cycle
   passes = H_passes * model.num_H_blocks + L_passes * model.L_layers
   return passes * _per_block(model) + _head(model)
 
@@ -62,6 +62,9 @@ def _per_block(model: HRM, num_outputs: int | None = None) -> float:
   """
   S, D = model.num_positions, model.hidden_size
   F = swiglu_width(D, model.expansion)
+  if model.mlp_t:
+    across = 6 * S * swiglu_width(S, model.expansion)  # One component of D.
+    return D * across + (num_outputs or S) * 6 * D * F
   qkv = S * 6 * D * D  # [S, D] x [D, 3D], the factor 2 in each of these.
   # For one position: scores and mix of S positions, [D, D], [D, 3F] in all.
   attention, o_proj, mlp = 4 * S * D, 2 * D * D, 6 * D * F
@@ -70,6 +73,8 @@ def _per_block(model: HRM, num_outputs: int | None = None) -> float:
 
 def of_attention(model: HRM) -> float:
   """FLOPs of the two products of attention in one block, for one puzzle."""
+  if model.mlp_t:
+    return 0
   return 4 * model.num_positions**2 * model.hidden_size
 
 

@@ -145,6 +145,7 @@ def decide_halting(
   *,
   halt_max_steps: int,
   halt_exploration_prob: float,
+  halt_early: bool = True,
 ) -> jax.Array:
   """The training rule: which rows stop after this segment, [B] bool.
 
@@ -158,9 +159,10 @@ def decide_halting(
     draws: this update's random numbers.
     halt_max_steps: segments a puzzle gets at most.
     halt_exploration_prob: how often a row explores.
+    halt_early: whether a row may stop before `halt_max_steps` at all.
   """
   last = segments >= halt_max_steps  # [B]
-  if halt_max_steps == 1:
+  if halt_max_steps == 1 or not halt_early:
     return last
   halted = last | wants_to_halt(output)
   # By the greedy rule alone a row that overrates halting would stop at once,

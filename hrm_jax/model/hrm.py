@@ -53,13 +53,11 @@ class HRM(nn.Module):
   """The network.
 
   Most fields are keys of `config/arch/hrm_v1.yaml` of sapientinc/HRM, under the
-  same names. `q_target`, `remat` and `unroll` are keys of `config.model` that
-  the reference lacks. `attention` makes no other network and is a key beside
-  `config.model`. `gradient_scope` and `shared_level` turn this network into
-  that of TRM (arXiv 2510.04871); they have no configuration key, because the
-  rest of TRM's recipe, such as its averaged weights, is not here. A run takes
-  its defaults from `hrm_jax.config`; those below are the same, which a test
-  holds.
+  same names. Five more make it the network of TRM (arXiv 2510.04871):
+  `shared_level`, `gradient_scope`, `q_target`, `mlp_t` and `puzzle_emb_len`;
+  the last two are named as in its code. `attention` makes no other network and
+  is a key beside `config.model`. A run takes its defaults from
+  `hrm_jax.config`; those below are the same, which a test holds.
 
   Attributes:
     vocab_size: V, from the data set.
@@ -71,14 +69,19 @@ class HRM(nn.Module):
     hidden_size: D.
     num_heads: attention heads; divides D.
     expansion: MLP width over D, before the 2/3 of a gated MLP.
-    puzzle_emb_ndim: width of a row of the puzzle table, which takes
-      P = ceil(width / D) leading positions; 0: no table; None: D.
+    puzzle_emb_ndim: width of a row of the puzzle table; 0: no table; None: D.
+    puzzle_emb_len: P, leading positions that such a row takes; 0: as few as
+      hold it, ceil(width / D). Without a table there are none.
+    mlp_t: whether an MLP over the positions replaces attention, see
+      `layers.Block`.
     pos_encodings: "rope", "learned" or "none".
     rms_norm_eps: added to the mean square in the norms.
     rope_theta: base of the rotary positions.
     forward_dtype: compute dtype, "bfloat16" or "float32".
     halt_max_steps: segments a puzzle gets at most (used by `halting`).
     halt_exploration_prob: how often a row must think on (used by `halting`).
+    halt_early: whether a row may halt before `halt_max_steps` in training (used
+      by `halting`).
     q_target: what `q_continue_logits` learn. "bootstrap": the value of the
       next segment. "none": nothing, they are 0, so that a row halts when
       sigmoid(q_halt) > 1/2; training needs no second segment then (TRM, arXiv
@@ -97,6 +100,8 @@ class HRM(nn.Module):
     shared_level: whether one module, L_level, plays both roles (TRM): it hears
       z_H + x when it updates z_L, and z_L when it updates z_H. H_layers means
       nothing then.
+    H_only: whether z_L is left out, to see what the hierarchy is worth: z_H
+      hears x itself, and a segment is H_cycles updates of it.
   """
 
   vocab_size: int
@@ -109,12 +114,15 @@ class HRM(nn.Module):
   num_heads: int = 8
   expansion: float = 4.0
   puzzle_emb_ndim: int | None = None
+  puzzle_emb_len: int = 0
+  mlp_t: bool = False
   pos_encodings: str = "rope"
   rms_norm_eps: float = 1e-5
   rope_theta: float = 10000.0
   forward_dtype: str = "bfloat16"
   halt_max_steps: int = 16
   halt_exploration_prob: float = 0.1
+  halt_early: bool = True
   q_target: str = "bootstrap"
   remat: bool = False
   unroll: bool = False
@@ -122,11 +130,19 @@ class HRM(nn.Module):
   for_tpu: bool = False
   gradient_scope: str = "last_update"
   shared_level: bool = False
+  H_only: bool = False
 
   @property
   def L_updates_with_gradient(self) -> int:
     """How many of a segment's last updates of z_L gradient passes through."""
+    if self.H_only:
+      return 0
     return {"last_update": 1, "last_cycle": self.L_cycles}[self.gradient_scope]
+
+  @property
+  def L_updates_per_cycle(self) -> int:
+    """How many updates of z_L there are to one of z_H."""
+    return 0 if self.H_only else self.L_cycles
 
   @property
   def num_H_blocks(self) -> int:
@@ -148,7 +164,9 @@ class HRM(nn.Module):
   @property
   def num_slots(self) -> int:
     """P, positions that the puzzle embedding takes before the grid."""
-    return -(-self.puzzle_width // self.hidden_size)
+    if not self.puzzle_width:
+      return 0
+    return self.puzzle_emb_len or -(-self.puzzle_width // self.hidden_size)
 
   @property
   def num_positions(self) -> int:
@@ -173,13 +191,15 @@ class HRM(nn.Module):
       rms_norm_eps=self.rms_norm_eps,
       attention=self.attention,
       for_tpu=self.for_tpu,
+      mlp_t=self.mlp_t,
     )
     make_level = functools.partial(
       Level, make_block=make_block, remat=self.remat, unroll=self.unroll
     )
     if not self.shared_level:
       self.H_level = make_level(self.H_layers)
-    self.L_level = make_level(self.L_layers)
+    if not self.H_only:
+      self.L_level = make_level(self.L_layers)
     self.lm_head = Linear(self.vocab_size)
     # Zero weights and bias -5: at first both Q values are sigmoid(-5), about
     # 0.007, for every puzzle, and so is the bootstrapped target that
@@ -303,6 +323,8 @@ class HRM(nn.Module):
     x = self.embed_inputs(inputs, puzzle_rows)  # [B, S, D]
     # The segment before was trained in its own update.
     z_H, z_L = lax.stop_gradient((z_H, z_L))
+    if self.H_only:
+      return self._think_with_H_alone(z_H, x, num_outputs), z_L
     L_level = self.L_level
     H_level = L_level if self.shared_level else self.H_level
     if self.is_initializing():
@@ -330,6 +352,24 @@ class HRM(nn.Module):
       z_L = _update_z_L(f_L, z_H, z_L, x, times=with_gradient - 1)
     z_L = f_L(z_L, z_H + x)
     return f_H(z_H, z_L), z_L
+
+  def _think_with_H_alone(
+    self, z_H: jax.Array, x: jax.Array, num_outputs: int | None
+  ) -> jax.Array:
+    """The updates of a segment of `H_only`; gradient through the last one."""
+    if self.is_initializing():
+      return self.H_level(z_H, x)
+    frozen = self.H_level.as_function(self.dtype, frozen=True)
+    fixed_x = lax.stop_gradient(x)
+    z_H = lax.fori_loop(
+      0,
+      self.H_cycles - 1,
+      lambda _, z_H: frozen(z_H, fixed_x),
+      z_H,
+      unroll=(self.for_tpu and self.unroll) or None,
+    )
+    f_H = self.H_level.as_function(self.dtype, num_outputs=num_outputs)
+    return f_H(z_H, x)
 
   def _read_q(self, z_H: jax.Array) -> tuple[jax.Array, jax.Array]:
     # The first position stands for the whole puzzle, as a [CLS] token does: it

@@ -364,6 +364,10 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
   """Attention, then MLP, each added to its input and normalised.
 
+  With `mlp_t` an MLP over the positions stands in for attention, the same one
+  for each component of the state. Its weights are as large as the puzzle: it
+  suits small grids of one size (TRM, arXiv 2510.04871).
+
   Post-norm: the sum is normalised, not the branch. With pre-norm each block
   would add to a state that nothing divides again; here the states stay bounded
   over any number of cycles and segments, and so do the Q values.
@@ -377,6 +381,8 @@ class Block(nn.Module):
     for_tpu: whether all is laid out for a TPU: the same numbers but for the
       order in which they are added up. See `positions_last` of `Attention` and
       `in_place` of `SwiGLU`.
+    mlp_t: whether positions are mixed by an MLP; `expansion` gives its width
+      from S, and the sum is normalised over the positions.
   """
 
   num_heads: int
@@ -385,6 +391,7 @@ class Block(nn.Module):
   rms_norm_eps: float
   attention: str = "xla"
   for_tpu: bool = False
+  mlp_t: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, num_outputs: int | None = None) -> jax.Array:
@@ -392,14 +399,24 @@ class Block(nn.Module):
 
     T is S, or `num_outputs`.
     """
-    attention = Attention(
-      self.num_heads,
-      self.rope_theta,
-      self.attention,
-      positions_last=self.for_tpu,
-      name="self_attn",
-    )
-    mixed = attention(x, num_outputs)  # [B, T, D]
-    x = rms_norm(x[:, :num_outputs] + mixed, self.rms_norm_eps)  # [B, T, D]
-    mlp = SwiGLU(self.expansion, in_place=self.for_tpu, name="mlp")
+    if self.mlp_t:
+      # The norm needs every position, whichever are asked for.
+      x = jnp.swapaxes(x, 1, 2)  # [B, D, S]
+      x = self._add_mlp(x, "mlp_t")  # [B, D, S]
+      x = jnp.swapaxes(x, 1, 2)[:, :num_outputs]  # [B, T, D]
+    else:
+      attention = Attention(
+        self.num_heads,
+        self.rope_theta,
+        self.attention,
+        positions_last=self.for_tpu,
+        name="self_attn",
+      )
+      mixed = attention(x, num_outputs)  # [B, T, D]
+      x = rms_norm(x[:, :num_outputs] + mixed, self.rms_norm_eps)  # [B, T, D]
+    return self._add_mlp(x, "mlp")
+
+  def _add_mlp(self, x: jax.Array, name: str) -> jax.Array:
+    """Adds an MLP over the last axis of [B, ..., ...] and normalises it."""
+    mlp = SwiGLU(self.expansion, in_place=self.for_tpu, name=name)
     return rms_norm(x + mlp(x), self.rms_norm_eps)

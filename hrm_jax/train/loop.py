@@ -39,7 +39,12 @@ from hrm_jax.train.init_from import InitFrom
 from hrm_jax.train.meter import Meter
 from hrm_jax.train.run import Run
 from hrm_jax.train.setup import Setup, make_setup
-from hrm_jax.train.state import TrainState, begin_at, saved_part
+from hrm_jax.train.state import (
+  TrainState,
+  begin_at,
+  saved_part,
+  with_weights,
+)
 
 
 def train(
@@ -346,15 +351,17 @@ def _resume_or_init(
     setup.shapes, fits=check_fits, part=saved_part, strict=strict
   )
   if resumed:
-    done, earlier, state = resumed
+    done, earlier, parts = resumed
     run_record.take_over(record, earlier, done)
     log.info(f"resumed {workdir} at update {done:,}")
-    if not isinstance(state, TrainState):
+    if run_record.WEIGHTS_ONLY in earlier:
       log.info(
         "that checkpoint has weights alone: optimisers and rows begin anew, "
         f"the learning rate goes on from update {done:,}"
       )
-      state = begin_at(setup.init(), state["weights"], done)
+      state = begin_at(setup.init(), parts["weights"], done)
+    else:
+      state = TrainState(**parts)
   else:
     # A state that does not fit shows here, before the update is compiled.
     done, state = 0, jax.block_until_ready(setup.init())
@@ -362,7 +369,7 @@ def _resume_or_init(
       weights, record["init_from"] = init_from.weights(
         setup.shapes.weights, split.metadata, split.path.parent
       )
-      state = state._replace(weights=weights)
+      state = with_weights(state, weights)
   if cluster.is_first():
     run_record.write_description(workdir, record)
   return state, done

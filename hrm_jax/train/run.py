@@ -28,7 +28,7 @@ from hrm_jax.train.agenda import Agenda
 from hrm_jax.train.divergence import DivergedError, Guard
 from hrm_jax.train.meter import Meter
 from hrm_jax.train.setup import Setup
-from hrm_jax.train.state import TrainState
+from hrm_jax.train.state import TrainState, to_save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Run:
       files = prediction_files(directory, chunks, self.setup.mesh)
     with out_of_memory.told("evaluation", what_helps), files as predictions:
       result = self.evaluator(
-        state.weights,
+        state.weights_to_use,
         self.test,
         step=done,
         predictions=predictions,
@@ -136,7 +136,7 @@ class Run:
     self.guard.flush()
     # Before the checkpoint: a run that goes on from it logs only later updates.
     self.meter.settle()
-    self.checkpoints.save(done, state, self.record)
+    self.checkpoints.save(done, to_save(state), self.record)
 
   def is_evaluated(self, done: int) -> bool:
     """Whether the newest evaluation is of update `done`."""

@@ -16,7 +16,7 @@ from hrm_jax.model.build import make_model
 from hrm_jax.model.hrm import HRM
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import num_table_rows
-from hrm_jax.optim import adam_atan2, sparse_sign_sgd
+from hrm_jax.optim import adam_atan2, ema, sparse_sign_sgd
 from hrm_jax.optim.schedule import warmup_cosine
 from hrm_jax.train import data_parallel, portions
 from hrm_jax.train.state import Optimizers, TrainState, init_state
@@ -185,4 +185,5 @@ def make_optimizers(
     ),
     learning_rate=learning_rate,
     table_only=config.train_only == "puzzle_emb",
+    average=ema.ema(config.ema_rate) if config.ema else None,
   )

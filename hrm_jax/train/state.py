@@ -1,7 +1,7 @@
 """What a run holds from one update to the next."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from hrm_jax.model.halting import Carry
 from hrm_jax.model.hrm import HRM
 from hrm_jax.model.weights import Weights, init_weights
 from hrm_jax.optim.adam_atan2 import ScaleByLearningRateState
+from hrm_jax.optim.ema import EmaState
 from hrm_jax.optim.sparse_sign_sgd import SparseSignSgdState
 
 
@@ -29,6 +30,8 @@ class TrainState(NamedTuple):
     opt_state: of the dense parameters' transform.
     table_opt_state: of the puzzle table's transform; None without a table.
     carry: what the rows are thinking about.
+    average: of the dense parameters, state of `Optimizers.average`; None if
+      nothing is averaged.
   """
 
   step: jax.Array
@@ -37,6 +40,14 @@ class TrainState(NamedTuple):
   opt_state: optax.OptState
   table_opt_state: optax.OptState | None
   carry: Carry
+  average: EmaState | None = None
+
+  @property
+  def weights_to_use(self) -> Weights:
+    """What evaluation and whoever gets the model use: the average, if any."""
+    if self.average is None:
+      return self.weights
+    return self.weights._replace(params=self.average.params)
 
 
 class Optimizers(NamedTuple):
@@ -51,23 +62,37 @@ class Optimizers(NamedTuple):
     learning_rate: of the dense parameters, by update from 1; for the log.
     table_only: whether the dense parameters and their moments stay as they are,
       and no gradient of them is computed.
+    average: keeps an average of the dense parameters, see `optim.ema`; None:
+      there is none.
   """
 
   dense: optax.GradientTransformationExtraArgs
   table: optax.GradientTransformationExtraArgs
   learning_rate: optax.Schedule
   table_only: bool = False
+  average: optax.GradientTransformationExtraArgs | None = None
 
 
-def saved_part(run: Mapping[str, Any], shapes: TrainState) -> Any:
+def to_save(state: TrainState) -> dict[str, Any]:
+  """What a checkpoint holds of a state: its parts by their names.
+
+  Without an average there is no such entry: so it was before there were any.
+  """
+  parts = state._asdict()
+  if state.average is None:
+    del parts["average"]
+  return parts
+
+
+def saved_part(run: Mapping[str, Any], shapes: TrainState) -> dict[str, Any]:
   """What of a state the checkpoint with this run record holds.
 
   Returns:
-    All of `shapes`, or a dict of the weights alone.
+    The parts of `shapes` by their names: all, or the weights alone.
   """
   if run.get(run_record.WEIGHTS_ONLY):
     return {"weights": shapes.weights}
-  return shapes
+  return to_save(shapes)
 
 
 def begin_at(fresh: TrainState, weights: Weights, done: int) -> TrainState:
@@ -91,12 +116,20 @@ def begin_at(fresh: TrainState, weights: Weights, done: int) -> TrainState:
   opt_state, table_opt_state = jax.tree.map(
     go_on, (fresh.opt_state, fresh.table_opt_state), is_leaf=_counts
   )
-  return fresh._replace(
+  return with_weights(fresh, weights)._replace(
     step=count(fresh.step),
-    weights=weights,
     opt_state=opt_state,
     table_opt_state=table_opt_state,
   )
+
+
+def with_weights(fresh: TrainState, weights: Weights) -> TrainState:
+  """A fresh state that begins with these weights; so does their average."""
+  average = fresh.average
+  if average is not None:
+    # Copies: a donated buffer can be given away only once.
+    average = EmaState(jax.tree.map(jnp.copy, weights.params))
+  return fresh._replace(weights=weights, average=average)
 
 
 def _counts(state: Any) -> bool:
@@ -124,7 +157,9 @@ def init_state(
   """
   init_key, key = jax.random.split(jax.random.key(seed))
   weights = init_weights(model, init_key, num_rows)
-  table_opt_state = None
+  table_opt_state = average = None
+  if optimizers.average is not None:
+    average = optimizers.average.init(weights.params)
   if weights.puzzle_table is not None:
     table_opt_state = optimizers.table.init(weights.puzzle_table)
   return TrainState(
@@ -139,4 +174,5 @@ def init_state(
       model.seq_len,
       model.dtype,
     ),
+    average=cast("EmaState | None", average),
   )

@@ -32,6 +32,7 @@ from hrm_jax.model.weights import (
   initial_latents,
 )
 from hrm_jax.optim import sparse_sign_sgd
+from hrm_jax.optim.ema import EmaState
 from hrm_jax.optim.sparse_sign_sgd import SparseRows
 from hrm_jax.train import finite
 from hrm_jax.train.state import Optimizers, TrainState
@@ -321,6 +322,7 @@ def _differentiate(
       draws,
       halt_max_steps=model.halt_max_steps,
       halt_exploration_prob=model.halt_exploration_prob,
+      halt_early=model.halt_early,
     )
     target = None
     if model.needs_next_segment:
@@ -402,10 +404,15 @@ def apply_gradients(
       state.table_opt_state,
     )
   params, opt_state = weights.params, state.opt_state
+  average = state.average
   if gradients.params is not None:
     updates, opt_state = optimizers.dense.update(
       gradients.params, opt_state, params, is_good=is_good
     )
+    if optimizers.average is not None:
+      _, average = optimizers.average.update(
+        updates, cast("Any", average), params, is_good=is_good
+      )
     # If the update is bad, `updates` are zeros: the parameters stay.
     params = optax.apply_updates(params, updates)
   norms["param_norm"] = optax.tree.norm(params)
@@ -415,5 +422,6 @@ def apply_gradients(
     weights=weights._replace(params=params, puzzle_table=table),
     opt_state=opt_state,
     table_opt_state=table_opt_state,
+    average=cast("EmaState | None", average),
   )
   return state, norms, is_good & jnp.isfinite(norms["param_norm"])
