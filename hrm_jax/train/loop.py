@@ -39,12 +39,7 @@ from hrm_jax.train.init_from import InitFrom
 from hrm_jax.train.meter import Meter
 from hrm_jax.train.run import Run
 from hrm_jax.train.setup import Setup, make_setup
-from hrm_jax.train.state import (
-  TrainState,
-  begin_at,
-  saved_part,
-  with_weights,
-)
+from hrm_jax.train.state import TrainState, restored, saved_part, with_weights
 
 
 def train(
@@ -359,9 +354,7 @@ def _resume_or_init(
         "that checkpoint has weights alone: optimisers and rows begin anew, "
         f"the learning rate goes on from update {done:,}"
       )
-      state = begin_at(setup.init(), parts["weights"], done)
-    else:
-      state = TrainState(**parts)
+    state = restored(parts, setup.init, done)
   else:
     # A state that does not fit shows here, before the update is compiled.
     done, state = 0, jax.block_until_ready(setup.init())

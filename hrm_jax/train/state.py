@@ -1,6 +1,6 @@
 """What a run holds from one update to the next."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -93,6 +93,21 @@ def saved_part(run: Mapping[str, Any], shapes: TrainState) -> dict[str, Any]:
   if run.get(run_record.WEIGHTS_ONLY):
     return {"weights": shapes.weights}
   return to_save(shapes)
+
+
+def restored(
+  parts: Mapping[str, Any], init: Callable[[], TrainState], done: int
+) -> TrainState:
+  """The state that a checkpoint's parts make, see `saved_part`.
+
+  Args:
+    parts: of the state, by their names.
+    init: makes a fresh state, for what the checkpoint does not hold.
+    done: updates that it has seen.
+  """
+  if "opt_state" in parts:
+    return TrainState(**parts)
+  return begin_at(init(), parts["weights"], done)
 
 
 def begin_at(fresh: TrainState, weights: Weights, done: int) -> TrainState:
