@@ -19,6 +19,7 @@ from hrm_jax.config.checks import (
   choose,
 )
 from hrm_jax.config.run_keys import ON_NONFINITE
+from hrm_jax.config.trm import trm_base
 
 __all__ = [
   "KEYS",
@@ -30,4 +31,5 @@ __all__ = [
   "check_schedule",
   "check_value",
   "choose",
+  "trm_base",
 ]
