@@ -39,6 +39,11 @@ def attempt(tiny_run, data, **changes):
   return by_ingredient.attempt(networks(tiny_run), split, settings(**changes))
 
 
+@pytest.fixture(scope="module")
+def attempted(tiny_run):
+  return attempt(tiny_run, tiny_run / "data")
+
+
 @pytest.mark.parametrize("halt", ["full", "act"])
 def test_a_single_attempt_scores_as_it_always_did(tiny_run, command, halt):
   flags = f"--workdir={tiny_run}", f"--halt={halt}", "--split=train"
@@ -80,17 +85,18 @@ def test_a_single_attempt_scores_as_it_always_did(tiny_run, command, halt):
     assert scores["won"] - scores["lost"] == pytest.approx(n * scores["gain"])
 
 
-def test_answers_are_the_same_whatever_the_labels(tiny_run, tmp_path):
+def test_answers_are_the_same_whatever_the_labels(
+  tiny_run, tmp_path, attempted
+):
   shutil.copytree(tiny_run / "data", tmp_path / "noise")
   file = tmp_path / "noise/test/all__labels.npy"
   labels = np.load(file)
   noise = np.random.default_rng(0).integers(2, 6, labels.shape)
   np.save(file, noise.astype(labels.dtype))
   chosen = []
-  for data in (tiny_run / "data", tmp_path / "noise"):
-    attempted = attempt(tiny_run, data)
-    numbers = by_ingredient.choose(attempted, settings())
-    for (_, tried), found in zip(attempted.batches, numbers, strict=True):
+  for each in (attempted, attempt(tiny_run, tmp_path / "noise")):
+    numbers = by_ingredient.choose(each, settings())
+    for (_, tried), found in zip(each.batches, numbers, strict=True):
       row = np.arange(len(tried.answers))
       chosen.append({k: tried.answers[row, v] for k, v in found.items()})
   assert len(chosen) == 2
@@ -100,8 +106,7 @@ def test_answers_are_the_same_whatever_the_labels(tiny_run, tmp_path):
   assert np.any(chosen[0]["single"] != chosen[0]["agreement"])
 
 
-def test_won_and_lost_are_counted_against_the_first_attempt(tiny_run):
-  attempted = attempt(tiny_run, tiny_run / "data")
+def test_won_and_lost_are_counted_against_the_first_attempt(attempted):
   asked, tried = attempted.batches[0]
   n = len(asked.rows)
   labels = asked.batch["labels"][:n]
@@ -122,8 +127,7 @@ def test_won_and_lost_are_counted_against_the_first_attempt(tiny_run):
   assert sums["segments"] == tried.segments[:, :2].sum()
 
 
-def test_the_rules_choose_an_answer_that_obeys_them(tiny_run):
-  attempted = attempt(tiny_run, tiny_run / "data")
+def test_the_rules_choose_an_answer_that_obeys_them(attempted):
   asked, tried = attempted.batches[0]
   answers = tried.answers.copy()
   labels = asked.batch["labels"][: len(asked.rows)]

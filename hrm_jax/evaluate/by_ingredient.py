@@ -5,6 +5,7 @@ ingredient alone would have answered is then a matter of choosing among some of
 them. Labels are looked at last, to count which answers are right.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -54,26 +55,27 @@ def attempt(
   """Makes all attempts at every example; reads no label.
 
   Args:
-    networks: the checkpoints, one at a time; the first is the plain one. All
-      are of the same sizes.
+    networks: the checkpoints of one run, one at a time; the first is the
+      plain one.
     data: the examples.
     settings: what is tried.
   """
-  steps, most, seconds, by_network = [], 0, 0.0, []
-  for trained in networks:
-    attempts = settings.attempts(trained)
-    size = attempts.puzzles_at_once(max(data.examples_by_set.values()))
-    attempts.compile(trained.weights, data.split.metadata.seq_len, size)
-    chunks = data.resized(size)
+  remaining = iter(networks)
+  first = next(remaining)
+  attempts = settings.attempts(first)  # One program serves all weights.
+  size = attempts.puzzles_at_once(max(data.examples_by_set.values()))
+  attempts.compile(first.weights, data.split.metadata.seq_len, size)
+  chunks = data.resized(size)
+  steps, seconds, by_network = [], 0.0, []
+  for trained in itertools.chain([first], remaining):
     began = time.perf_counter()
     by_network.append(list(_tried(attempts, trained, chunks)))
     seconds += time.perf_counter() - began
     steps.append(trained.step)
-    most = with_segments(trained.model, settings.segments).halt_max_steps
   views, samples = settings.views.count, settings.noise.samples
   return Attempted(
     steps,
-    most,
+    with_segments(first.model, settings.segments).halt_max_steps,
     ensemble.subsets(len(steps), views, samples),
     [
       (of_batch[0][0], joined([tried for _, tried in of_batch]))

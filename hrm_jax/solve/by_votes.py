@@ -1,5 +1,6 @@
 """Puzzles in, one answer to each out, chosen among several attempts."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -96,15 +97,20 @@ def solve(
   """Yields a solution for each puzzle: the attempt that was chosen.
 
   Args:
-    networks: the checkpoints, one at a time; see `ensemble.networks`.
+    networks: the checkpoints of one run, one at a time; see
+      `ensemble.networks`.
     puzzles: [n, G] token ids.
     puzzle_identifiers: [n], rows of the puzzle table; None: none has one.
     settings: what is tried.
   """
+  remaining = iter(networks)
+  first = next(remaining)
+  # One program serves the weights of all.
+  attempts = settings.attempts(first, with_trace=True)
   tried = joined(
     [
-      _try(trained, puzzles, puzzle_identifiers, settings)
-      for trained in networks
+      _try(attempts, trained, puzzles, puzzle_identifiers)
+      for trained in itertools.chain([first], remaining)
     ]
   )
   chosen, votes = voting.choose(
@@ -140,16 +146,15 @@ def joined(of_each: Sequence[Tried], axis: int = 1) -> Tried:
 
 
 def _try(
+  attempts: Attempts,
   trained: Trained,
   puzzles: np.ndarray,
   puzzle_identifiers: np.ndarray | None,
-  settings: Settings,
 ) -> Tried:
-  """All attempts of one network, with their traces."""
+  """All attempts with the weights of one network."""
   if puzzle_identifiers is None:
     blank = trained.metadata.blank_identifier_id
     puzzle_identifiers = np.full(len(puzzles), blank)
-  attempts = settings.attempts(trained, with_trace=True)
   size = attempts.puzzles_at_once(len(puzzles))
   found = []
   for start in range(0, len(puzzles), size):
