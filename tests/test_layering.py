@@ -17,7 +17,7 @@ ROWS = (
   ("benchmark",),
   ("plan",),
   ("train",),
-  ("evaluate", "arc_vote"),
+  ("evaluate", "arc_vote", "view"),
   ("solve",),
   ("checkpoint",),
   ("optim", "model"),

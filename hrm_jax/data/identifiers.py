@@ -42,6 +42,16 @@ def read_names(
   )
 
 
+def names_in(root: pathlib.Path) -> list[str]:
+  """The names of a data set's identifiers, if they are there.
+
+  Raises:
+    InputError: they are there, and something else than names.
+  """
+  path = root / FILE_NAME
+  return read_names(path) if path.exists() else []
+
+
 def checked_names(
   value: Any,
   count: int | None = None,

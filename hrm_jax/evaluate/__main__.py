@@ -11,7 +11,6 @@ nowhere. The last line of stdout is one JSON object.
 import argparse
 import contextlib
 import itertools
-import pathlib
 from typing import Any
 
 from hrm_jax import console
@@ -112,7 +111,7 @@ def _evaluate(
         halt=halt,
         segments=args.segments,
         batch_size=batch_size,
-        names=_names_in(root),
+        names=identifiers.names_in(root),
       ),
     )
   model = with_segments(trained.model, args.segments)
@@ -137,12 +136,6 @@ def _evaluate(
   if predictions is not None:
     result["predictions"] = None if predictions.failed else str(directory)
   return result
-
-
-def _names_in(root: pathlib.Path) -> list[str]:
-  """The names of a data set's identifiers, if they are there."""
-  path = root / identifiers.FILE_NAME
-  return identifiers.read_names(path) if path.exists() else []
 
 
 def _check_predictions(args: argparse.Namespace) -> None:

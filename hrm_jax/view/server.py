@@ -1,0 +1,192 @@
+"""Serves the page, and answers what is typed there; for one person.
+
+Whoever asks must know the token in the page's address. A page of another origin
+cannot ask even so: its Origin is refused, and so is a Host that is not ours,
+which is how a name that resolves to this machine would come. Requests are small
+and few: see the constants.
+"""
+
+import http.server
+import json
+import secrets
+import socket
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from hrm_jax.console import InputError, log
+
+MOST_BYTES = 64 * 1024  # of a request's body
+MOST_CONNECTIONS = 16
+MOST_SOLVING = 4  # one thinks, the others wait
+TIMEOUT_S = 10.0  # for a client that sends nothing
+HEADER = "X-Token"
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Server(http.server.ThreadingHTTPServer):
+  """Listens as soon as it is made; after `show`, `serve_forever` answers.
+
+  Args:
+    host: the address to listen on.
+    port: 0 takes a free one.
+
+  Attributes:
+    url: of the page, with its token.
+
+  Raises:
+    InputError: the address is not to be had.
+  """
+
+  daemon_threads = True
+
+  def __init__(self, *, host: str, port: int):
+    if ":" in host:
+      self.address_family = socket.AF_INET6
+    self.page = b""
+    self.solve: Callable[[str], dict[str, Any]] | None = None
+    self.token = secrets.token_urlsafe(16)
+    self.solving = threading.BoundedSemaphore(MOST_SOLVING)
+    self._open = threading.BoundedSemaphore(MOST_CONNECTIONS)
+    try:
+      super().__init__((host, port), _Handler)
+    except (OSError, OverflowError) as error:
+      raise InputError(
+        f"--host={host} --port={port}: cannot listen there ({error}); "
+        "--port=0 takes a free one."
+      ) from None
+    self._host = host
+    at = f"[{host}]" if ":" in host else host
+    self.url = f"http://{at}:{self.server_port}/?token={self.token}"
+
+  def show(
+    self, page: str, solve: Callable[[str], dict[str, Any]] | None
+  ) -> None:
+    """Says what is served.
+
+    Args:
+      page: the HTML.
+      solve: from text to what the page shows of it; raises an InputError.
+        None: nothing can be typed.
+    """
+    self.page, self.solve = page.encode("utf-8"), solve
+
+  def knows_host(self, header: str | None) -> bool:
+    """Whether a request's Host is ours; any is where we listen to all."""
+    if self._host not in _LOOPBACK:
+      return header is not None
+    names = {f"[{n}]" if ":" in n else n for n in _LOOPBACK}
+    return header in {f"{name}:{self.server_port}" for name in names}
+
+  def process_request(self, request: Any, client_address: Any) -> None:
+    """Refuses a connection too many, before it gets a thread."""
+    if not self._open.acquire(blocking=False):
+      self.shutdown_request(request)
+      return
+    super().process_request(request, client_address)
+
+  def process_request_thread(self, request: Any, client_address: Any) -> None:
+    """Answers a connection, and makes room for another."""
+    try:
+      super().process_request_thread(request, client_address)
+    finally:
+      self._open.release()
+
+  def handle_error(self, request: Any, client_address: Any) -> None:
+    """A client that has gone is no news; anything else is a line."""
+    error = sys.exc_info()[1]
+    if not isinstance(error, OSError):
+      log.exception("error: a request failed")
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+  timeout = TIMEOUT_S
+  server_version, sys_version = "hrm_jax", ""
+
+  def do_GET(self) -> None:
+    """The page."""
+    url = urllib.parse.urlsplit(self.path)
+    given = urllib.parse.parse_qs(url.query).get("token", [""])[0]
+    if not self._is_welcome(given):
+      return
+    if url.path != "/":
+      self._say(HTTPStatus.NOT_FOUND, "there is only /")
+      return
+    self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page)
+
+  def do_POST(self) -> None:
+    """Solves the puzzles in the body, which is text in UTF-8."""
+    if not self._is_welcome(self.headers.get(HEADER, "")):
+      return
+    if self.path != "/solve" or self.server.solve is None:
+      self._say(HTTPStatus.NOT_FOUND, "there is only /solve")
+      return
+    length = self.headers.get("Content-Length", "")
+    if not (length.isascii() and length.isdigit()):
+      self._say(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length")
+      return
+    if len(length) > 9 or int(length) > MOST_BYTES:
+      self._say(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"expected at most {MOST_BYTES:,} bytes, got {length:.20}",
+      )
+      return
+    if not self.server.solving.acquire(blocking=False):
+      self._say(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"{MOST_SOLVING} puzzles are being solved; try again",
+      )
+      return
+    try:
+      text = self.rfile.read(int(length)).decode("utf-8", errors="replace")
+      self._send_json(HTTPStatus.OK, self.server.solve(text))
+    except InputError as error:
+      self._say(HTTPStatus.BAD_REQUEST, " ".join(str(error).split()))
+    finally:
+      self.server.solving.release()
+
+  def _is_welcome(self, token: str) -> bool:
+    """Whether the request is from our page; answers it if it is not."""
+    host, origin = self.headers.get("Host"), self.headers.get("Origin")
+    if not self.server.knows_host(host):
+      why = "this Host is not served"
+    elif origin is not None and origin != f"http://{host}":
+      why = "another Origin is not served"
+    elif not secrets.compare_digest(
+      token.encode("utf-8"), self.server.token.encode("utf-8")
+    ):
+      why = "the address lacks its token; it stands in the terminal"
+    else:
+      return True
+    self._say(HTTPStatus.FORBIDDEN, why)
+    return False
+
+  def _say(self, status: HTTPStatus, line: str) -> None:
+    self._send_json(status, {"error": line})
+
+  def _send_json(self, status: HTTPStatus, value: dict[str, Any]) -> None:
+    data = json.dumps(value, allow_nan=False).encode("utf-8")
+    self._send(status, "application/json", data)
+
+  def _send(self, status: HTTPStatus, kind: str, data: bytes) -> None:
+    self.send_response(status)
+    for name, value in (
+      ("Content-Type", kind),
+      ("Content-Length", str(len(data))),
+      ("Cache-Control", "no-store"),
+      ("Referrer-Policy", "no-referrer"),  # The address holds the token.
+      ("X-Content-Type-Options", "nosniff"),
+      ("X-Frame-Options", "DENY"),
+      ("Cross-Origin-Resource-Policy", "same-origin"),
+    ):
+      self.send_header(name, value)
+    self.end_headers()
+    self.wfile.write(data)
+
+  def log_message(self, format: str, *args: Any) -> None:
+    """Says nothing of requests: their addresses hold the token."""

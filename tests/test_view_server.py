@@ -1,0 +1,205 @@
+"""Who may ask the viewer's server, and how much."""
+
+import http.client
+import json
+import threading
+import urllib.parse
+
+import pytest
+
+from hrm_jax.checkpoint.load import load
+from hrm_jax.console import InputError
+from hrm_jax.data import puzzle_text
+from hrm_jax.view import live, server
+from hrm_jax.view.report import Board
+from tests.test_solve import OTHER, PUZZLE
+
+
+class Asking:
+  """A client of a server that runs in a thread."""
+
+  def __init__(self, served):
+    self.server = served
+    self.token = urllib.parse.urlsplit(served.url).query.split("=")[1]
+
+  def __call__(self, method, path, body=None, **headers):
+    host = headers.pop("host", f"127.0.0.1:{self.server.server_port}")
+    connection = http.client.HTTPConnection(
+      "127.0.0.1", self.server.server_port, timeout=30
+    )
+    headers = {name.replace("_", "-"): v for name, v in headers.items()}
+    connection.putrequest(method, path, skip_host=True)
+    for name, value in {"Host": host, **headers}.items():
+      connection.putheader(name, value)
+    if body is not None and "Content-Length" not in headers:
+      connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer, content
+
+  def solve(self, text, **headers):
+    """POSTs a puzzle as the page does; returns the status and the JSON."""
+    headers = {"X_Token": self.token, **headers}
+    answer, content = self("POST", "/solve", text.encode(), **headers)
+    return answer.status, json.loads(content)
+
+
+def solve_or_refuse(text):
+  if text == "bad":
+    raise InputError("text: line 1: expected 16 cells,\n got 3.")
+  return {"echo": text}
+
+
+@pytest.fixture
+def asking():
+  made = server.Server(host="127.0.0.1", port=0)
+  made.show("<p>the page</p>", solve_or_refuse)
+  thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+  thread.start()
+  yield Asking(made)
+  made.shutdown()
+  thread.join()
+  made.server_close()
+
+
+def test_the_page_comes_to_who_has_its_address(asking):
+  answer, content = asking("GET", f"/?token={asking.token}")
+  assert (answer.status, content) == (200, b"<p>the page</p>")
+  assert answer.headers["Cache-Control"] == "no-store"
+  assert answer.headers["Referrer-Policy"] == "no-referrer"
+  assert answer.headers["Access-Control-Allow-Origin"] is None
+
+
+@pytest.mark.parametrize("path", ["/", "/?token=", "/?token=x", "/%FF?token=é"])
+def test_without_the_token_nothing_is_told(asking, path):
+  answer, content = asking("GET", urllib.parse.quote(path, safe="/?=%"))
+  assert answer.status == 403
+  assert b"token" in content
+  assert b"the page" not in content
+
+
+def test_a_puzzle_is_solved_and_a_wrong_one_gets_its_line(asking):
+  assert asking.solve("1 2 3") == (200, {"echo": "1 2 3"})
+  status, found = asking.solve("bad")
+  assert status == 400
+  assert found == {"error": "text: line 1: expected 16 cells, got 3."}
+
+
+@pytest.mark.parametrize(
+  "headers",
+  [
+    {"X_Token": ""},
+    {"X_Token": "x" * 22},
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "https://127.0.0.1:{port}"},
+    {"host": "evil.example:{port}"},
+    {"host": "127.0.0.1"},
+  ],
+)
+def test_requests_from_elsewhere_are_refused(asking, headers):
+  port = asking.server.server_port
+  headers = {key: v.replace("{port}", str(port)) for key, v in headers.items()}
+  status, found = asking.solve("1", **headers)
+  assert status == 403
+  assert list(found) == ["error"]
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+def test_the_page_itself_may_ask(asking, name):
+  host = f"{name}:{asking.server.server_port}"
+  status, _ = asking.solve("1", host=host, Origin=f"http://{host}")
+  assert status == 200
+
+
+@pytest.mark.parametrize(
+  ("length", "status"),
+  [
+    (str(server.MOST_BYTES + 1), 413),
+    ("9" * 5000, 413),
+    ("-1", 411),
+    ("1e3", 411),
+    ("", 411),
+  ],
+)
+def test_a_body_too_large_is_not_read(asking, length, status):
+  got, _ = asking.solve("", Content_Length=length)
+  assert got == status
+
+
+def test_nothing_else_is_there(asking):
+  token = asking.token
+  for method, path in (("GET", "/etc"), ("POST", "/"), ("GET", "//x")):
+    answer, _ = asking(method, f"{path}?token={token}", b"", X_Token=token)
+    assert answer.status == 404
+  assert asking("DELETE", "/")[0].status == 501
+
+
+def test_only_so_many_puzzles_are_solved_at_once(asking):
+  for _ in range(server.MOST_SOLVING):
+    assert asking.server.solving.acquire(blocking=False)
+  status, found = asking.solve("1")
+  assert status == 503
+  assert "try again" in found["error"]
+  asking.server.solving.release()
+  assert asking.solve("1")[0] == 200
+
+
+def test_a_connection_too_many_is_closed(asking, monkeypatch):
+  held = [
+    http.client.HTTPConnection("127.0.0.1", asking.server.server_port)
+    for _ in range(server.MOST_CONNECTIONS)
+  ]
+  for connection in held:
+    connection.connect()
+  with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+    asking("GET", f"/?token={asking.token}")
+  for connection in held:
+    connection.close()
+
+
+def test_a_port_that_is_taken_is_refused(asking):
+  port = asking.server.server_port
+  with pytest.raises(InputError, match=f"--port={port}: cannot listen there"):
+    server.Server(host="127.0.0.1", port=port)
+
+
+def test_tokens_differ():
+  made = [server.Server(host="127.0.0.1", port=0) for _ in range(2)]
+  for each in made:
+    each.server_close()
+  assert made[0].token != made[1].token
+  assert all(len(each.token) >= 22 for each in made)
+
+
+@pytest.fixture(scope="module")
+def solving(tiny_run):
+  board = Board("sudoku", 4, 4, list("?·1234"))
+  text = puzzle_text.OF_KIND["sudoku"]
+  return live.Live(load(tiny_run), text, board)
+
+
+def test_typed_puzzles_come_back_with_what_rules_say(solving):
+  found = solving(f"{PUZZLE}\n{OTHER}")
+  assert len(found["halts_after"]) == len(found["rules"]) == 2
+  assert len(found["rules"][0]) == found["segments"] == 3
+  words = [rule["words"] for rule in found["rules"][0][0]]
+  assert words == ["obeys the rules", "keeps the clues"]
+  json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "text: expected puzzles of 16 cells, got none; read is "),
+    ("12", "text: line 1: expected 16 cells, or 4 of a row, got 2"),
+    ("11" + "." * 14, "text: line 1: the clues contradict each other"),
+    (f"{PUZZLE}\n" * 5, "text: expected at most 4 puzzles at once, got 5."),
+  ],
+)
+def test_a_typed_mistake_gets_its_line(solving, text, message):
+  with pytest.raises(InputError) as error:
+    solving(text)
+  assert str(error.value).startswith(message)
