@@ -50,14 +50,16 @@ def chromium():
 def made(tiny_run, tmp_path_factory):
   """A report, the data it shows, and what the command said of it."""
   folder = tmp_path_factory.mktemp("viewed")
-  data = viewed.make_data(tiny_run, folder / "data")
-  flags = [f"--workdir={tiny_run}", f"--data={data}"]
-  flags += [f"--segments={viewed.SEGMENTS}", f"--out={folder / 'r.html'}"]
+  prepared = viewed.prepare(tiny_run, folder / "data")
+  flags = [*prepared.flags, f"--out={folder / 'r.html'}"]
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(view, "load_from", viewed.load_restless)
     result = view.write(view._parser().parse_args(flags))
   return argparse.Namespace(
-    path=folder / "r.html", data=data, result=result, workdir=tiny_run
+    path=folder / "r.html",
+    result=result,
+    flags=prepared.flags,
+    recording=prepared.recording,
   )
 
 
@@ -104,22 +106,21 @@ def watched(chromium, made):
 
 
 def chosen(watched, label, option):
-  watched.page.get_by_label(label, exact=True).select_option(option)
+  box = watched.page.get_by_role("combobox", name=label, exact=True)
+  box.select_option(option)
 
 
 def test_the_numbers_are_those_of_evaluate(watched, made, monkeypatch, capsys):
   monkeypatch.setattr(ensemble, "load_from", viewed.load_restless)
   command = Commands(monkeypatch, capsys)
-  flags = [f"--workdir={made.workdir}", f"--data={made.data}"]
-  flags += [f"--segments={viewed.SEGMENTS}"]
   for halt in ("act", "full"):
-    want = command(evaluate, *flags, f"--halt={halt}")
+    want = command(evaluate, *made.flags, f"--halt={halt}")
     chosen(watched, "Answers counted", halt)
     for name in ("exact_accuracy", "accuracy", "q_halt_accuracy", "steps"):
       assert watched.score(name) == pytest.approx(
         want["sets"]["all"][name], rel=1e-6
       )
-    watched.page.get_by_text("Numbers").first.click()
+    watched.page.locator(".charts summary").first.click()
     rows = watched.page.locator(".charts figure").first.locator("tr")
     column = {"full": 1, "act": 2}[halt]
     shown = [
@@ -146,22 +147,19 @@ def test_segments_are_played_by_keys_and_by_buttons(watched):
   page.get_by_role("button", name="Segment 3").click()
   assert watched.text("#answer-title") == "After segment 3"
   page.get_by_role("button", name="Play").click()
-  page.wait_for_function(
-    "text => document.getElementById('answer-title').textContent === text",
-    arg=last,
-  )
+  page.get_by_role("heading", name=last, exact=True).wait_for()
   page.get_by_role("button", name="Play").wait_for()  # It has ended.
 
 
 def test_a_board_shows_answers_changes_and_mistakes(watched, made):
   held = viewed.page_data(made.path.read_text())
-  recording = viewed.recorded(made.workdir)
+  recording = made.recording
   page = watched.page
   page.get_by_role("button", name="#5").click()
   page.get_by_role("button", name="Segment 2").click()
   cells = page.locator("#answer-title + .board [data-cell]")
   answer, before = recording.answers[5, 1], recording.answers[5, 0]
-  symbols = [cell.inner_text().split(",")[0] for cell in cells.all()]
+  symbols = [cell.inner_text().split()[0] for cell in cells.all()]
   assert symbols == [held["symbols"][token] for token in answer]
   changed = page.locator("#answer-title + .board .changed")
   assert changed.count() == int((answer != before).sum()) > 0
@@ -271,9 +269,7 @@ def test_the_theme_can_be_chosen(watched):
 @pytest.fixture
 def served(made):
   """The report at an address, with a box to type puzzles into."""
-  flags = [f"--workdir={made.workdir}", f"--data={made.data}", "--serve"]
-  flags += [f"--segments={viewed.SEGMENTS}"]
-  args = view._parser().parse_args(flags)
+  args = view._parser().parse_args([*made.flags, "--serve"])
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(view, "load_from", viewed.load_restless)
     found = view.make(args)
@@ -293,17 +289,15 @@ def test_a_typed_puzzle_is_solved_and_a_wrong_one_gets_its_line(
   found = Watched(chromium)
   page = found.open(served.url)
   page.get_by_label("Type or paste a puzzle").fill("12")
-  page.get_by_role("button", name="Solve").click()
+  page.get_by_role("button", name="Solve", exact=True).click()
   page.locator("#live-error:not(:empty)").wait_for()
   assert "expected 16 cells" in found.text("#live-error")
   # The browser itself tells of an answer that is an error.
   assert all("400" in error for error in found.errors)
   found.errors.clear()
   page.get_by_label("Type or paste a puzzle").fill(PUZZLE)
-  page.get_by_role("button", name="Solve").click()
-  page.wait_for_function(
-    "document.getElementById('player-title').textContent === 'Puzzle typed 1'"
-  )
+  page.get_by_role("button", name="Solve", exact=True).click()
+  page.get_by_role("heading", name="Puzzle typed 1").wait_for()
   page.get_by_role("button", name="Play").wait_for()  # Played to its end.
   assert found.text("#live-error") == ""
   assert "obeys the rules: " in found.text("#segment-status")

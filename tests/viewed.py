@@ -10,6 +10,7 @@ import argparse
 import json
 import pathlib
 import shutil
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -43,28 +44,42 @@ def load_restless(
   )
 
 
-def recorded(workdir: pathlib.Path) -> Recording:
-  """What this network makes of the run's own test puzzles."""
+class Viewed(NamedTuple):
+  """A run, puzzles that some of its answers solve, and those answers."""
+
+  workdir: pathlib.Path
+  data: pathlib.Path
+  recording: Recording
+
+  @property
+  def flags(self) -> list[str]:
+    """What `evaluate` and `view` are called with."""
+    return [
+      f"--workdir={self.workdir}",
+      f"--data={self.data}",
+      f"--segments={SEGMENTS}",
+    ]
+
+
+def prepare(workdir: pathlib.Path, root: pathlib.Path) -> Viewed:
+  """Copies the run's data set, with such solutions and an evil name."""
+  shutil.copytree(workdir / "data", root)
+  test = root / "test"
+  np.save(test / "all__puzzle_identifiers.npy", np.arange(27) % 2)
+  metadata = json.loads((test / "dataset.json").read_text())
+  metadata["num_puzzle_identifiers"] = 2
+  (test / "dataset.json").write_text(json.dumps(metadata))
+  (root / "identifiers.json").write_text(json.dumps(["<blank>", EVIL]))
+
   trained = load_restless(argparse.Namespace(workdir=workdir))
   trained = trained._replace(model=with_segments(trained.model, SEGMENTS))
-  split = open_split(workdir / "data", "test")
-  return record(trained, EvaluationData(split, batch_size=16))
-
-
-def make_data(workdir: pathlib.Path, root: pathlib.Path) -> pathlib.Path:
-  """A copy of the run's data set with such solutions, and an evil name."""
-  shutil.copytree(workdir / "data", root)
-  answers = recorded(workdir).answers
-  row = np.arange(len(answers))
-  labels = answers[row, row % SEGMENTS].astype(np.uint8)
+  data = EvaluationData(open_split(root, "test"), batch_size=16)
+  recording = record(trained, data)
+  row = np.arange(len(recording.answers))
+  labels = recording.answers[row, row % SEGMENTS].astype(np.uint8)
   labels[::5, 3] = 1 + labels[::5, 3] % 4  # Nobody's answer.
-  np.save(root / "test" / "all__labels.npy", labels)
-  np.save(root / "test" / "all__puzzle_identifiers.npy", np.arange(27) % 2)
-  path = root / "test" / "dataset.json"
-  metadata = json.loads(path.read_text())
-  path.write_text(json.dumps({**metadata, "num_puzzle_identifiers": 2}))
-  (root / "identifiers.json").write_text(json.dumps(["<blank>", EVIL]))
-  return root
+  np.save(test / "all__labels.npy", labels)
+  return Viewed(workdir, root, recording)
 
 
 def page_data(text: str) -> dict:

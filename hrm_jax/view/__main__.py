@@ -17,7 +17,7 @@ import numpy as np
 from hrm_jax import console
 from hrm_jax.checkpoint import atomic_file, flags, run_record
 from hrm_jax.checkpoint.load import Trained
-from hrm_jax.checkpoint.published import data_of, load_from
+from hrm_jax.checkpoint.published import find_data, load_from
 from hrm_jax.console import InputError, RunError, log
 from hrm_jax.data import identifiers, puzzle_kind, puzzle_text
 from hrm_jax.data.evaluation_batches import EvaluationData
@@ -106,7 +106,7 @@ def make(args: argparse.Namespace) -> Made:
 def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
   trained = load_from(args)
   trained = trained._replace(model=with_segments(trained.model, args.segments))
-  root = data_of(args, trained.config)
+  root = find_data(args, trained)
   split = open_split(root, args.split)
   run_record.check_fits_data(trained.run, split.metadata, str(split.path))
   batch_size = args.batch_size or trained.config.global_batch_size

@@ -201,7 +201,7 @@ def _measures(kind: str, recording: Recording) -> list[dict[str, Any]]:
   elif kind == puzzle_kind.MAZE:
     label, of = "path cells", recording.labels == maze.PATH_ID
   elif kind == puzzle_kind.ARC:
-    label, of = "cells of the answer", recording.labels > arc.EOS_ID
+    label, of = "answer cells", recording.labels > arc.EOS_ID
   else:
     label, of = "cells asked for", recording.labels != IGNORE_LABEL_ID
   return [{"label": label, "values": of.sum(1).tolist()}]

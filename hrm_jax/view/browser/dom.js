@@ -42,13 +42,22 @@ export function plural(number, word) {
   return `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 }
 
-/** A choice with its label: [value, text] pairs. */
+let fields = 0;
+
+/** A label above its input or select. */
+export function field(label, box) {
+  fields += 1;
+  box.id = `field-${fields}`;
+  return el("div", { class: "field" }, el("label", { for: box.id }, label), box);
+}
+
+/** A choice: [value, text] pairs. */
 export function select(label, options, value, onChange) {
   const box = el("select", { on: { change: () => onChange(box.value) } });
   for (const [key, text] of options) {
     box.append(el("option", { value: key, selected: key === value }, text));
   }
-  return el("label", { class: "field" }, el("span", {}, label), box);
+  return field(label, box);
 }
 
 export function checkbox(label, checked, onChange) {

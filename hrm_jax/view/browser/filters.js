@@ -1,7 +1,7 @@
 // Which puzzles are shown, and in which order.
 
 import { lastSegment } from "./data.js";
-import { checkbox, el, select } from "./dom.js";
+import { checkbox, el, field, select } from "./dom.js";
 
 const ORDERS = {
   data: ["as in the data", () => 0],
@@ -138,7 +138,7 @@ function input(label, type, value, onChange) {
     value,
     on: { input: () => onChange(box.value) },
   });
-  return el("label", { class: "field" }, el("span", {}, label), box);
+  return field(label, box);
 }
 
 function wide() {

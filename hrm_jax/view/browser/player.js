@@ -361,7 +361,12 @@ function statusOf(puzzle, segment) {
   }
   const tokens = tokensAfter(puzzle, segment);
   const before = tokensAfter(puzzle, segment - 1);
-  const changed = tokens.reduce((sum, t, i) => sum + (t !== before[i]), 0);
+  // What is not asked for is nobody's business.
+  const counts = (cell) => !puzzle.asked || puzzle.labels[cell] > 0;
+  const changed = tokens.reduce(
+    (sum, token, i) => sum + (token !== before[i] && counts(i)),
+    0,
+  );
   const words = [`${plural(changed, "cell")} changed`];
   if (puzzle.asked) {
     const wrong = puzzle.asked - puzzle.hits[segment - 1];
