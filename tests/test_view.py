@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from hrm_jax.data import maze
-from hrm_jax.data.puzzle import IGNORE_LABEL_ID, DatasetMetadata
+from hrm_jax.data.puzzle import IGNORE_LABEL_ID
+from hrm_jax.data.puzzle_kind import Board
 from hrm_jax.evaluate import __main__ as evaluate
 from hrm_jax.solve import ensemble
 from hrm_jax.view import __main__ as view
 from hrm_jax.view import page, report
 from hrm_jax.view.recording import Recording
-from hrm_jax.view.report import Board
 from tests import viewed
 from tests.commands import Commands
 
@@ -66,8 +66,8 @@ def noise(puzzles, segments, cells, tokens, *, change=1.0):
   )
 
 
-def board(kind, side, symbols):
-  return Board(kind, side, side, list(symbols))
+def board(kind, side):
+  return Board(kind, (side, side), None)
 
 
 def unpacked(text, dtype):
@@ -154,9 +154,7 @@ def test_levels_are_finest_where_the_network_is_nearly_sure():
 def test_cells_that_are_not_asked_for_and_wide_tokens_are_kept_apart():
   found = noise(2, 2, 4, 300)
   found.labels[0, 1] = IGNORE_LABEL_ID
-  made = report.payload(
-    found, board("grid", 2, "x" * 300), sets={"a": 1, "b": 1}
-  )
+  made = report.payload(found, board("grid", 2), 300, sets={"a": 1, "b": 1})
   labels = unpacked(made["labels"], "<u2").reshape(2, 4)
   assert labels[0, 1] == 0
   np.testing.assert_array_equal(labels[1], found.labels[1] + 1)
@@ -166,7 +164,7 @@ def test_cells_that_are_not_asked_for_and_wide_tokens_are_kept_apart():
 def test_what_is_not_finite_is_null():
   found = noise(1, 2, 4, 5)
   found.q_halt[0, 1] = np.nan
-  made = report.payload(found, board("grid", 2, "abcde"), sets={"all": 1})
+  made = report.payload(found, board("grid", 2), 5, sets={"all": 1})
   assert made["q_halt"][0][1] is None
   assert "NaN" not in page.as_script_data(made)
 
@@ -180,26 +178,25 @@ def test_any_shortest_path_of_a_maze_is_known():
     labels=answers[:, 0],
     answers=answers,
   )
-  made = report.payload(found, board("maze", 2, "?# SGo"), sets={"all": 1})
+  made = report.payload(found, board("maze", 2), 6, sets={"all": 1})
   assert made["shortest"] == [[True, True, False]]
 
 
 @pytest.mark.parametrize(
-  ("kind", "build", "size", "symbols"),
+  ("kind", "charset", "symbols"),
   [
-    ("sudoku", {}, (9, 9), "?·12"),
-    ("arc", {}, (9, 9), " ▪01"),
-    ("maze", {}, (9, 9), "?# S"),
-    ("grid", {"rows": 3, "columns": 27, "charset": "abc"}, (3, 27), " abc"),
-    ("grid", {"rows": 4, "columns": 4}, (9, 9), " 012"),
+    ("sudoku", None, "?·12"),
+    ("arc", None, " ▪01"),
+    ("maze", None, "?# S"),
+    ("grid", "abc", " abc"),
+    ("grid", None, " 012"),
   ],
 )
-def test_every_kind_has_a_board(kind, build, size, symbols):
-  metadata = DatasetMetadata(0, 0, 0, 80, 81, 1, 1, 1.0, ("all",))
-  made = report.board_of(kind, metadata, build)
-  assert (made.rows, made.columns) == size
-  assert "".join(made.symbols)[:4] == symbols
-  assert len(made.symbols) == 80
+def test_every_token_has_a_symbol(kind, charset, symbols):
+  made = report.symbols_of(Board(kind, (9, 9), charset), 80)
+  assert "".join(made[:4]) == symbols
+  assert len(made) == 80
+  assert all(made)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +207,7 @@ def test_a_thousand_puzzles_stay_below_20_mb(kind, side, change):
   found = noise(1000, 16, side * side, 6, change=change)
   if kind == "maze":  # Their judge would search noise for paths.
     kind = "grid"
-  made = report.payload(found, board(kind, side, "?# SGo"), sets={"all": 1000})
+  made = report.payload(found, board(kind, side), 11, sets={"all": 1000})
   size = len(page.build({"about": {}, **made}, title="large").encode())
   assert size < 20e6
   assert size > 1e6  # It is all there.

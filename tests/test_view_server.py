@@ -1,17 +1,22 @@
 """Who may ask the viewer's server, and how much."""
 
+import base64
 import http.client
 import json
 import threading
 import urllib.parse
+import zlib
 
+import numpy as np
 import pytest
 
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
-from hrm_jax.data import puzzle_text
+from hrm_jax.data import sudoku
+from hrm_jax.data.puzzle_kind import Board
+from hrm_jax.data.puzzle_text import PuzzleText
+from hrm_jax.data.question import Question
 from hrm_jax.view import live, server
-from hrm_jax.view.report import Board
 from tests.test_solve import OTHER, PUZZLE
 
 
@@ -176,9 +181,14 @@ def test_tokens_differ():
 
 @pytest.fixture(scope="module")
 def solving(tiny_run):
-  board = Board("sudoku", 4, 4, list("?·1234"))
-  text = puzzle_text.OF_KIND["sudoku"]
-  return live.Live(load(tiny_run), text, board)
+  trained = load(tiny_run)
+  board = Board("sudoku", (4, 4), None)
+  return live.Live(
+    trained,
+    PuzzleText(trained.metadata, board),
+    board,
+    lambda questions: np.zeros(len(questions), int),
+  )
 
 
 def test_typed_puzzles_come_back_with_what_rules_say(solving):
@@ -203,3 +213,17 @@ def test_a_typed_mistake_gets_its_line(solving, text, message):
   with pytest.raises(InputError) as error:
     solving(text)
   assert str(error.value).startswith(message)
+
+
+def test_an_answer_that_comes_with_a_puzzle_is_its_solution(
+  solving, monkeypatch
+):
+  tokens = sudoku.parse(PUZZLE)
+  answer = tokens.copy()
+  answer[3] = 0  # Padding: nothing is asked for there.
+  asked = Question("text", tokens, answer=answer)
+  monkeypatch.setattr(solving._text, "read", lambda source: [asked])
+  made = solving("whatever it is")
+  data = zlib.decompress(base64.b64decode(made["labels"]))
+  want = np.where(answer == 0, 0, answer + 1)
+  np.testing.assert_array_equal(np.frombuffer(data, np.uint8), want)

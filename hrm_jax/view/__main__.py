@@ -8,6 +8,7 @@ JSON object.
 """
 
 import argparse
+import functools
 import pathlib
 import socket
 from typing import Any, NamedTuple
@@ -19,10 +20,13 @@ from hrm_jax.checkpoint import atomic_file, flags, run_record
 from hrm_jax.checkpoint.load import Trained
 from hrm_jax.checkpoint.published import find_data, load_from
 from hrm_jax.console import InputError, RunError, log
-from hrm_jax.data import identifiers, puzzle_kind, puzzle_text
+from hrm_jax.data import identifiers, puzzle_kind
 from hrm_jax.data.evaluation_batches import EvaluationData
+from hrm_jax.data.puzzle_text import PuzzleText
+from hrm_jax.data.question import Question
 from hrm_jax.data.split import open_split
 from hrm_jax.machines import compilation_cache, out_of_memory, platform
+from hrm_jax.solve import table_rows
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.view import page, report
 from hrm_jax.view.live import Live
@@ -114,7 +118,8 @@ def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
   data = data.fitted(1)
   what_helps += out_of_memory.smaller("--batch-size", data.batch_size, 1)
   kind = puzzle_kind.kind_of(root, [split])
-  board = report.board_of(kind, split.metadata, puzzle_kind.read_build(root))
+  build = puzzle_kind.read_build(root)
+  board = puzzle_kind.board_of(kind, build, split.metadata)
   names = identifiers.names_in(root)
   log.info(
     f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
@@ -123,6 +128,7 @@ def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
   shown = report.payload(
     recording,
     board,
+    split.metadata.vocab_size,
     sets=data.examples_by_set,
     names=names,
     blank=split.metadata.blank_identifier_id,
@@ -134,20 +140,22 @@ def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
     "split": args.split,
     "halt": trained.config.eval.halt,
   }
-  live = _live(trained, board) if args.serve else None
-  if live is not None:
+  live = None
+  if args.serve:
+    text = PuzzleText(trained.metadata, board)
+    rows_of = functools.partial(_rows_of, args, trained)
+    live = Live(trained, text, board, rows_of)
     shown["live"] = {"forms": live.forms}
   title = f"{_name(args)}, step {trained.step:,}"
   html = page.build(shown, title=title, connects=live is not None)
   return Made(html, _result(recording, trained.step), live)
 
 
-def _live(trained: Trained, board: report.Board) -> Live | None:
-  text = puzzle_text.OF_KIND.get(board.kind)
-  if text is None:
-    log.warning(f"warning: puzzles of the kind {board.kind} cannot be typed")
-    return None
-  return Live(trained, text, board)
+def _rows_of(
+  args: argparse.Namespace, trained: Trained, questions: list[Question]
+) -> np.ndarray:
+  """[n] rows of the puzzle table that typed puzzles are asked with."""
+  return table_rows.of_questions(args, trained, questions)[0]
 
 
 def _result(recording: Recording, step: int) -> dict[str, Any]:
@@ -185,7 +193,7 @@ def _name(args: argparse.Namespace) -> str:
   """Of the model: no path, for whoever the page is given to."""
   if args.model is not None and args.model.startswith(flags.HUB):
     return args.model
-  path = pathlib.Path(args.workdir or args.model)
+  path = args.workdir if args.model is None else pathlib.Path(args.model)
   return path.resolve().name
 
 
@@ -230,6 +238,13 @@ def _parser() -> console.ArgumentParser:
     "--serve",
     action="store_true",
     help="serve the page instead, with a box to type puzzles into",
+  )
+  add(
+    "--identifier",
+    metavar="NAME",
+    help="with --serve: the task that the network is asked for, a name in the "
+    "data set's identifiers.json, or '<blank>' for none; default: the puzzle's "
+    "own",
   )
   add(
     "--limit",

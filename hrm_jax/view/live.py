@@ -1,17 +1,20 @@
 """Solves puzzles that a person types, with one model that is loaded once."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from hrm_jax.checkpoint.load import Trained
 from hrm_jax.console import InputError
+from hrm_jax.data import question
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID, Batch, pad_batch
-from hrm_jax.data.puzzle_text import PuzzleText, numbered
+from hrm_jax.data.puzzle_kind import Board
+from hrm_jax.data.puzzle_text import PuzzleText
+from hrm_jax.data.question import Question, Source
 from hrm_jax.view import report
 from hrm_jax.view.recording import Recorder, Recording
-from hrm_jax.view.report import Board
 
 # So many rows are thought about for every request: one program serves all.
 MOST_PUZZLES = 4
@@ -23,11 +26,19 @@ class Live:
   Args:
     trained: the network.
     text: how its kind of puzzle is read.
-    board: how it is shown.
+    board: what it looks like.
+    rows_of: from puzzles to the rows of the table that they are asked with.
   """
 
-  def __init__(self, trained: Trained, text: PuzzleText, board: Board):
+  def __init__(
+    self,
+    trained: Trained,
+    text: PuzzleText,
+    board: Board,
+    rows_of: Callable[[list[Question]], np.ndarray],
+  ):
     self._trained, self._text, self._board = trained, text, board
+    self._rows_of = rows_of
     self._recorder = Recorder(trained)
     self._thinking = threading.Lock()
 
@@ -45,34 +56,43 @@ class Live:
     Raises:
       InputError: it holds none, too many, or one that is wrong.
     """
-    cells = self._trained.metadata.seq_len
-    found = self._text.read(numbered("text", text), cells)
+    lines = question.numbered("text", text)
+    found = self._text.read(Source("text", lines, "text"))
+    metadata = self._trained.metadata
     if not found:
       raise InputError(
-        f"text: expected puzzles of {cells} cells, got none; read is "
-        f"{self.forms}."
+        f"text: expected puzzles of {metadata.seq_len} cells, got none; read "
+        f"is {self.forms}."
       )
     if len(found) > MOST_PUZZLES:
       raise InputError(
         f"text: expected at most {MOST_PUZZLES} puzzles at once, got "
         f"{len(found):,}."
       )
-    recording = self._record(np.stack([tokens for _, tokens in found]))
-    made = report.payload(recording, self._board, sets={"typed": len(found)})
+    recording = self._record(found)
+    made = report.payload(
+      recording, self._board, metadata.vocab_size, sets={"typed": len(found)}
+    )
     return {**made, "rules": self._rules(recording)}
 
-  def _record(self, puzzles: np.ndarray) -> Recording:
-    blank = self._trained.metadata.blank_identifier_id
+  def _record(self, found: list[Question]) -> Recording:
     asked = Batch(
-      inputs=puzzles.astype(np.int32),
-      labels=np.full(puzzles.shape, IGNORE_LABEL_ID, np.int32),
-      puzzle_identifiers=np.full(len(puzzles), blank, np.int32),
+      inputs=np.stack([each.tokens for each in found]).astype(np.int32),
+      labels=np.stack([self._labels(each) for each in found]),
+      puzzle_identifiers=self._rows_of(found).astype(np.int32),
     )
     batch = pad_batch(asked, MOST_PUZZLES, self._trained.metadata)
     with self._thinking:
-      return self._recorder.finish(
-        batch, self._recorder.start(batch), len(puzzles)
-      )
+      started = self._recorder.start(batch)
+      return self._recorder.finish(batch, started, len(found))
+
+  def _labels(self, asked: Question) -> np.ndarray:
+    """[G] int32: the answer where the text has it; padding is not asked for."""
+    if asked.answer is None:
+      return np.full(asked.tokens.shape, IGNORE_LABEL_ID, np.int32)
+    is_asked = asked.answer != self._trained.metadata.pad_id
+    answer = asked.answer.astype(np.int32)
+    return np.where(is_asked, answer, np.int32(IGNORE_LABEL_ID))
 
   def _rules(self, recording: Recording) -> list[list[list[dict[str, Any]]]]:
     """For each puzzle and segment, which rules the answer keeps."""

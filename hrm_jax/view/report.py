@@ -22,82 +22,39 @@ cells in 16 segments are 29 million numbers.
 """
 
 import base64
-import math
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from hrm_jax.data import arc, maze, puzzle_kind, sudoku
-from hrm_jax.data.puzzle import IGNORE_LABEL_ID, DatasetMetadata
+from hrm_jax.data.puzzle import IGNORE_LABEL_ID
+from hrm_jax.data.puzzle_kind import Board
 from hrm_jax.view.recording import Recording
-
-# For a grid whose data set names no characters.
-_SYMBOLS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 # 32 of them: noise, which no compression helps, then takes 5 bits a cell.
 LEVELS = (*range(0, 80, 5), *range(80, 90, 2), *range(90, 101))
 
 
-class Board(NamedTuple):
-  """How the tokens of a puzzle are shown.
-
-  Attributes:
-    kind: one of `puzzle_kind.KINDS`.
-    rows: of the grid.
-    columns: of the grid; rows times columns is G.
-    symbols: for each token id a short text.
-  """
-
-  kind: str
-  rows: int
-  columns: int
-  symbols: list[str]
-
-  def as_json(self) -> dict[str, Any]:
-    """With the shape of a Sudoku's boxes, or None."""
-    is_sudoku = self.kind == puzzle_kind.SUDOKU
-    return {**self._asdict(), "box": _box(self.rows) if is_sudoku else None}
-
-
-def board_of(
-  kind: str, metadata: DatasetMetadata, build: dict[str, Any]
-) -> Board:
-  """The board of a data set.
-
-  Args:
-    kind: of its puzzles.
-    metadata: of the split.
-    build: what `build.json` holds; a grid's size and characters are there.
-  """
-  rows, columns = build.get("rows"), build.get("columns")
-  if not (
-    isinstance(rows, int)
-    and isinstance(columns, int)
-    and rows > 0
-    and rows * columns == metadata.seq_len
-  ):
-    side = math.isqrt(metadata.seq_len)
-    square = side * side == metadata.seq_len
-    rows, columns = (side, side) if square else (1, metadata.seq_len)
-  charset = build.get("charset")
-  if kind == puzzle_kind.SUDOKU:
-    symbols = "?·123456789"
-  elif kind == puzzle_kind.MAZE:
-    symbols = f"?{maze.CHARSET}"
-  elif kind == puzzle_kind.ARC:
-    symbols = " ▪0123456789"
+def symbols_of(board: Board, vocab_size: int) -> list[str]:
+  """For each token id the short text that stands for it on the page."""
+  if board.kind == puzzle_kind.SUDOKU:
+    known = "?·123456789"
+  elif board.kind == puzzle_kind.MAZE:
+    known = f"?{maze.CHARSET}"
+  elif board.kind == puzzle_kind.ARC:
+    known = " ▪0123456789"
   else:
-    symbols = " " + (charset if isinstance(charset, str) else _SYMBOLS)
-  known = list(symbols[: metadata.vocab_size])
-  more = [str(token - 1) for token in range(len(known), metadata.vocab_size)]
-  return Board(kind, rows, columns, known + more)
+    known = " " + (board.charset or puzzle_kind.SYMBOLS)
+  symbols = list(known[:vocab_size])
+  return symbols + [str(i - 1) for i in range(len(symbols), vocab_size)]
 
 
 def payload(
   recording: Recording,
   board: Board,
+  vocab_size: int,
   *,
   sets: dict[str, int],
   names: Sequence[str] = (),
@@ -107,20 +64,27 @@ def payload(
 
   Args:
     recording: N puzzles.
-    board: how they are shown.
+    board: what they look like.
+    vocab_size: V.
     sets: how many of them are of each set, in order.
     names: of the puzzle identifiers, where they are known.
     blank: the identifier of puzzles that have none.
   """
   used, name_of = np.unique(recording.puzzle_identifiers, return_inverse=True)
   which = np.repeat(np.arange(len(sets)), list(sets.values()))
-  width = 1 if len(board.symbols) < 256 else 2
+  width = 1 if vocab_size < 256 else 2
+  rows, columns = board.shape
+  is_sudoku = board.kind == puzzle_kind.SUDOKU
   tokens = f"<u{width}"
   labels = np.where(
     recording.labels == IGNORE_LABEL_ID, 0, recording.labels + 1
   )
   found = {
-    **board.as_json(),
+    "kind": board.kind,
+    "rows": rows,
+    "columns": columns,
+    "box": sudoku.box_shape(rows) if is_sudoku else None,
+    "symbols": symbols_of(board, vocab_size),
     "segments": recording.answers.shape[1],
     "set_names": list(sets),
     "sets": which.tolist(),
@@ -181,10 +145,6 @@ def scores(recording: Recording, segment: np.ndarray) -> dict[str, float]:
     "q_halt_accuracy": mean(knew),
     "steps": mean(segment),
   }
-
-
-def _box(side: int) -> list[int]:
-  return list(sudoku.box_shape(side))
 
 
 def _rounded(logits: np.ndarray) -> list[list[float | None]]:

@@ -53,7 +53,8 @@ function sigmoid(logit) {
 /**
  * Adds what follows from the answers: `asked` cells, `hits`, the asked cells
  * that are right after each segment, `right`, whether all are, `firstRight`,
- * from 1, 0 for never, and whether a right answer was `left` again.
+ * from 1, 0 for never, whether a right answer was `left` again, and whether
+ * anything tells right from wrong, `judged`.
  */
 function judged(puzzle) {
   puzzle.asked = puzzle.labels.reduce((sum, label) => sum + (label > 0), 0);
@@ -64,10 +65,15 @@ function judged(puzzle) {
     }
     return hits;
   });
-  // Nobody knows the solution of a typed puzzle; its rules judge the answer.
-  puzzle.right = puzzle.rules
-    ? puzzle.rules.map((rules) => rules.every((rule) => rule.kept))
-    : puzzle.hits.map((hits) => hits === puzzle.asked);
+  // Nobody knows the solution of most typed puzzles; rules judge the answer,
+  // where there are any.
+  const byRules = puzzle.asked === 0 && puzzle.rules?.[0].length > 0;
+  puzzle.judged = puzzle.asked > 0 || byRules;
+  puzzle.right = puzzle.hits.map((hits, s) =>
+    byRules
+      ? puzzle.rules[s].every((rule) => rule.kept)
+      : puzzle.judged && hits === puzzle.asked,
+  );
   puzzle.firstRight = puzzle.right.indexOf(true) + 1;
   puzzle.left =
     puzzle.firstRight > 0 && puzzle.right.indexOf(false, puzzle.firstRight) > 0;

@@ -47,14 +47,18 @@ export class PuzzleList {
 
   item(puzzle) {
     const right = puzzle.right[lastSegment(puzzle, this.halt) - 1];
+    let [sign, word] = right ? ["✓", "solved"] : ["✗", "unsolved"];
+    if (!puzzle.judged) {
+      [sign, word] = ["?", "not known"];
+    }
     const button = el(
       "button",
       { type: "button", on: { click: () => this.pick(puzzle) } },
       el(
         "span",
         { class: right ? "verdict right" : "verdict wrong" },
-        right ? "✓" : "✗",
-        el("span", { class: "unseen" }, right ? " solved," : " unsolved,"),
+        sign,
+        el("span", { class: "unseen" }, ` ${word},`),
       ),
       el("span", { class: "name" }, title(puzzle)),
       el("span", { class: "trail", "aria-hidden": "true" }, trail(puzzle)),

@@ -224,7 +224,7 @@ export class Player {
       const halts = number === puzzle.haltsAfter;
       const words = [
         `Segment ${number}`,
-        right ? "right" : "not right",
+        ...(puzzle.judged ? [right ? "right" : "not right"] : []),
         ...(halts ? ["halts here"] : []),
       ];
       const share = puzzle.asked ? puzzle.hits[s] / puzzle.asked : Number(right);
@@ -343,11 +343,12 @@ function factsOf(report, puzzle) {
   if (report.set_names.length > 1 && !puzzle.typed) {
     facts.unshift(`set ${puzzle.set}`);
   }
-  facts.push(
-    puzzle.firstRight
-      ? `first right after segment ${puzzle.firstRight}`
-      : "never right",
-  );
+  if (puzzle.judged) {
+    const first = puzzle.firstRight;
+    facts.push(first ? `first right after segment ${first}` : "never right");
+  } else {
+    facts.push("nobody knows the solution");
+  }
   if (puzzle.left) {
     facts.push("left a right answer again");
   }
