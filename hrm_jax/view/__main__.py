@@ -190,7 +190,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _name(args: argparse.Namespace) -> str:
-  """Of the model: no path, for whoever the page is given to."""
+  """The name of the model: no path, for whoever the page is given to."""
   if args.model is not None and args.model.startswith(flags.HUB):
     return args.model
   path = args.workdir if args.model is None else pathlib.Path(args.model)
