@@ -265,27 +265,6 @@ def test_the_depth_is_compared_before_a_network_is_built(tmp_path, toy):
   assert message.endswith("got 1.")
 
 
-@pytest.mark.parametrize("how", ["names", "mlp_t", "yaml"])
-def test_a_checkpoint_of_trm_is_recognised(tmp_path, toy, how):
-  def change(tensors):
-    for name in list(tensors):
-      if how == "names" and ".H_level." in name:
-        del tensors[name]
-      if how == "mlp_t" and ".self_attn.qkv_proj" in name:
-        tensors[name.replace("self_attn.qkv", "mlp_t.gate_up")] = tensors.pop(
-          name
-        )
-
-  if how == "yaml":
-    name = "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1"
-    set_keys(toy.parent / "all_config.yaml", arch__name=name)
-  else:
-    rewrite(toy, change)
-  message = error_of(toy, tmp_path / "run", data=tmp_path / "data")
-  assert "expected a checkpoint of HRM, got one of TRM" in message
-  assert message.endswith("not supported yet.")
-
-
 def test_a_workdir_with_a_run_is_left_alone(trained, exported):
   before = files_of(trained)
   with pytest.raises(InputError, match="got one with step 10; choose another"):

@@ -22,10 +22,11 @@ from hrm_jax.console import InputError, one_line, printable
 
 FILE_NAME = "all_config.yaml"
 
-# The classes whose weights these are.
+# The classes whose weights these are; TRM is code of its own, which grew out of
+# the other one and has its keys.
 _ARCH = "hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1"
+_TRM_ARCH = "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1"
 _LOSS = "losses@ACTLossHead"
-TRM_WORD = "TinyRecursive"
 
 # Its keys with ours, and the value where the reference has one for a key that
 # the file lacks. Without a value, the key must be there.
@@ -61,11 +62,37 @@ _KEYS = {
   "puzzle_emb_weight_decay": ("puzzle_emb_weight_decay", _MUST),
   "checkpoint_every_eval": ("checkpoint_every_eval", False),
 }
-# They say which classes these are, and must be as written here.
-_CLASSES = {"arch.name": _ARCH, "arch.loss.name": _LOSS}
+# Those of TRM besides. It has no slow module, whatever its file says of it.
+_NO_H_LAYERS = "arch.H_layers"
+_TRM_KEYS = {
+  **{key: value for key, value in _KEYS.items() if key != _NO_H_LAYERS},
+  "arch.mlp_t": ("model.mlp_t", False),
+  "arch.puzzle_emb_len": ("model.puzzle_emb_len", 16),
+  "ema": ("ema", False),
+  "ema_rate": ("ema_rate", 0.999),
+}
+# What is code in TRM, and a setting here.
+_TRM_FIXED = {
+  "model.shared_level": True,
+  "model.gradient_scope": "last_cycle",
+}
+# Whether q_continue learns nothing.
+_TRM_NO_TARGET = "arch.no_ACT_continue"
+# TRM may read several data sets; its file has a list of them.
+_TRM_DATA = "data_paths"
 
 # Ours that the reference has no word for, but that make another run of it.
-_OURS = ("model.q_target", "loss.q_weight")
+_OURS = (
+  "model.q_target",
+  "model.halt_early",
+  "model.H_only",
+  "model.shared_level",
+  "model.gradient_scope",
+  "model.mlp_t",
+  "model.puzzle_emb_len",
+  "loss.q_weight",
+  "ema",
+)
 
 _MOST_BYTES = 2**20
 
@@ -87,13 +114,17 @@ def read(path: pathlib.Path) -> Read:
 
   Raises:
     InputError: it is missing, a key is missing or makes no sense; names it.
-      Or it belongs to another network, such as TRM's.
+      Or it belongs to another network.
   """
   given = dict(_leaves(_mapping(path)))
-  for key, expected in _CLASSES.items():
+  is_trm = given.get("arch.name") == _TRM_ARCH
+  for key, expected in _classes(is_trm).items():
     _check_class(path, key, given.pop(key, None), expected)
   config = base()
-  for key, (ours, default) in _KEYS.items():
+  if is_trm:
+    config.update_from_flattened_dict(_TRM_FIXED)
+    _read_trm(path, given, config)
+  for key, (ours, default) in (_TRM_KEYS if is_trm else _KEYS).items():
     value = given.pop(key, default)
     if value is _MUST:
       raise InputError(f"{path}: key '{key}' is missing.")
@@ -114,10 +145,42 @@ def read(path: pathlib.Path) -> Read:
   return Read(config, sorted(given))
 
 
+def _classes(is_trm: bool) -> dict[str, str]:
+  """The keys that say which classes these are, and what they must say."""
+  arch = _TRM_ARCH if is_trm else _ARCH
+  return {"arch.name": arch, "arch.loss.name": _LOSS}
+
+
+def _read_trm(
+  path: pathlib.Path,
+  given: dict[str, Any],
+  config: ml_collections.ConfigDict,
+) -> None:
+  """Reads what TRM says in another form than HRM; takes it out of `given`."""
+  given.pop(_NO_H_LAYERS, None)
+  no_target = given.pop(_TRM_NO_TARGET, True)
+  if not isinstance(no_target, bool):
+    raise InputError(
+      f"{path}: key '{_TRM_NO_TARGET}': expected True or False, got another "
+      "value."
+    )
+  config.model.q_target = "none" if no_target else "bootstrap"
+  paths = given.get(_TRM_DATA)
+  if isinstance(paths, list) and len(paths) == 1:
+    given["data_path"] = paths[0]
+    del given[_TRM_DATA]
+
+
+def is_trm(config: ml_collections.ConfigDict) -> bool:
+  """Whether the code of TRM has this network."""
+  ours = by_dotted_key(config.to_dict())
+  return all(ours[key] == value for key, value in _TRM_FIXED.items())
+
+
 def needed() -> list[str]:
   """The keys that a file must have."""
   must = [key for key, (_, default) in _KEYS.items() if default is _MUST]
-  return sorted([*must, *_CLASSES])
+  return sorted([*must, *_classes(is_trm=False)])
 
 
 def to_text(config: ml_collections.ConfigDict, data_path: str) -> str:
@@ -129,7 +192,16 @@ def to_text(config: ml_collections.ConfigDict, data_path: str) -> str:
   """
   ours = by_dotted_key(config.to_dict())
   tree: dict[str, Any] = {"arch": {"loss": {}}}
-  flat = {key: ours[name] for key, (name, _) in _KEYS.items()} | _CLASSES
+  as_trm = is_trm(config)
+  keys = _TRM_KEYS if as_trm else _KEYS
+  flat = {key: ours[name] for key, (name, _) in keys.items()}
+  flat |= _classes(as_trm)
+  if as_trm:
+    flat |= {
+      _NO_H_LAYERS: 0,
+      _TRM_NO_TARGET: config.model.q_target == "none",
+      _TRM_DATA: [data_path],
+    }
   # The reference has a number where None is our word for the usual one.
   if flat["arch.puzzle_emb_ndim"] is None:
     flat["arch.puzzle_emb_ndim"] = config.model.hidden_size
@@ -141,6 +213,8 @@ def to_text(config: ml_collections.ConfigDict, data_path: str) -> str:
     "project_name": "hrm_jax",
     "run_name": None,
   }
+  if as_trm:
+    del flat["data_path"]  # Which stands in a list, above.
   for key, value in flat.items():
     *sections, last = key.split(".")
     section = tree
@@ -153,10 +227,13 @@ def to_text(config: ml_collections.ConfigDict, data_path: str) -> str:
 def without_words(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Our keys, not at their default, that the reference could not follow."""
   ours = by_dotted_key(config.to_dict())
+  words = {"model.q_target", *_TRM_FIXED} if is_trm(config) else set()
+  if words:
+    words |= {name for name, _ in _TRM_KEYS.values()}
   return {
     f"config.{key}": ours[key]
     for key in _OURS
-    if ours[key] != KEYS[key].default
+    if key not in words and ours[key] != KEYS[key].default
   }
 
 
@@ -214,18 +291,8 @@ def _check_class(
 ) -> None:
   if value == expected:
     return
-  if isinstance(value, str) and TRM_WORD in value:
-    raise trm(path)
   got = f"'{printable(value[:100])}'" if isinstance(value, str) else "nothing"
   raise InputError(f"{path}: key '{key}': expected {expected}, got {got}.")
-
-
-def trm(path: pathlib.Path) -> InputError:
-  """What to raise for a checkpoint of TRM."""
-  return InputError(
-    f"{path}: expected a checkpoint of HRM, got one of TRM (Tiny Recursive "
-    "Model), which is not supported yet."
-  )
 
 
 def _as_our_kind(name: str, value: Any) -> Any:

@@ -94,7 +94,6 @@ def read(
   """
   with torch_file.opened(path) as file:
     names = _names(file)
-    _refuse_trm(path, names)
     given = torch_config.read(
       config_path or path.parent / torch_config.FILE_NAME
     )
@@ -155,13 +154,6 @@ def _names(file: TorchFile) -> dict[str, str]:
   return names
 
 
-def _refuse_trm(path: pathlib.Path, names: Mapping[str, str]) -> None:
-  """TRM has one module for both roles, and may mix cells by an MLP."""
-  levels = {level for level in "HL" if _num_layers(names, level)}
-  if levels == {"L"} or any(".mlp_t." in name for name in names):
-    raise torch_config.trm(path)
-
-
 def _num_layers(names: Mapping[str, Any], level: str) -> int:
   pattern = re.escape(torch_names.PREFIX) + rf"{level}_level\.layers\.(\d+)\."
   found = (re.match(pattern, name) for name in names)
@@ -177,6 +169,8 @@ def _check_layers(
   for level in "HL":
     got = _num_layers(described, level)
     said = config.model[f"{level}_layers"]
+    if level == "H" and config.model.shared_level:
+      said = 0
     if got != said:
       raise InputError(
         f"{path}: expected {counted(said, 'layer')} in {level}_level, as "

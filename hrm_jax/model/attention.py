@@ -45,7 +45,7 @@ def choose(
   platform: str,
   earlier: str | None = None,
 ) -> HRM:
-  """Chooses the implementation of attention: the network, with it set.
+  """Chooses the implementation of attention, if any: the network, with it set.
 
   Several processes choose what process 0 chooses: they must run one program.
 
@@ -64,6 +64,8 @@ def choose(
   timing = timing or measured_seconds
   # The better layout there, and a slow one elsewhere.
   model = model.clone(for_tpu=platform == "tpu")
+  if model.mlp_t:  # It has no attention.
+    return model.clone(attention="xla")
   candidates = OF_PLATFORM.get(platform, ("xla",))
   if setting == "auto":
     setting = "xla"
