@@ -170,7 +170,7 @@ def test_nobody_reads_where_the_data_lay(
   run["changes"] = [{"step": 5, "keys": {"config.data.path": "/home/other"}}]
   run["init_from"] = {"model": "/home/somebody/model", "table": "keep"}
   loaded = load(tiny_run)._replace(run=run)
-  monkeypatch.setattr("hrm_jax.checkpoint.load.load", lambda *_: loaded)
+  monkeypatch.setattr("hrm_jax.checkpoint.load.load", lambda *_, **__: loaded)
   command(
     checkpoint,
     "export",

@@ -16,10 +16,11 @@ from hrm_jax.data import maze
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.puzzle_kind import Board
 from hrm_jax.evaluate import __main__ as evaluate
-from hrm_jax.solve import ensemble
+from hrm_jax.model import losses
+from hrm_jax.solve import ensemble, inference
 from hrm_jax.view import __main__ as view
 from hrm_jax.view import page, report
-from hrm_jax.view.recording import Recording
+from hrm_jax.view.recording import Recorder, Recording
 from tests import viewed
 from tests.commands import Commands
 
@@ -114,7 +115,7 @@ def test_the_limit_takes_the_first_puzzles(restless, tmp_path, command):
   np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-def test_confidence_is_the_probability_of_the_answer(tiny_run, monkeypatch):
+def test_confidence_is_the_probability_of_the_answer(tiny_run):
   trained = viewed.load_restless(argparse.Namespace(workdir=tiny_run))
   inputs = np.load(tiny_run / "data/test/all__inputs.npy")[:2].astype(np.int32)
   batch = {
@@ -122,10 +123,6 @@ def test_confidence_is_the_probability_of_the_answer(tiny_run, monkeypatch):
     "labels": inputs,
     "puzzle_identifiers": np.zeros(2, np.int32),
   }
-  from hrm_jax.model import losses
-  from hrm_jax.solve import inference
-  from hrm_jax.view.recording import Recorder
-
   recorder = Recorder(trained)
   found = recorder.finish(batch, recorder.start(batch), 2)
   output = inference.solve(
