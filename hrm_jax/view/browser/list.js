@@ -47,16 +47,18 @@ export class PuzzleList {
 
   item(puzzle) {
     const right = puzzle.right[lastSegment(puzzle, this.halt) - 1];
-    let [sign, word] = right ? ["✓", "solved"] : ["✗", "unsolved"];
+    let [sign, word, look] = right
+      ? ["✓", "solved", "right"]
+      : ["✗", "unsolved", "wrong"];
     if (!puzzle.judged) {
-      [sign, word] = ["?", "not known"];
+      [sign, word, look] = ["?", "not known", "open"];
     }
     const button = el(
       "button",
       { type: "button", on: { click: () => this.pick(puzzle) } },
       el(
         "span",
-        { class: right ? "verdict right" : "verdict wrong" },
+        { class: `verdict ${look}` },
         sign,
         el("span", { class: "unseen" }, ` ${word},`),
       ),
