@@ -11,13 +11,14 @@ from hrm_jax.checkpoint import published, run_record, store
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
 from hrm_jax.evaluate import __main__ as evaluate
+from hrm_jax.machines import sharding
 from hrm_jax.optim.ema import ema
-from hrm_jax.train import loop
+from hrm_jax.train import loop, setup, update
 from hrm_jax.train.init_from import InitFrom
 from tests.commands import Commands
 from tests.runs import read_state, train_tiny
 from tests.tiny import tiny_config
-from tests.toys import normal
+from tests.toys import METADATA, normal, toy_batch
 
 EMA = {"ema": True, "ema_rate": 0.5}
 
@@ -132,6 +133,38 @@ def test_a_run_that_begins_with_a_model_averages_from_there(
   for name, value in begin.items():
     got = state[f"['average']['params']{name}"]
     np.testing.assert_allclose(got, value, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("data", "table"), [(8, 1), (4, 2)])
+def test_trm_and_its_average_are_the_same_on_every_mesh(data, table):
+  batches = [toy_batch(seed, 16) for seed in range(3)]
+
+  def run(devices, **mesh):
+    config = tiny_config(
+      **EMA,
+      **{
+        "model.shared_level": True,
+        "model.gradient_scope": "last_cycle",
+        "model.q_target": "none",
+        "model.mlp_t": True,
+        "model.puzzle_emb_len": 2,
+      },
+      **mesh,
+    )
+    made = setup.make_setup(config, METADATA, total_steps=9, devices=devices)
+    state, step = made.init(), made.jit_update(update.train_step)
+    for batch in batches:
+      state, *_ = step(state, sharding.put_rows(batch, made.mesh, 16))
+    everywhere = sharding.replicated(made.mesh)
+    for leaf in jax.tree.leaves(state.average):
+      assert leaf.sharding.is_equivalent_to(everywhere, leaf.ndim)
+    return jax.device_get((state.average, state.weights))
+
+  one = run(jax.devices()[:1])
+  many = run(jax.devices(), **{"mesh.data": data, "mesh.table": table})
+  for got, want in zip(*map(jax.tree.leaves, (many, one)), strict=True):
+    # The learning rate is 1e-3.
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
 
 
 def test_a_run_does_not_go_on_with_or_without_one(averaged, tiny_run):

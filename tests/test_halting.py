@@ -136,6 +136,11 @@ def test_row_halts_at_the_last_segment():
   assert decide([-9.0] * 3, [9.0] * 3, [3, 4, 5]) == [False, True, True]
 
 
+def test_without_early_halting_only_the_last_segment_ends_a_puzzle():
+  got = decide([9.0] * 3, [-9.0] * 3, [1, 3, 4], halt_early=False)
+  assert got == [False, False, True]
+
+
 def test_exploring_row_thinks_at_least_its_minimum():
   got = decide([9.0] * 3, [-9.0] * 3, [1, 2, 3], uniform=0.4, minimum=3)
   assert got == [False, False, True]
