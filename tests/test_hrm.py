@@ -145,6 +145,7 @@ def written_out(model, variables, rows, z_H, z_L, inputs, first):
   return SegmentOutput(z_H, z_L, logits, q[:, 0], q[:, 1])
 
 
+@pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("shared_level", [False, True])
 @pytest.mark.parametrize(
   ("H_cycles", "L_cycles", "gradient_scope", "first"),
@@ -155,13 +156,14 @@ def written_out(model, variables, rows, z_H, z_L, inputs, first):
   ],
 )
 def test_gradient_passes_the_last_updates_alone(
-  H_cycles, L_cycles, gradient_scope, first, shared_level
+  H_cycles, L_cycles, gradient_scope, first, shared_level, unroll
 ):
   model = toy_model(
     H_cycles=H_cycles,
     L_cycles=L_cycles,
     gradient_scope=gradient_scope,
     shared_level=shared_level,
+    unroll=unroll,
   )
   z_H, z_L, inputs, rows = segment_inputs(model)
 

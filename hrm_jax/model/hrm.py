@@ -88,8 +88,8 @@ class HRM(nn.Module):
       2510.04871).
     remat: whether the backward pass computes the intermediates of each block
       again instead of keeping them: less memory, an eighth more work.
-    unroll: whether the blocks of a level are written out one after the other:
-      the program grows with them.
+    unroll: whether the blocks of a level, and the updates of z_L with gradient,
+      are written out one after the other: the program grows with them.
     attention: "xla", "cudnn" or "splash", see `layers.mix_values`.
     for_tpu: whether the blocks are laid out for a TPU, see `layers.Block`; with
       `unroll` the cycles without gradient are written out, too.
@@ -349,7 +349,11 @@ class HRM(nn.Module):
     f_H = H_level.as_function(self.dtype, num_outputs=num_outputs)
     f_L = L_level.as_function(self.dtype)
     if with_gradient > 1:
-      z_L = _update_z_L(f_L, z_H, z_L, x, times=with_gradient - 1)
+      # A loop would keep its intermediates in stacks: on a TPU half as slow
+      # again, by the compiler's word, and two and a half times the memory.
+      z_L = _update_z_L(
+        f_L, z_H, z_L, x, times=with_gradient - 1, unroll=self.unroll
+      )
     z_L = f_L(z_L, z_H + x)
     return f_H(z_H, z_L), z_L
 
