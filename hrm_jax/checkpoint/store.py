@@ -17,7 +17,7 @@ import pathlib
 import shutil
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -39,10 +39,10 @@ _MOST_ERRORS = 100
 
 
 # Any pytree of arrays: what a run's state is made of is the trainer's affair.
-State = TypeVar("State")
+State = Any
 
 
-class Resumed(NamedTuple, Generic[State]):
+class Resumed(NamedTuple):
   """What a run goes on from: a step, its run record and its state."""
 
   step: int
@@ -134,7 +134,7 @@ class Checkpoints:
     fits: Callable[[dict[str, Any]], None] = lambda run: None,
     part: Callable[[dict[str, Any], State], Any] = lambda run, shapes: shapes,
     strict: bool = False,
-  ) -> Resumed[State] | None:
+  ) -> Resumed | None:
     """Restores the newest step that is whole, telling which ones are not.
 
     Args:

@@ -152,7 +152,7 @@ def forward_and_backward(implementation: str, model: HRM) -> Callable[..., Any]:
 
   def run(weights, x):
     mixed, backward = jax.vjp(layer.apply, weights, x)
-    return backward(jnp.ones_like(mixed))
+    return backward(jax.tree.map(jnp.ones_like, mixed))
 
   return run
 
