@@ -42,10 +42,13 @@ def test_the_flags_say_what_is_tried():
     ("--samples=0", "--samples: expected at least 1, got 0."),
     ("--samples=2", "--samples=2: expected --noise=S above 0 too"),
     ("--noise=1", "--noise=1.0: expected --samples=2 or more too"),
-    ("--noise=-1 --samples=2", "--noise: expected a number from 0 on, got -1"),
+    (
+      "--noise=-1 --samples=2",
+      "--noise: expected a number from 0 to 1e6, got -1",
+    ),
     (
       "--noise=nan --samples=2",
-      "--noise: expected a number from 0 on, got nan",
+      "--noise: expected a number from 0 to 1e6, got nan",
     ),
     ("--verify", "--verify: expected --votes, --samples or --checkpoints"),
     ("--seed=-1", "--seed: expected at least 0, got -1."),

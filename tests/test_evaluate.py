@@ -177,6 +177,10 @@ def test_the_training_split_can_be_evaluated_too(tiny_run, command):
     (["--step=7"], "no step 7 there; it has 5, 10."),
     (["--batch-size=12"], "number of devices, 8, got 12; nearest"),
     (["--segments=0"], "--segments: expected at least 1, got 0."),
+    (
+      ["--segments=10001"],
+      "--segments: expected less than 10,001, got 10,001.",
+    ),
     (["--data=nowhere"], "nowhere/test/dataset.json: no such file"),
   ],
 )

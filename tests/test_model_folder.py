@@ -13,12 +13,14 @@ from safetensors.numpy import load_file, save_file
 from hrm_jax.arc_vote import __main__ as arc_vote
 from hrm_jax.checkpoint import __main__ as checkpoint
 from hrm_jax.checkpoint import model_folder, published, safetensors_file
+from hrm_jax.checkpoint.export import export
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
 from hrm_jax.evaluate import __main__ as evaluate
 from hrm_jax.solve import __main__ as solve
 from tests.commands import Commands, files_of
 from tests.toys import random_like, toy_model, weight_shapes
+from tests.untrained import write_run
 
 PUZZLE = "1....2.3..4.2..."
 
@@ -31,8 +33,6 @@ def command(monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def exported(tiny_run, tmp_path_factory):
   """The tiny run as a folder; leave it as it is."""
-  from hrm_jax.checkpoint.export import export
-
   out = tmp_path_factory.mktemp("exported") / "model"
   export(tiny_run, None, out, licence="apache-2.0")
   return out
@@ -309,6 +309,18 @@ def test_a_config_that_does_not_fit_is_told_by_its_key(
   got = command.error(solve, f"--model={folder}", PUZZLE)
   assert message in got
   assert str(folder) in got or "config.model" in got
+
+
+@pytest.mark.parametrize("key", ["shared_level", "H_only"])
+def test_a_network_that_lacks_a_module_is_read_again(tiny_run, tmp_path, key):
+  workdir = write_run(
+    tmp_path / "run", tiny_run / "data", **{f"model.{key}": True}
+  )
+  export(workdir, None, tmp_path / "model")
+  got = published.read(str(tmp_path / "model"))
+  jax.tree.map(
+    np.testing.assert_array_equal, got.weights, load(workdir).weights
+  )
 
 
 def test_a_key_that_is_younger_than_the_folder_has_its_default(folder):

@@ -9,7 +9,7 @@ import pytest
 from hrm_jax.console import InputError, Pen
 from hrm_jax.data import arc, maze, puzzle_kind, question, sudoku
 from hrm_jax.data.puzzle_text import PuzzleText
-from hrm_jax.data.question import Source
+from hrm_jax.data.question import Source, numbered
 from tests.toys import METADATA
 
 # For each kind G and V, and a puzzle with a right and a wrong answer.
@@ -162,6 +162,12 @@ def test_arc_tasks_ask_for_their_test_outputs():
   ]
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b"])
+def test_only_an_editor_s_line_ends_end_a_line(end):
+  ((_, first), second) = numbered("f", f"a{end}b\r\nc\r")
+  assert (first, second) == (f"a{end}b", ("f: line 2", "c"))
+
+
 @pytest.mark.parametrize(
   ("content", "message"),
   [
@@ -169,6 +175,10 @@ def test_arc_tasks_ask_for_their_test_outputs():
     ("[]", "f: expected an object, got []"),
     ("{}", "f: train: expected a list of pairs, got no such key"),
     ('{"aa": 5}', "f: aa: expected an object, got 5"),
+    (
+      '{"test": [], "train": [], "test": []}',
+      "f: expected the JSON of a task: key 'test' is there twice",
+    ),
     (
       json.dumps({**TASK, "test": [{"input": [[1, 2], [3, 10]]}]}),
       "f: test[0].input: expected integers 0 to 9, got 10 at row 1, column 1",
@@ -203,6 +213,7 @@ def test_a_wrong_arc_file_gets_one_line(content, message):
     ("a\na\na", "f: line 1: expected at most 2 rows, got 3"),
     ('{"a": 1}', "f: key 'input' is missing"),
     ('{"input": 5}', "f: key 'input': expected rows with at least one cell"),
+    ('{"input": "a", "input": "b"}', "f: line 1: expected JSON, got something"),
     ('{"input": "ab"}\n{"input":', "f: line 2: expected JSON, got something"),
   ],
 )

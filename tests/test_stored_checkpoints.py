@@ -1,17 +1,26 @@
 """A checkpoint of each format is read as it was written, bit for bit."""
 
+import json
 import re
 import shutil
 
 import jax.numpy as jnp
 import pytest
 
-from hrm_jax.checkpoint import format_number, load, saved_steps, store
+from hrm_jax.checkpoint import __main__ as checkpoint
+from hrm_jax.checkpoint import (
+  format_number,
+  load,
+  published,
+  saved_steps,
+  store,
+)
 from hrm_jax.config import base
 from hrm_jax.data.puzzle import metadata_from_json
 from hrm_jax.train import setup
 from hrm_jax.train.state import saved_part
 from tests import stored_checkpoints
+from tests.commands import Commands
 from tests.stored_checkpoints import STEP, digests_of, expected_digests
 
 FORMATS = range(1, format_number.CURRENT + 1)
@@ -55,6 +64,25 @@ def test_inference_reads_each_format_bit_for_bit(sample):
     for name, digest in expected_digests(number).items()
     if name.startswith("weights.")
   }
+
+
+@pytest.mark.parametrize("form", ["safetensors", "torch"])
+def test_a_run_without_the_keys_that_came_since_is_exported(
+  sample, monkeypatch, capsys, tmp_path, form
+):
+  _, workdir = sample
+  step = saved_steps.directory_of(workdir) / str(STEP)
+  recorded = json.loads((step / "run" / "metadata").read_text())["config"]
+  assert "ema" not in recorded
+  assert "shared_level" not in recorded["model"]
+  to = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}"]
+  commands = Commands(monkeypatch, capsys)
+  commands(checkpoint, "export", *to, f"--format={form}")
+  if form == "safetensors":
+    again = published.read(str(tmp_path / "out"))
+    assert not again.network.config.ema
+    expected = load.load(workdir).weights
+    assert digests_of(again.weights) == digests_of(expected)
 
 
 def test_each_sample_has_the_number_of_its_format(sample):

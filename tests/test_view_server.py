@@ -85,6 +85,12 @@ def test_without_the_token_nothing_is_told(asking, path):
   assert b"the page" not in content
 
 
+def test_what_is_no_address_is_refused(asking):
+  answer, content = asking("GET", f"http://[::1/?token={asking.token}")
+  assert answer.status == 400
+  assert b"no address" in content
+
+
 def test_a_puzzle_is_solved_and_a_wrong_one_gets_its_line(asking):
   assert asking.solve("1 2 3") == (200, {"echo": "1 2 3"})
   status, found = asking.solve("bad")

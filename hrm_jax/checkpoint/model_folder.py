@@ -207,7 +207,7 @@ def _config(
       "it: update hrm_jax."
     )
   for name in sorted(KEYS.keys() - leaves.keys()):
-    if name.startswith(_SECTIONS):
+    if name.startswith(_SECTIONS) and not KEYS[name].later:
       raise InputError(f"{path}: config.{name}: missing.")
   config = base()
   for name, value in leaves.items():

@@ -216,10 +216,14 @@ def _read_folder(
 def _check_layers(description: Description, path: pathlib.Path) -> None:
   """Compares the depth with the file: a network of millions is not built."""
   header = safetensors_file.read_header(path)
-  for key, level in (("H_layers", "H_level"), ("L_layers", "L_level")):
+  arch = description.config.model
+  for key, level, there in (
+    ("H_layers", "H_level", not arch.shared_level),
+    ("L_layers", "L_level", not arch.H_only),
+  ):
     got = safetensors_file.num_layers(header, level)
-    said = description.config.model[key]
-    if said != got:
+    said = arch[key]
+    if got != (said if there else 0):
       raise InputError(
         f"{description.path / model_folder.CONFIG}: config.model.{key}: "
         f"expected {got}, as {path.name} has, got {said}."

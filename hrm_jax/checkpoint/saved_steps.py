@@ -29,6 +29,7 @@ from hrm_jax.checkpoint.errors import (
   no_access,
   not_accessible,
 )
+from hrm_jax.config import with_later_keys
 from hrm_jax.console import InputError
 
 # Orbax writes to <step>.orbax-checkpoint-tmp, and renames it when it is done.
@@ -147,6 +148,8 @@ def is_finished(directory: pathlib.Path, step: int) -> bool:
 def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:
   """Reads the run record of a checkpoint, with an evaluation added since.
 
+  Keys of the configuration that are younger than it have their defaults.
+
   Raises:
     FormatError: another version of hrm_jax wrote it.
     NoAccessError: this process is not allowed to read it, say.
@@ -166,6 +169,8 @@ def read_run(directory: pathlib.Path, step: int) -> dict[str, Any]:
     format_number.check(run, directory / str(step))
   if not isinstance(run, dict) or "evaluation" not in run:
     raise InputError(f"{path}: expected the description of a run.")
+  if isinstance(run.get("config"), dict):
+    run["config"] = with_later_keys(run["config"])
   # An evaluation that cannot be read is dropped: it can be made again.
   with contextlib.suppress(
     OSError, ValueError, TypeError, KeyError, RecursionError

@@ -17,6 +17,7 @@ from hrm_jax.config.checks import (
   check_schedule,
   check_value,
   choose,
+  with_later_keys,
 )
 from hrm_jax.config.run_keys import ON_NONFINITE
 from hrm_jax.config.trm import trm_base
@@ -32,4 +33,5 @@ __all__ = [
   "check_value",
   "choose",
   "trm_base",
+  "with_later_keys",
 ]

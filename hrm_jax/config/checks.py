@@ -43,6 +43,24 @@ def by_dotted_key(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return leaves
 
 
+def with_later_keys(given: Mapping[str, Any]) -> dict[str, Any]:
+  """The configuration of an earlier run, with the keys that came since.
+
+  Args:
+    given: nested, as a run has recorded it.
+  """
+  result = {
+    name: dict(value) if isinstance(value, Mapping) else value
+    for name, value in given.items()
+  }
+  for name, key in KEYS.items():
+    if key.later:
+      section, _, last = name.rpartition(".")
+      place = result.setdefault(section, {}) if section else result
+      place.setdefault(last, key.default)
+  return result
+
+
 def choose(
   variant: str, variants: Mapping[str, ml_collections.ConfigDict], file: str
 ) -> ml_collections.ConfigDict:

@@ -22,11 +22,20 @@ class Allowed(NamedTuple):
 
 
 class Key(NamedTuple):
-  """One key of the configuration."""
+  """One key of the configuration.
+
+  Attributes:
+    default: the value that an experiment which does not name it gets.
+    meaning: what it is for, in sentences.
+    allowed: the values that it takes.
+    later: whether it came after the first checkpoints of format 1: to a
+      configuration without it, its default is what happened.
+  """
 
   default: Any
   meaning: str
   allowed: Allowed
+  later: bool = False
 
 
 def whole(least: int, most: int = 2**31 - 1) -> Allowed:

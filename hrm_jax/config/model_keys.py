@@ -39,24 +39,28 @@ MODEL_KEYS = {
     "Positions that a puzzle's embedding takes, filled up with zeros. 0: as "
     "few as hold it.",
     whole(0, 10_000),
+    later=True,
   ),
   "model.mlp_t": Key(
     False,
     "Whether an MLP over the positions stands in for attention (TRM, arXiv "
     "2510.04871); num_heads means nothing then.",
     flag(),
+    later=True,
   ),
   "model.shared_level": Key(
     False,
     "Whether one module of L_layers blocks updates both states (TRM). H_layers "
     "means nothing then.",
     flag(),
+    later=True,
   ),
   "model.H_only": Key(
     False,
     "Whether z_L and its module are left out: a segment is H_cycles updates of "
     "z_H, which hears the puzzle itself. An ablation of the hierarchy.",
     flag(),
+    later=True,
   ),
   "model.gradient_scope": Key(
     "last_update",
@@ -64,6 +68,7 @@ MODEL_KEYS = {
     'of z_L and of z_H (HRM); "last_cycle": all of the last H cycle (TRM), '
     "where memory grows with L_cycles.",
     one_of("last_update", "last_cycle"),
+    later=True,
   ),
   "model.pos_encodings": Key(
     "rope",
@@ -92,6 +97,7 @@ MODEL_KEYS = {
     "Whether a row may halt before halt_max_steps in training. False: all "
     "puzzles get as many segments, as without ACT.",
     flag(),
+    later=True,
   ),
   "model.q_target": Key(
     "bootstrap",

@@ -60,12 +60,19 @@ RUN_KEYS = {
     "Whether an average of the weights is kept, which evaluating, solving and "
     "exporting then use (TRM, arXiv 2510.04871). The puzzle table has none.",
     flag(),
+    later=True,
   ),
   "ema_rate": Key(
-    0.999, "Share of that average that an update keeps.", number_below_1()
+    0.999,
+    "Share of that average that an update keeps.",
+    number_below_1(),
+    later=True,
   ),
   "train_only": Key(
-    "all", "What moves: all, or the puzzle table.", one_of("all", "puzzle_emb")
+    "all",
+    "What moves: all, or the puzzle table.",
+    one_of("all", "puzzle_emb"),
+    later=True,
   ),
   # --- devices: a mesh of data x table of them, all with rows of the batch
   "mesh.data": Key(
@@ -89,12 +96,14 @@ RUN_KEYS = {
     "What the gradients of the dense weights are added up in over the devices. "
     "bfloat16: half the bytes, and their sum is rounded to 8 bits.",
     one_of("float32", "bfloat16"),
+    later=True,
   ),
   "rows_at_once": Key(
     None,
     "Rows that a device works on at a time, adding up their gradients: fewer "
     "need less memory. None: all, and on a TPU as many as are fastest.",
     or_none(whole(1)),
+    later=True,
   ),
   "attention": Key(
     "auto",

@@ -12,7 +12,7 @@ import numpy as np
 
 from hrm_jax.console import InputError
 from hrm_jax.data import arc
-from hrm_jax.data.question import Question, Source
+from hrm_jax.data.question import Question, Source, each_key_once
 
 FORMS = (
   "the JSON of an ARC task with 'train' and 'test', or of many tasks by name"
@@ -47,7 +47,9 @@ def parse_json(path: str | os.PathLike, content: bytes) -> Any:
     InputError: it is not JSON; names the line.
   """
   try:
-    return json.loads(content.decode("utf-8-sig"))
+    return json.loads(
+      content.decode("utf-8-sig"), object_pairs_hook=each_key_once
+    )
   except UnicodeDecodeError as error:
     line = content.count(b"\n", 0, error.start) + 1
     raise InputError(

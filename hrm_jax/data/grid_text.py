@@ -18,7 +18,7 @@ import numpy as np
 from hrm_jax.console import InputError
 from hrm_jax.data import grid, puzzle_kind, sections
 from hrm_jax.data.puzzle_kind import Board
-from hrm_jax.data.question import Line, Question, Source
+from hrm_jax.data.question import Line, Question, Source, each_key_once
 
 FORMS = (
   "rows of characters, an empty line between two grids; or JSON, as "
@@ -65,7 +65,7 @@ def _rows(lines: list[Line], cells: str) -> Iterator[tuple[str, list[str]]]:
 def _json(source: Source) -> Iterator[tuple[str, Any]]:
   """The examples of a whole text, or of its lines."""
   try:
-    value = json.loads(source.text)
+    value = json.loads(source.text, object_pairs_hook=each_key_once)
   except (ValueError, RecursionError):
     for name, text in source.lines:
       if text.strip():
@@ -83,7 +83,7 @@ def _json(source: Source) -> Iterator[tuple[str, Any]]:
 
 def _loads(name: str, text: str) -> Any:
   try:
-    return json.loads(text)
+    return json.loads(text, object_pairs_hook=each_key_once)
   except (ValueError, RecursionError) as error:
     raise InputError(
       f"{name}: expected JSON, got something else ({error!s:.80}); read is "

@@ -74,5 +74,22 @@ def decoded(data: bytes, name: str) -> str:
 
 def numbered(source: str, text: str) -> list[Line]:
   """The lines of a text, each with its name: "SOURCE: line 3"."""
-  lines = enumerate(text.splitlines(), 1)
-  return [(f"{source}: line {i}", line) for i, line in lines]
+  # Not `splitlines`, to which much else is the end of a line, also in JSON.
+  lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+  if not lines[-1]:
+    del lines[-1]
+  return [(f"{source}: line {i}", line) for i, line in enumerate(lines, 1)]
+
+
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """An object of JSON, for `json.loads`, which would keep the last of each.
+
+  Raises:
+    ValueError: a key is there twice.
+  """
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    keys = [key for key, _ in pairs]
+    twice = next(key for key in keys if keys.count(key) > 1)
+    raise ValueError(f"key {twice!r:.40} is there twice")
+  return found

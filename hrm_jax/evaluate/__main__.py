@@ -61,7 +61,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     InputError: a flag is out of range, or there is no such checkpoint or data.
     OutOfMemoryError: names the flag that helps.
   """
-  console.check_least("--segments", args.segments, 1)
+  console.check_least("--segments", args.segments, 1, below=10_001)
   flags.check_run(args)
   tried = ensemble.from_flags(args)
   _check_predictions(args)

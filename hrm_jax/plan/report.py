@@ -133,7 +133,8 @@ def lines(result: dict[str, Any], chip: Chip) -> Iterator[str]:
 def _program_lines(
   title: str, result: dict[str, Any], chip: Chip
 ) -> Iterator[str]:
-  fits = {True: "fits", False: "does not fit", None: "nobody knows if it fits"}
+  unknown = "no limit of memory is known"
+  fits = {True: "fits", False: "does not fit", None: unknown}
   yield (
     f"{title}: {fits[result['fits']]}; compiled in {result['compile_s']:.0f} s"
   )

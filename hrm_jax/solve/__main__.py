@@ -122,7 +122,7 @@ def main() -> None:
   """The command line."""
   args = _parser().parse_args()
   flags.check_run(args)
-  console.check_least("--segments", args.segments, 1)
+  console.check_least("--segments", args.segments, 1, below=10_001)
   tried = ensemble.from_flags(args)
 
   platform.check()

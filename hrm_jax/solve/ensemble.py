@@ -102,7 +102,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add(
     "--checkpoints",
     type=_choice,
-    metavar="last:N",
+    metavar="last:N|best:N",
     help="ask the N newest checkpoints of the run that were kept, or the N "
     "best by exact accuracy: best:N",
   )
@@ -130,8 +130,11 @@ def from_flags(args: argparse.Namespace) -> Ensemble | None:
   console.check_least("--votes", args.votes, 1, 2**16)
   console.check_least("--samples", args.samples, 1, 2**16)
   console.check_least("--seed", args.seed, 0, 2**32)
-  if not 0 <= args.noise < np.inf:
-    raise InputError(f"--noise: expected a number from 0 on, got {args.noise}.")
+  # The states are of the order of 1; float32 and bfloat16 hold 1e38.
+  if not 0 <= args.noise <= 1e6:
+    raise InputError(
+      f"--noise: expected a number from 0 to 1e6, got {args.noise}."
+    )
   if args.samples > 1 and not args.noise:
     raise InputError(
       f"--samples={args.samples}: expected --noise=S above 0 too, without "

@@ -70,8 +70,9 @@ def make_parser(
     metavar="FILE[:VARIANT]",
     default=config,
     required=config is None,
-    help="configuration file; sudoku.py, maze.py, arc.py and grid.py are found "
-    "from anywhere" + (f" (default: {config})" if config else ""),
+    help="configuration file; sudoku.py, maze.py, arc.py, grid.py and "
+    "trm_*.py are found from anywhere"
+    + (f" (default: {config})" if config else ""),
   )
   return parser
 

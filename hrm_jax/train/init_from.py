@@ -31,7 +31,11 @@ _SIZES = (
   "num_heads",
   "expansion",
   "puzzle_emb_ndim",
+  "puzzle_emb_len",
   "pos_encodings",
+  "mlp_t",
+  "shared_level",
+  "H_only",
 )
 
 
@@ -295,4 +299,8 @@ def _size(arch: ml_collections.ConfigDict, key: str) -> Any:
   value = arch[key]
   if key == "puzzle_emb_ndim" and value is None:
     return arch.hidden_size
+  if (key == "H_layers" and arch.shared_level) or (
+    key == "L_layers" and arch.H_only
+  ):
+    return 0  # There is no such module, whatever the key says.
   return value

@@ -173,7 +173,7 @@ def _result(recording: Recording, step: int) -> dict[str, Any]:
 def _check(args: argparse.Namespace) -> None:
   """Refuses what cannot work before anything is loaded."""
   flags.check_run(args)
-  console.check_least("--segments", args.segments, 1)
+  console.check_least("--segments", args.segments, 1, below=10_001)
   console.check_least("--limit", args.limit, 0)
   console.check_least("--batch-size", args.batch_size, 1)
   console.check_least("--port", args.port, 0, below=65_536)

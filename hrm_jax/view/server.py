@@ -110,7 +110,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def do_GET(self) -> None:
     """The page."""
-    url = urllib.parse.urlsplit(self.path)
+    try:
+      url = urllib.parse.urlsplit(self.path)
+    except ValueError:
+      self._say(HTTPStatus.BAD_REQUEST, "that is no address")
+      return
     given = urllib.parse.parse_qs(url.query).get("token", [""])[0]
     if not self._is_welcome(given):
       return

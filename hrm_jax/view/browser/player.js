@@ -264,7 +264,9 @@ export class Player {
         "Halt or think on",
         [
           { name: "halting probability", values: puzzle.halting },
-          { name: "thinking on", values: puzzle.continuing },
+          ...(puzzle.continuing.every((value) => value === 0.5)
+            ? [] // A network that learns no value of thinking on says 0.5.
+            : [{ name: "thinking on", values: puzzle.continuing }]),
         ],
         {
           current: segment,
