@@ -32,9 +32,10 @@ def _mini():
   # Easy puzzles halt after two segments; so that later ones are trained too.
   config.model.halt_exploration_prob = 0.3
   config.global_batch_size = 64
-  # 3,500 puzzles: 40 * 3,500 / 64 = 2,187 updates.
-  config.epochs = 40
-  config.eval_interval = 10
+  # 3,500 puzzles: 60 * 3,500 / 64 = 3,281 updates. After two thirds of them
+  # some seeds have 91 %, others all.
+  config.epochs = 60
+  config.eval_interval = 15
   config.lr = 1e-3
   config.lr_min_ratio = 0.0
   config.lr_warmup_steps = 100

@@ -76,14 +76,14 @@ def _mini():
   config.model.L_cycles = 3
   config.model.halt_max_steps = 4
   config.global_batch_size = 64
-  # One view of each of 1,000 puzzles per epoch: 128 * 1,000 / 64 = 2,000.
-  config.epochs = 128
-  config.eval_interval = 32
+  # One view of each of 1,000 puzzles per epoch: 32 * 1,000 / 64 = 500.
+  config.epochs = 32
+  config.eval_interval = 8
   config.lr = 1e-3
   config.lr_min_ratio = 0.0
   config.lr_warmup_steps = 100
   config.puzzle_emb_lr = 1e-3
-  # An average over 100 updates, for the run has 2,000.
+  # An average over 100 updates, for the run has 500.
   config.ema_rate = 0.99
   # Cheap at this size: an interrupted run loses a quarter of a minute.
   config.checkpoint_interval = 100
