@@ -143,7 +143,7 @@ def test_a_key_of_the_reference_is_told_as_ours(theirs, ours):
 
 def test_a_published_command_line_is_told_how_keys_are_written():
   assert line_of("lr=7e-5") == "'lr=7e-5': expected --config.lr=VALUE."
-  for unknown in ("arch.puzzle_emb_len", "arch", "arch.loss"):
+  for unknown in ("arch.no_such_key", "arch", "arch.loss"):
     assert "arch.X is config.model.X here" in line_of(f"--config.{unknown}=16")
 
 
@@ -175,7 +175,11 @@ def test_a_key_given_as_a_flag_is_told_how_keys_are_written(flag, meant):
     ("sudoku:mini", "--config=sudoku.py:mini"),
     ("maze", "--config=maze.py"),
     ("full", "--config=sudoku.py:full"),
-    ("mini", "--config=grid.py:mini or --config=sudoku.py:mini"),
+    (
+      "mini",
+      "--config=grid.py:mini or --config=sudoku.py:mini or "
+      "--config=trm_sudoku.py:mini",
+    ),
   ],
 )
 def test_a_configuration_without_its_file_is_told_what_it_may_be(given, meant):
@@ -266,7 +270,8 @@ def test_a_file_that_is_nowhere_is_named_with_those_that_there_are(
     line = line_of(config=f"--config={name}")
     assert line.startswith(f"--config={name}: expected FILE or FILE:VARIANT")
     assert line.endswith(
-      " those of hrm_jax are arc.py, grid.py, maze.py, sudoku.py."
+      " those of hrm_jax are arc.py, grid.py, maze.py, sudoku.py, trm_arc.py, "
+      "trm_maze.py, trm_sudoku.py."
     )
   said = (
     "the following arguments are required: --config, --workdir; see --help."
