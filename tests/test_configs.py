@@ -52,6 +52,8 @@ def test_two_updates_of_each_experiment(file, word):
     {"hidden_size": 16, "num_heads": 2, "expansion": 1.0, "H_layers": 1}
   )
   config.model.L_layers = 1
+  for cycles in ("H_cycles", "L_cycles"):  # Two say what more of them say.
+    config.model[cycles] = min(config.model[cycles], 2)
   config.global_batch_size = 6
   made = setup.make_setup(
     config, METADATA, total_steps=10, devices=jax.devices()[:1]
