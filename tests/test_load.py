@@ -95,10 +95,10 @@ def test_a_step_that_is_deleted_while_it_is_read_is_chosen_again(
   directory = trained / "checkpoints"
   read, newest = load_module._read_weights, [10]
 
-  def delete_first(path, shapes):
+  def delete_first(path, shapes, **options):
     if len(newest) < 4:
       newest.append(replace_step(directory, newest[-1], newest[-1] + 1))
-    return read(path, shapes)
+    return read(path, shapes, **options)
 
   monkeypatch.setattr(load_module, "_read_weights", delete_first)
   assert load(trained).step == 13
@@ -110,8 +110,8 @@ def test_a_step_that_is_deleted_after_it_was_read_is_not_trusted(
 ):
   read, newest = load_module._read_weights, [10]
 
-  def delete_last(path, shapes):
-    weights = read(path, shapes)
+  def delete_last(path, shapes, **options):
+    weights = read(path, shapes, **options)
     if len(newest) < 2:
       newest.append(replace_step(trained / "checkpoints", 10, 11))
     return weights
@@ -123,7 +123,7 @@ def test_a_step_that_is_deleted_after_it_was_read_is_not_trusted(
 def test_a_named_step_that_is_deleted_while_it_is_read_gets_one_line(
   trained, monkeypatch
 ):
-  def delete_first(path, shapes):
+  def delete_first(path, shapes, **options):
     replace_step(trained / "checkpoints", 10, 11)
     raise InputError("something is missing")
 
@@ -155,7 +155,7 @@ def test_a_run_that_deletes_faster_than_anyone_reads_gets_one_line(
 ):
   newest = [10]
 
-  def delete_first(path, shapes):
+  def delete_first(path, shapes, **options):
     newest.append(
       replace_step(trained / "checkpoints", newest[-1], newest[-1] + 1)
     )

@@ -143,7 +143,7 @@ class Reference:
         self.table_lr, weight_decay=hyper["puzzle_emb_weight_decay"]
       ),
       self.lr,
-      average=ema.ema(manifest["ema_rate"]) if "ema_rate" in manifest else None,
+      average=ema.ema(rate) if (rate := manifest.get("ema_rate")) else None,
     )
     self.forward_backward = jax.jit(
       functools.partial(update.forward_backward, self.model, loss=self.loss)

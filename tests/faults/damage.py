@@ -21,7 +21,7 @@ from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import metadata_from_json
 from hrm_jax.data.split import open_split
 from hrm_jax.train import setup
-from hrm_jax.train.state import TrainState
+from hrm_jax.train.state import TrainState, saved_part
 from tests import runs
 from tests.faults import reference
 from tests.faults.processes import Starter
@@ -127,7 +127,7 @@ class _Run:
     self._lines.clear()
     # Anew each time, as a run has them: they remember what was unreadable.
     with Checkpoints(self._workdir) as checkpoints:
-      resumed = checkpoints.resume(self._shapes)
+      resumed = checkpoints.resume(self._shapes, part=saved_part)
     if resumed is None:
       return None, {}
     leaves = jax.tree_util.tree_leaves_with_path(resumed.state)
