@@ -19,9 +19,9 @@ attention: the same with attention and rotary positions
 mini: 4x4 puzzles that the run generates for itself, in float32, on a CPU
   python -m hrm_jax.train --config=configs/trm_sudoku.py:mini
     --workdir=runs/trm-mini
-  As configs/sudoku.py:mini, with TRM's network at its size. 99.8 % of 1,024
-  held-out puzzles exact after 500 updates (docs/results.md), where
-  --config.num_steps=500 stops.
+  As configs/sudoku.py:mini, with TRM's network at its size. 99.4 % of 1,024
+  held-out puzzles exact after its 500 updates, in 3 minutes on 2 cores
+  (docs/results.md).
 """
 
 from hrm_jax.config import choose, trm_base
