@@ -3,6 +3,7 @@
 import pathlib
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,6 +52,16 @@ def read_scalars(
         if value.HasField("simple_value")
       ]
   return scalars
+
+
+def read_summaries(workdir: pathlib.Path) -> list[tuple[int, Any]]:
+  """(step, `Summary.Value`) of all that the runs wrote, in order."""
+  return [
+    (event.step, value)
+    for path in sorted((workdir / "tensorboard").iterdir())
+    for event in _events(path.read_bytes())
+    for value in event.summary.value
+  ]
 
 
 def _events(data: bytes) -> Iterator[event_pb2.Event]:

@@ -1,15 +1,17 @@
 """What stands in the event files, whatever happens."""
 
 import errno
+import threading
 import time
 
 import pytest
 from tensorboardX.proto import event_pb2
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
 from hrm_jax import console
 from hrm_jax.train import curves
-from tests.runs import read_scalars
+from tests.runs import read_scalars, read_summaries
 
 
 def test_resumed_writer_hides_what_it_repeats(tmp_path):
@@ -117,23 +119,40 @@ def test_a_reader_sees_what_was_written_a_while_ago(tmp_path, monkeypatch):
   later = time.monotonic() + 31
   monkeypatch.setattr(curves.time, "monotonic", lambda: later)
   writer.scalars(2, {"train/lr": 0.5})
+  until = time.perf_counter() + 30
+  while not read_scalars(tmp_path) and time.perf_counter() < until:
+    time.sleep(0.01)
   assert [step for _, step, _ in read_scalars(tmp_path)] == [1, 2]
   writer.close()
 
 
-def test_the_dashboard_and_the_configuration_are_there(tmp_path):
+def test_nothing_waits_for_what_is_drawn_but_a_flush(tmp_path):
+  asked, drawn = threading.Event(), Summary(value=[Summary.Value(tag="late")])
+
+  def draw():
+    assert asked.wait(30)
+    return drawn
+
   writer = curves.Writer(tmp_path / "tensorboard", first_logged_step=1)
-  writer.json("config", {"lr": 0.5})
+  writer.summary(4, draw)
+  writer.scalars(5, {"train/lr": 0.5})
+  asked.set()  # Only now: the two calls above have come back.
+  writer.flush()
+  tags = [(step, value.tag) for step, value in read_summaries(tmp_path)]
+  assert tags == [(4, "late"), (5, "train/lr")]
   writer.close()
-  (path,) = (tmp_path / "tensorboard").iterdir()
-  content = path.read_bytes()
-  for part in (b"custom_scalars__config__", b"segments per puzzle", b'"lr"'):
-    assert part in content
+
+
+def test_what_cannot_be_drawn_is_not_silent(tmp_path):
+  writer = curves.Writer(tmp_path / "tensorboard", first_logged_step=1)
+  writer.summary(1, lambda: 1 // 0)
+  with pytest.raises(ZeroDivisionError):
+    writer.close()
 
 
 def test_no_writer_writes_nothing():
   writer = curves.NoWriter()
   writer.scalars(1, {"train/lr": 0.5})
-  writer.json("config", {})
+  writer.summary(1, lambda: 1 // 0)
   writer.flush()
   writer.close()

@@ -106,7 +106,10 @@ def test_meter_writes_the_names_of_the_reference(tmp_path):
     for step in (1, 2):
       meter.update(step, one_update(METRIC_SUMS))
     meter.flush()
-    meter.write_evaluation(2, {"sets": {"all": {"exact_accuracy": 0.5}}})
+    means = {"all": {"exact_accuracy": 0.5}}
+    meter.write_evaluation(
+      2, {"sets": means, "exact_accuracy_by_segment": [0.25, 0.5]}
+    )
   names = {name for name, _, _ in read_scalars(tmp_path)}
   assert names == {f"train/{key}" for key in METRIC_SUMS} | {
     "perf/step_seconds",
@@ -115,6 +118,8 @@ def test_meter_writes_the_names_of_the_reference(tmp_path):
     "perf/mfu",
     "perf/data_wait",
     "eval/all/exact_accuracy",
+    "eval/accuracy_by_segment/01",
+    "eval/accuracy_by_segment/02",
   }
 
 
@@ -169,7 +174,8 @@ def test_meter_times_updates_and_not_evaluations(tmp_path, clock, log_every):
       if step == 8:
         meter.flush()
         clock.now += 1000
-        meter.write_evaluation(step, {"sets": {}})
+        result = {"sets": {}, "exact_accuracy_by_segment": []}
+        meter.write_evaluation(step, result)
     meter.flush()
   seconds = [
     value

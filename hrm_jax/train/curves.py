@@ -1,16 +1,18 @@
-"""Curves for TensorBoard: written by one process, whatever the disk does."""
+"""Curves for TensorBoard: written by one process, whatever the disk does.
+
+In a thread of their own: neither the disk nor what is drawn holds up training.
+"""
 
 import contextlib
-import json
 import pathlib
 import socket
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 # protobuf makes its classes at import, where no checker sees them.
 # pyright: reportAttributeAccessIssue=false
-from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
@@ -22,7 +24,7 @@ _FLUSH_AFTER = 30.0
 
 
 class Writer:
-  """Writes scalars for TensorBoard.
+  """Writes event files for TensorBoard; only `flush` and `close` wait for it.
 
   Where the disk does not take them, a line says so, once, and what follows is
   dropped: training is worth more than its curves.
@@ -42,37 +44,56 @@ class Writer:
     self._directory = directory
     self._file: RecordWriter | None = RecordWriter(str(directory / name))
     self._flushed_at = time.monotonic()
+    self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "curves")
+    self._under_way: list[Future] = []
     self._write(file_version="brain.Event:2")
     start = SessionLog(status=SessionLog.START)
     self._write(step=first_logged_step, session_log=start)
-    self._write(summary=summary.custom_scalars(_DASHBOARD))
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Writes each named value at `step`."""
     each = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
     self._write(step=step, summary=Summary(value=each))
 
-  def json(self, name: str, value: Mapping[str, Any]) -> None:
-    """Writes a JSON object as text."""
-    text = f"```\n{json.dumps(value, indent=2)}\n```"
-    self._write(summary=summary.text(name, text))
+  def summary(self, step: int, make: Callable[[], Summary]) -> None:
+    """Writes at `step` what `make` returns, which the thread calls."""
+    self._later(lambda: self._put(step=step, summary=make()))
 
   def flush(self) -> None:
     """Returns when all so far is on disk: a kill loses none of it."""
-    self._flushed_at = time.monotonic()
-    self._do(RecordWriter.flush)
+    self._later(self._flush)
+    under_way, self._under_way = self._under_way, []
+    for job in under_way:
+      job.result()  # Raises what it raised.
 
   def close(self) -> None:
     """Flushes and closes the event file."""
-    self.flush()
-    self._do(RecordWriter.close)
-    self._file = None
+    try:
+      self.flush()
+    finally:
+      self._later(lambda: self._do(RecordWriter.close))
+      if self._thread is not None:
+        self._thread.shutdown()
+      self._thread = None
 
   def _write(self, **event: Any) -> None:
+    self._later(lambda: self._put(**event))
+
+  def _later(self, job: Callable[[], None]) -> None:
+    if self._thread is not None:
+      self._under_way.append(self._thread.submit(job))
+
+  # --- what the thread does
+
+  def _put(self, **event: Any) -> None:
     record = Event(wall_time=time.time(), **event)
     self._do(RecordWriter.write, record.SerializeToString())
     if time.monotonic() - self._flushed_at > _FLUSH_AFTER:
-      self.flush()
+      self._flush()
+
+  def _flush(self) -> None:
+    self._flushed_at = time.monotonic()
+    self._do(RecordWriter.flush)
 
   def _do(self, call: Callable[..., None], *arguments: Any) -> None:
     """Calls a method of the file, unless it has failed before."""
@@ -95,7 +116,7 @@ class NoWriter(Writer):
   """Writes nothing: for all processes but the first."""
 
   def __init__(self):
-    self._file, self._flushed_at = None, time.monotonic()
+    self._thread, self._under_way = None, []
 
 
 def open_writer(directory: pathlib.Path, first_logged_step: int) -> Writer:
@@ -107,27 +128,3 @@ def open_writer(directory: pathlib.Path, first_logged_step: int) -> Writer:
       f"error: {directory}: no curves ({error.strerror}); training goes on"
     )
     return NoWriter()
-
-
-_DASHBOARD = {
-  "learning": {
-    "loss": ["Multiline", ["train/lm_loss"]],
-    "halting losses": [
-      "Multiline",
-      ["train/q_halt_loss", "train/q_continue_loss"],
-    ],
-    "exact accuracy": [
-      "Multiline",
-      ["train/exact_accuracy", "eval/all/exact_accuracy"],
-    ],
-    "segments per puzzle": ["Multiline", ["train/steps", "eval/all/steps"]],
-  },
-  "optimisation": {
-    "norms": ["Multiline", ["train/grad_norm", "train/param_norm"]],
-    "learning rate": ["Multiline", ["train/lr"]],
-  },
-  "speed": {
-    "update": ["Multiline", ["perf/step_seconds"]],
-    "share of time waiting for data": ["Multiline", ["perf/data_wait"]],
-  },
-}

@@ -257,7 +257,7 @@ def _loop(run: Run, state: TrainState, done: int) -> tuple[int, bool]:
   agenda, guard, meter = run.agenda, run.guard, run.meter
   preempted = False
   with meter, run.watchdog, run.reporting_divergence():
-    meter.write_config(run.record["config"])
+    run.write_start()
     try:
       # --- before the first update: stop if a signal came during set-up, and
       # make an evaluation that the earlier run left out
@@ -294,6 +294,7 @@ def _loop(run: Run, state: TrainState, done: int) -> tuple[int, bool]:
     guard.flush()
     if not preempted:
       meter.flush()
+      meter.write_end()
       if agenda.ends_early(done) and not run.is_evaluated(done):
         log.info(
           f"config.num_steps ends this run at update {done:,}, without an "

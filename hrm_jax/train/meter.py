@@ -1,5 +1,6 @@
 """What a training loop shows and logs while it runs."""
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from hrm_jax import console
 from hrm_jax.evaluate import metrics
+from hrm_jax.train import dashboard
 from hrm_jax.train.curves import Writer
 
 
@@ -106,18 +108,46 @@ class Meter:
       self._log_due(*self._pending)
     self._writer.flush()
 
-  def write_config(self, config: Mapping[str, Any]) -> None:
-    """Shows the run's configuration beside its curves."""
-    self._writer.json("config", config)
+  def write_start(
+    self,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    sets: Iterable[str],
+  ) -> None:
+    """Writes what the run is, and how TensorBoard shall show it.
+
+    Args:
+      config: by dotted key.
+      environment: what else its numbers depend on.
+      sets: the names of the test split's sets.
+    """
+    names = list(sets)
+    for make in (
+      dashboard.layout,
+      functools.partial(dashboard.table, "config", config),
+      functools.partial(dashboard.table, "environment", environment),
+      functools.partial(dashboard.hparams, config, names),
+    ):
+      self._writer.summary(self._logged, make)
+
+  def write_end(self) -> None:
+    """Writes that the run has come to its end."""
+    self._writer.summary(self._logged, dashboard.end_of_hparams)
 
   def write_evaluation(self, step: int, result: Mapping[str, Any]) -> None:
     """Logs an evaluation of update `step`.
 
     Call `flush` before the evaluation begins, so that the clock leaves it out.
     """
-    for set_name, means in result["sets"].items():
-      values = {f"eval/{set_name}/{k}": v for k, v in means.items()}
-      self._writer.scalars(step, values)
+    values = {
+      f"eval/{name}/{k}": v
+      for name, means in result["sets"].items()
+      for k, v in means.items()
+    }
+    # With two digits, because TensorBoard sorts them as text.
+    for segment, share in enumerate(result["exact_accuracy_by_segment"], 1):
+      values[f"eval/accuracy_by_segment/{segment:02}"] = share
+    self._writer.scalars(step, values)
 
   def _log_due(
     self,

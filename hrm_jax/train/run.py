@@ -5,12 +5,15 @@ import dataclasses
 import functools
 import itertools
 import pathlib
+import platform
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import ml_collections
 
 from hrm_jax.checkpoint.store import Checkpoints
+from hrm_jax.config import by_dotted_key
 from hrm_jax.data import puzzle
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.train_batches import TrainData
@@ -87,6 +90,26 @@ class Run:
     )
     for group in self.agenda.groups(done):
       yield tuple(itertools.islice(batches, len(group)))
+
+  def write_start(self) -> None:
+    """Writes beside the curves what the run is, and on what it runs."""
+    mesh = self.setup.mesh
+    self.meter.write_start(
+      by_dotted_key(self.record["config"]),
+      {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **self.record["versions"],
+        "git_commit": self.record["git_commit"],
+        "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
+        "mesh": ", ".join(f"{k} {n}" for k, n in mesh.shape.items()),
+        "processes": jax.process_count(),
+        # What the configuration may leave to us.
+        "attention": self.setup.model.attention,
+        "rows_at_once": self.setup.rows_at_once or "all",
+      },
+      self.test.examples_by_set,
+    )
 
   def still_here(self, done: int) -> None:
     """Tells the watchdog that training lives, and obeys a signal.
