@@ -12,10 +12,10 @@ train.csv and test.csv of a directory, or one CSV file with --test-fraction. The
 columns may be called as in the public tables (question and answer, quizzes and
 solutions, puzzle and solution), or as --columns says, and be separated by
 commas, semicolons or tabs. A rating (or difficulty) may be missing, and is read
-only for --min-difficulty; boards may be 4x4, 6x6, 8x8 or 9x9. Test puzzles that
-stand in the training data too are counted and warned of. Differs from the
-reference (HRM dataset/build_sudoku_dataset.py): seeded, checked, and able to
-give every training puzzle an identifier of its own.
+only for --min-difficulty and --keep-ratings; boards may be 4x4, 6x6, 8x8 or
+9x9. Test puzzles that stand in the training data too are counted and warned of.
+Differs from the reference (HRM dataset/build_sudoku_dataset.py): seeded,
+checked, and able to give every training puzzle an identifier of its own.
 """
 
 import argparse
@@ -43,6 +43,7 @@ def build(
   subsample_size: int | None = None,
   num_aug: int = 0,
   min_difficulty: float | None = None,
+  keep_ratings: bool = False,
   identifiers: str = "shared",
   seed: int = 0,
   overwrite: bool = False,
@@ -77,7 +78,7 @@ def build(
     train, test = source.read_splits(
       puzzle_kind.SUDOKU,
       paths,
-      lambda path: _read(path, form, columns, min_difficulty),
+      lambda path: _read(path, form, columns, min_difficulty, keep_ratings),
       test_fraction=test_fraction,
       rng=rng,
     )
@@ -104,6 +105,9 @@ def build(
     sudoku_augment.write_split(
       dataset, "test", test.questions, test.answers, num_aug=0, rng=rng
     )
+    if keep_ratings:
+      assert test.ratings is not None  # `_read` has seen to that.
+      dataset.add_ratings("test", test.ratings)
     return dataset.finish(
       identifiers=names,
       build={
@@ -116,6 +120,7 @@ def build(
           "subsample_size": subsample_size,
           "num_aug": num_aug,
           "min_difficulty": min_difficulty,
+          "keep_ratings": keep_ratings,
           "identifiers": identifiers,
           "test_fraction": test_fraction,
         },
@@ -129,21 +134,22 @@ def _read(
   form: puzzle_csv.Form,
   columns: Mapping[str, str] | None,
   min_difficulty: float | None,
+  keep_ratings: bool,
 ) -> puzzle_csv.Table:
-  table = puzzle_csv.read_table(
-    path,
-    form,
-    columns=columns,
-    ratings_for=None if min_difficulty is None else "--min-difficulty",
-  )
-  if min_difficulty is None:
+  flag = "--keep-ratings" if keep_ratings else None
+  if min_difficulty is not None:
+    flag = "--min-difficulty"
+  table = puzzle_csv.read_table(path, form, columns=columns, ratings_for=flag)
+  if flag is None:
     return table
   if table.ratings is None:
     names = " or ".join(puzzle_columns.NAMES["rating"])
     raise InputError(
-      f"{path}: line 1: expected a column {names} for --min-difficulty, got "
-      "none; say which one it is with --columns rating=NAME."
+      f"{path}: line 1: expected a column {names} for {flag}, got none; say "
+      "which one it is with --columns rating=NAME."
     )
+  if min_difficulty is None:
+    return table
   hard = table.ratings >= min_difficulty
   if not hard.any():
     raise InputError(
@@ -185,6 +191,12 @@ def main() -> None:
   )
   add(
     "--min-difficulty", type=_parse_rating, help="least rating, in both splits"
+  )
+  add(
+    "--keep-ratings",
+    action="store_true",
+    help="keep the ratings of the test puzzles beside them, for scores by "
+    "rating",
   )
   add(
     "--identifiers",

@@ -28,7 +28,14 @@ import numpy as np
 from data_tools import overlap
 from hrm_jax import console
 from hrm_jax.console import InputError
-from hrm_jax.data import arc, maze, puzzle_kind, sudoku, sudoku_solver
+from hrm_jax.data import (
+  arc,
+  maze,
+  puzzle_kind,
+  ratings,
+  sudoku,
+  sudoku_solver,
+)
 from hrm_jax.data.split import ExampleSet, Split, check_splits_agree, open_split
 
 SPLITS = ("train", "test")
@@ -69,6 +76,7 @@ def check(
     content = _content_check(kind, check_unique, split.path.name)
     for examples in split.sets:
       _check_examples(split, examples, content)
+      ratings.read(split, examples)
       console.log.info(_summary(split, examples))
     result[split.path.name] = _counts(split)
   if kind != puzzle_kind.ARC:

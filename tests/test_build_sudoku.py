@@ -6,8 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from data_tools import build_sudoku, overlap
-from hrm_jax.data import puzzle, sudoku, sudoku_augment, sudoku_solver
+from data_tools import build_sudoku, check, overlap
+from hrm_jax.data import (
+  puzzle,
+  ratings,
+  sudoku,
+  sudoku_augment,
+  sudoku_solver,
+)
+from hrm_jax.data.split import open_split
 from tests.commands import Commands, files_of
 from tests.sudoku_tables import (
   HEADER,
@@ -201,6 +208,49 @@ def test_a_table_without_ratings_has_no_difficulty(source, tmp_path, commands):
     "rating=NAME."
   )
   assert commands(build_sudoku, *flags)["train"]["groups"] == 3
+
+
+def test_ratings_are_kept_beside_the_test_puzzles(source, tmp_path, commands):
+  flags = ["--source-csv", source, "--output-dir", tmp_path / "out"]
+  rows = [[*row[:3], str(i / 2)] for i, row in enumerate(make_rows(4))]
+  (source / "test.csv").write_text(to_csv(rows))
+  commands(build_sudoku, *flags, "--keep-ratings", "--min-difficulty", 1)
+  test = open_split(tmp_path / "out", "test")
+  found = ratings.read(test, test.sets[0])
+  assert found.tolist() == [1, 1.5]
+  assert not list((tmp_path / "out/train").glob("*ratings*"))
+  commands(build_sudoku, *flags, "--overwrite")
+  assert not list((tmp_path / "out").rglob("*ratings*"))
+  (source / "test.csv").write_text(to_csv([[*ROWS[0][:3], "hard"]]))
+  error = commands.error(build_sudoku, *flags, "--keep-ratings", "--overwrite")
+  assert f"{source}/test.csv: line 2" in error
+  assert "for --keep-ratings, got 'hard'" in error
+  (source / "test.csv").write_text(to_csv([ROWS[0][1:3]], HEADER[1:3]))
+  error = commands.error(build_sudoku, *flags, "--keep-ratings", "--overwrite")
+  assert "expected a column rating or difficulty for --keep-ratings" in error
+
+
+@pytest.mark.parametrize(
+  ("values", "said"),
+  [
+    (np.ones(2), "expected shape (4,), one rating for each example, got (2,)"),
+    (np.array([1, np.nan, 2, 3]), "row 1: expected a number, got nan"),
+    (np.array(list("abcd")), "expected a .npy file of numbers"),
+    (None, "expected a complete .npy file of numbers"),
+  ],
+)
+def test_the_check_names_ratings_that_are_none(
+  source, tmp_path, commands, values, said
+):
+  out = tmp_path / "out"
+  commands(build_sudoku, "--source-csv", source, "--output-dir", out)
+  path = out / "test/all__ratings.npy"
+  np.save(path, np.ones(4))
+  commands(check, out)
+  path.write_bytes(b"")
+  if values is not None:
+    np.save(path, values)
+  assert f"{path}: {said}" in commands.error(check, out)
 
 
 def test_difficulties_may_be_decimal(source, tmp_path, commands):

@@ -101,6 +101,7 @@ def test_a_queue_changes_no_result(
     np.testing.assert_allclose(got_means[name], means[name], rtol=1e-5)
   by_segment = "exact_accuracy_by_segment"
   assert got[by_segment] == want[by_segment]
+  assert saved["all__segments"].mean() == pytest.approx(means["steps"])
   assert set(saved) == set(files)
   for name, array in files.items():
     assert saved[name].dtype == array.dtype

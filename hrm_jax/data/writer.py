@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hrm_jax.console import InputError, log
-from hrm_jax.data import puzzle
+from hrm_jax.data import puzzle, ratings
 from hrm_jax.data.building import Building, remove_leftovers
 from hrm_jax.data.provenance import source_commit
 
@@ -129,6 +129,15 @@ class DatasetWriter:
     chunks["puzzle_identifiers"].append(np.asarray(identifiers, np.int32))
     chunks["puzzle_indices"].append(np.asarray(examples_per_puzzle, np.int64))
     chunks["group_indices"].append(np.asarray(puzzles_per_group, np.int64))
+
+  def add_ratings(self, split: str, values: np.ndarray) -> None:
+    """Appends how hard examples are, see `ratings`; of a split all or none.
+
+    Args:
+      split: one of SPLITS.
+      values: [E] float64, finite, in the order of the examples.
+    """
+    self._splits[split].ratings.append(values)
 
   def finish(
     self,
@@ -257,6 +266,7 @@ class _Split:
     self.inputs = _RowFile(self._path("inputs"), seq_len)
     self.labels = _RowFile(self._path("labels"), seq_len)
     self.chunks = {field: [] for field in puzzle.FIELDS[2:]}
+    self.ratings: list[np.ndarray] = []
 
   def counts(self) -> dict[str, int]:
     return {
@@ -279,6 +289,10 @@ class _Split:
       if field == "puzzle_indices":
         assert values[-1] == self.inputs.rows, (values[-1], self.inputs.rows)
       np.save(self._path(field), values.astype(np.int32))
+    if self.ratings:
+      rated = np.concatenate(self.ratings)
+      assert len(rated) == self.inputs.rows, (len(rated), self.inputs.rows)
+      np.save(self._path(ratings.FIELD), rated)
     _write_json(path, metadata.to_json())
 
   def _path(self, field: str) -> pathlib.Path:

@@ -5,8 +5,9 @@
 or in a directory of its own. Columns: rows [n] int64, the examples' places in
 their set; inputs, labels, puzzle_identifiers as in the batch (padding rows are
 left out), predictions [n, G] int32, logits [n, G, V] float32, q_halt_logits and
-q_continue_logits [n] float32. Of several processes each writes the rows it has,
-as if they were a set of their own: <set>.<i>of<n>__<column>.npy.
+q_continue_logits [n] float32, segments [n] int32, how many each one got. Of
+several processes each writes the rows it has, as if they were a set of their
+own: <set>.<i>of<n>__<column>.npy.
 """
 
 import contextlib

@@ -71,7 +71,8 @@ def eval_step(
   sums = _score(answer.output, answer.segments, labels, loss)
   counted = _counted(labels)[:, None]
   by_segment = (answer.trace & counted).sum(0, dtype=jnp.int32)
-  return sums, by_segment, _to_save(answer.output, with_logits=True)
+  to_save = _to_save(answer.output, answer.segments, with_logits=True)
+  return sums, by_segment, to_save
 
 
 def eval_chunk(
@@ -111,7 +112,7 @@ def eval_chunk(
       return _score(output, segments, labels, loss)
 
     sums = jax.vmap(of_row)(output, segments, now["labels"])
-    return sums, _to_save(output, with_logits=with_logits)
+    return sums, _to_save(output, segments, with_logits=with_logits)
 
   def work_through(weights, puzzles, waiting):
     return solve_queue(
@@ -163,12 +164,13 @@ def _counted(labels: jax.Array) -> jax.Array:
 
 
 def _to_save(
-  output: SegmentOutput, *, with_logits: bool
+  output: SegmentOutput, segments: jax.Array, *, with_logits: bool
 ) -> dict[str, jax.Array]:
   answers = {
     "predictions": jnp.argmax(output.logits, -1).astype(jnp.int32),
     "q_halt_logits": output.q_halt_logits,
     "q_continue_logits": output.q_continue_logits,
+    "segments": segments,
   }
   if with_logits:
     answers["logits"] = output.logits.astype(jnp.float32)
