@@ -1,8 +1,6 @@
 """A run so small that tests can train it, and readers of what it leaves."""
 
 import pathlib
-import struct
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tensorboardX.proto import event_pb2
 
-from hrm_jax.train import loop
+from hrm_jax.train import event_files, loop
 from tests.tiny import tiny_config
 
 
@@ -43,7 +41,7 @@ def read_scalars(
   """
   scalars = []
   for path in sorted((workdir / "tensorboard").iterdir()):
-    for event in _events(path.read_bytes()):
+    for event in event_files.events(path):
       if as_shown and event.session_log.status == event_pb2.SessionLog.START:
         scalars = [scalar for scalar in scalars if scalar[1] < event.step]
       scalars += [
@@ -59,19 +57,9 @@ def read_summaries(workdir: pathlib.Path) -> list[tuple[int, Any]]:
   return [
     (event.step, value)
     for path in sorted((workdir / "tensorboard").iterdir())
-    for event in _events(path.read_bytes())
+    for event in event_files.events(path)
     for value in event.summary.value
   ]
-
-
-def _events(data: bytes) -> Iterator[event_pb2.Event]:
-  """The records of a file: length, its checksum, content, its checksum."""
-  while len(data) >= 8:
-    (length,) = struct.unpack("<Q", data[:8])
-    if len(data) < 16 + length:
-      return
-    yield event_pb2.Event.FromString(data[12 : 12 + length])
-    data = data[16 + length :]
 
 
 def plain(leaf: jax.Array) -> np.ndarray:

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Top to bottom. A room imports from rows below its own, and from itself.
 ROWS = (
   ("benchmark",),
-  ("plan",),
+  ("plan", "plot"),
   ("train",),
   ("evaluate", "arc_vote", "view"),
   ("solve",),
@@ -44,6 +44,7 @@ WITHOUT_JAX = (
   "hrm_jax.benchmark.data",
   "hrm_jax.evaluate.predictions",
   "hrm_jax.train.agenda",
+  "hrm_jax.train.event_files",
   "data_tools",
   "configs",
 )
@@ -211,6 +212,17 @@ def test_the_network_is_imported_without_what_a_run_needs():
 def test_nothing_imports_torch_or_the_tests():
   for module in sources():
     assert not packages(module) & {"torch", "tests"}, module
+
+
+def test_only_the_figures_need_matplotlib():
+  having = {m for m in sources() if "matplotlib" in packages(m)}
+  assert having == {"hrm_jax.plot.figure"}
+  # Not at the top of a file: the command tells how to install it.
+  assert ours("hrm_jax.plot.__main__") >= having
+  done = (
+    "import sys, hrm_jax.plot.__main__; assert 'matplotlib' not in sys.modules"
+  )
+  subprocess.run([sys.executable, "-c", done], cwd=ROOT, check=True)
 
 
 def test_the_package_is_understood_at_a_glance():

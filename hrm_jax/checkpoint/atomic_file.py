@@ -8,7 +8,12 @@ from typing import Any
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a text file in UTF-8.
+  """Writes a text file in UTF-8; see `write_bytes`."""
+  write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file.
 
   Raises:
     OSError: it cannot be written; what was there is there still.
@@ -18,8 +23,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
     raise OSError(errno.EINVAL, "It is no regular file", str(path))
   partial = partial_of(path)
   try:
-    with partial.open("w", encoding="utf-8") as file:
-      file.write(text)
+    with partial.open("wb") as file:
+      file.write(content)
       file.flush()
       os.fsync(file.fileno())  # Else a power cut may leave an empty file.
     partial.replace(path)

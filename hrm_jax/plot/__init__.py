@@ -1,0 +1,1 @@
+"""Figures of runs, for papers: `python -m hrm_jax.plot`."""
