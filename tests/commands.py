@@ -19,8 +19,12 @@ class Commands:
 
   def __call__(self, module: types.ModuleType, *flags: object) -> dict:
     """Runs a command that should succeed; returns its last line's JSON."""
+    return json.loads(self.text(module, *flags).splitlines()[-1])
+
+  def text(self, module: types.ModuleType, *flags: object) -> str:
+    """Runs a command that should succeed; returns what it prints."""
     self._run(module, flags)
-    return json.loads(self._capsys.readouterr().out.splitlines()[-1])
+    return self._capsys.readouterr().out
 
   def error(self, module: types.ModuleType, *flags: object) -> str:
     """Runs a command that should exit with 2; returns its one line."""

@@ -229,7 +229,7 @@ def test_the_same_numbers_are_the_same_file(form):
 @pytest.mark.parametrize(("most", "scale"), [(40, "linear"), (60, "log")])
 def test_an_axis_is_logarithmic_where_it_is_long(most, scale):
   line = Line("a", (1, most), (1, 2), (1, 2), (1, 2), 1)
-  chart = Chart("t", Axis("x", "X", is_log=True), Axis("y", "Y"), [line])
+  chart = Chart("t", Axis("x", "X", may_be_log=True), Axis("y", "Y"), [line])
   assert figure.draw(chart).axes[0].get_xscale() == scale
 
 

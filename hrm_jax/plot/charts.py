@@ -15,11 +15,21 @@ from hrm_jax.plot.run import Curves, LeftOutError, Run
 
 
 class Axis(NamedTuple):
-  """An axis: its name among the columns of the CSV, and as it is read."""
+  """An axis.
+
+  Attributes:
+    column: its name among the columns of the CSV.
+    label: what stands at it, the unit included.
+    from_zero: whether it begins at 0.
+    may_be_log: whether it is logarithmic where its values span decades.
+    is_whole: whether it counts something, so that ticks are whole numbers.
+  """
 
   column: str
   label: str
-  is_log: bool = False
+  from_zero: bool = False
+  may_be_log: bool = False
+  is_whole: bool = False
 
 
 class Chart(NamedTuple):
@@ -30,14 +40,12 @@ class Chart(NamedTuple):
     x: the axis from left to right.
     y: the axis upwards.
     lines: at least one.
-    whole_x: whether x counts something, so that ticks are whole numbers.
   """
 
   title: str
   x: Axis
   y: Axis
   lines: list[Line]
-  whole_x: bool = False
 
 
 class Group(NamedTuple):
@@ -55,7 +63,7 @@ class Group(NamedTuple):
 
 
 _EXACT = Axis("exact_accuracy_percent", "Puzzles solved (%)")
-_UPDATES = Axis("updates", "Updates")
+_UPDATES = Axis("updates", "Updates", from_zero=True)
 _PERCENT = 100.0
 
 # By metric: the title, the axis, and what its values are multiplied by.
@@ -114,10 +122,9 @@ def by_segments(groups: Sequence[Group]) -> Chart:
   return _chart(
     "no run has kept an evaluation in its checkpoints",
     "Held-out puzzles solved, by segments",
-    Axis("segments", "Segments"),
+    Axis("segments", "Segments", is_whole=True),
     _EXACT,
     lines,
-    whole_x=True,
   )
 
 
@@ -141,7 +148,12 @@ def by_compute(groups: Sequence[Group]) -> Chart:
   return _chart(
     "only the FLOPs of runs of hrm_jax are known",
     "Held-out puzzles solved, by compute",
-    Axis("training_flops", "Training compute (FLOPs)", is_log=True),
+    Axis(
+      "training_flops",
+      "Training compute (FLOPs)",
+      from_zero=True,
+      may_be_log=True,
+    ),
     _EXACT,
     lines,
   )
@@ -227,12 +239,11 @@ def _chart(
   x: Axis,
   y: Axis,
   lines: Sequence[Line | None],
-  **settings: bool,
 ) -> Chart:
   drawn = [line for line in lines if line is not None]
   if not drawn:
     raise LeftOutError(otherwise)
-  return Chart(title, x, y, drawn, **settings)
+  return Chart(title, x, y, drawn)
 
 
 def to_csv(chart: Chart) -> str:

@@ -79,11 +79,13 @@ def draw(chart: Chart) -> Figure:
     axes.set_xlabel(chart.x.label)
     axes.set_ylabel(chart.y.label)
     x = [each for line in chart.lines for each in line.x]
-    if chart.x.is_log and max(x) >= _LOG_FROM * min(x) > 0:
+    if chart.x.may_be_log and max(x) >= _LOG_FROM * min(x) > 0:
       axes.set_xscale("log")
-    elif chart.x.is_log:
+    elif chart.x.from_zero:
+      axes.set_xlim(left=0)
+    if chart.x.may_be_log and axes.get_xscale() == "linear":
       axes.ticklabel_format(axis="x", scilimits=(0, 0), useMathText=True)
-    if chart.whole_x:
+    if chart.x.is_whole:
       axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, handlelength=3)
   return figure
