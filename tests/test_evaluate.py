@@ -48,6 +48,8 @@ def test_the_result_has_the_documented_keys(tiny_run, command):
     "step",
     "halt",
     "segments",
+    "puzzles",
+    "puzzles_in_split",
   }
   assert result["step"] == 10
   assert result["halt"] == "act"
@@ -127,7 +129,8 @@ def test_padding_counts_nowhere_where_puzzles_halt(tiny_run, tmp_path):
 def test_an_earlier_step_and_a_limit_can_be_asked_for(tiny_run, command):
   result = command(evaluate, f"--workdir={tiny_run}", "--step=5", "--limit=10")
   assert result["step"] == 5
-  assert result["sets"]["all"]["count"] == 10
+  assert result["sets"]["all"]["count"] == result["puzzles"] == 10
+  assert result["puzzles_in_split"] == 27
 
 
 @pytest.mark.parametrize("halt", ["full", "act"])

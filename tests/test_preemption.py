@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ from hrm_jax.checkpoint.load import load
 from hrm_jax.evaluate import evaluator
 from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines.preemption import PreemptedError, Preemption
+from hrm_jax.train import __main__ as train_command
 from hrm_jax.train import loop, setup
 from tests import runs
+from tests.commands import Commands
+from tests.tiny import tiny_config
 from tests.toys import mesh_of
 
 
@@ -30,6 +34,18 @@ def test_the_first_signal_asks_for_a_stop(name):
     with pytest.raises(PreemptedError):
       preemption.check(mesh_of(1))
   assert signal.getsignal(number) == before
+
+
+def test_a_time_that_is_up_is_a_signal(monkeypatch, lines):
+  now = [100.0]
+  monkeypatch.setattr(time, "monotonic", lambda: now[0])
+  with Preemption(stop_at=160) as preemption:
+    preemption.check(mesh_of(1))
+    now[0] = 160
+    for _ in range(2):
+      with pytest.raises(PreemptedError):
+        preemption.check(mesh_of(1))
+  assert lines == ["the time is up: stops and saves as soon as it can"]
 
 
 def signalled(*names, before=""):
@@ -185,6 +201,28 @@ def test_an_evaluation_is_given_up_after_the_batch(tmp_path, monkeypatch):
   result = runs.train_tiny(tmp_path)
   assert (result["ended"], result["step"]) == ("preempted", 5)
   assert len(scored) == 1  # There are two batches.
+
+
+def test_a_run_without_time_is_saved(tmp_path):
+  result = loop.train(tiny_config(), tmp_path, stop_at=time.monotonic())
+  assert (result["ended"], result["saved_step"]) == ("preempted", 0)
+
+
+def test_the_command_counts_the_seconds_from_its_start(
+  tmp_path, monkeypatch, capsys
+):
+  told = []
+
+  def train(config, workdir, *, stop_at, **rest):
+    told.append(stop_at - time.monotonic())
+    return {"step": 3, "saved_step": 3, "ended": "preempted"}
+
+  monkeypatch.setattr(train_command, "train", train)
+  flags = "--config=tests/tiny.py", f"--workdir={tmp_path}"
+  with pytest.raises(SystemExit) as exit_info:
+    Commands(monkeypatch, capsys)(train_command, *flags, "--max-seconds=900")
+  assert exit_info.value.code == 75
+  assert 600 < told[0] < 900
 
 
 @pytest.mark.slow

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from hrm_jax import console
-from hrm_jax.checkpoint import store
+from hrm_jax.checkpoint import export, store
 from hrm_jax.checkpoint.load import load
 from hrm_jax.console import InputError
 from hrm_jax.data import sudoku_generator
+from hrm_jax.evaluate import __main__ as evaluate
 from hrm_jax.machines import sharding
 from hrm_jax.train import __main__ as train
 from hrm_jax.train import loop, setup
 from tests import runs
-from tests.commands import files_of
+from tests.commands import Commands, files_of
 from tests.datasets import rewrite_field, write_split
 
 
@@ -226,6 +227,23 @@ def test_predictions_are_saved_for_every_example_and_no_padding(tmp_path):
     saved["all__predictions"], saved["all__logits"].argmax(-1)
   )
   assert saved["all__q_halt_logits"].shape == (27,)
+
+
+def test_a_limit_scores_what_the_command_scores_with_it(
+  tmp_path, monkeypatch, capsys
+):
+  config = {"eval.limit": 12, "num_steps": 6}
+  evaluation = runs.train_tiny(tmp_path, **config)["evaluation"]
+  assert (evaluation["puzzles"], evaluation["puzzles_in_split"]) == (12, 27)
+  command = Commands(monkeypatch, capsys)
+  same = command(evaluate, f"--workdir={tmp_path}", "--step=best", "--limit=12")
+  assert same["step"] == evaluation["step"] == 5
+  assert same["sets"] == evaluation["sets"]
+  made = export.export(tmp_path, "best", tmp_path / "model")
+  card = (tmp_path / "model" / "README.md").read_text()
+  assert made["step"] == 5
+  assert "over 12 puzzles of each set" in card
+  assert "--halt=full --limit=12\n" in card
 
 
 def test_resuming_with_other_shapes_names_the_keys(tiny_run):

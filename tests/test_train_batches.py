@@ -349,13 +349,50 @@ def test_evaluation_goes_set_by_set(tmp_path):
   assert evaluation.num_batches == 5
 
 
-def test_a_limit_evaluates_the_first_examples_of_each_set(tmp_path):
+def test_a_limit_evaluates_as_many_examples_of_each_set(tmp_path):
   split = open_groups(tmp_path, {"a": [[3]], "b": [[2], [3]]})
   evaluation = EvaluationData(split, batch_size=2, limit=3)
   seen = [(name, len(rows)) for name, _, rows in evaluation.batches()]
   assert seen == [("a", 2), ("a", 1), ("b", 2), ("b", 1)]
   assert evaluation.num_examples == 6
   assert EvaluationData(split, batch_size=2, limit=99).num_examples == 8
+
+
+def test_a_limit_takes_a_fixed_sample_of_all_parts_of_a_set(tmp_path):
+  # Ten tasks of 60 variants each, as in ARC: the first 100 know two of them.
+  split = open_groups(tmp_path, [[6] * 10] * 10)
+  small, large = (
+    EvaluationData(split, batch_size=16, limit=limit) for limit in (100, 300)
+  )
+  rows = small.rows_by_set["all"]
+  assert (np.diff(rows) > 0).all()
+  assert np.isin(rows, large.rows_by_set["all"]).all()
+  tasks = np.bincount(rows // 60, minlength=10)
+  assert tasks.min() >= 4
+  again = EvaluationData(split, batch_size=32, limit=100)
+  for evaluation in (small, again, small.chunked(4)):
+    seen = [
+      (example_numbers(batch["inputs"][: len(rows)]), rows)
+      for _, batch, rows in evaluation.batches()
+    ]
+    for each in map(np.concatenate, zip(*seen, strict=True)):
+      np.testing.assert_array_equal(each, rows)
+
+
+def test_processes_divide_a_sample_without_overlap(tmp_path):
+  evaluation = EvaluationData(
+    open_groups(tmp_path, [[1]] * 50), batch_size=8, limit=21
+  )
+  shares = [
+    np.concatenate([each.rows for each in evaluation.batches(rows)])
+    for rows in (slice(4), slice(4, 8))
+  ]
+  assert [len(share) for share in shares] == [
+    evaluation.examples_in(rows)["all"] for rows in (slice(4), slice(4, 8))
+  ]
+  np.testing.assert_array_equal(
+    np.sort(np.concatenate(shares)), evaluation.rows_by_set["all"]
+  )
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from hrm_jax.data import maze
+from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.puzzle_kind import Board
+from hrm_jax.data.split import open_split
 from hrm_jax.evaluate import __main__ as evaluate
 from hrm_jax.model import losses
 from hrm_jax.solve import ensemble, inference
@@ -106,10 +108,16 @@ def test_the_page_holds_what_was_recorded(
   assert set(held["names"]) == {"", viewed.EVIL}
 
 
-def test_the_limit_takes_the_first_puzzles(restless, tmp_path, command):
+def test_the_limit_takes_the_puzzles_that_evaluate_takes(
+  tiny_run, restless, tmp_path, command
+):
   out = tmp_path / "report.html"
   made = command(view, *restless, "--limit=4", f"--out={out}")
   assert made["puzzles"] == 4
+  split = open_split(tiny_run / "data", "test")
+  rows = EvaluationData(split, batch_size=4, limit=4).rows_by_set["all"]
+  shown = viewed.page_data(out.read_text(encoding="utf-8"))
+  assert shown["rows_in_set"] == rows.tolist() != [0, 1, 2, 3]
   want = command(evaluate, *restless, "--limit=4", "--halt=full")
   got, expected = made["full"]["accuracy"], want["sets"]["all"]["accuracy"]
   np.testing.assert_allclose(got, expected, rtol=1e-6)

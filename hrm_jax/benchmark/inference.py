@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -99,7 +98,7 @@ def benchmark_eval(
     "halt_max_steps": trained.model.halt_max_steps,
     "rounds": rounds,
     "step": trained.step,
-    "device": _device(),
+    "device": sharding.in_words(),
   }
 
 
@@ -158,7 +157,7 @@ def benchmark_solve(
     "batch_size": size,
     "rounds": rounds,
     "step": trained.step,
-    "device": _device(),
+    "device": sharding.in_words(),
   }
 
 
@@ -212,7 +211,3 @@ def _mean(result: dict[str, Any], name: str) -> float:
 def _never_halting(weights: Weights) -> Weights:
   q_head = {**weights.params["q_head"], "bias": jnp.asarray([-1e3, 1e3])}
   return weights._replace(params={**weights.params, "q_head": q_head})
-
-
-def _device() -> str:
-  return f"{jax.device_count()} x {jax.devices()[0].device_kind}"

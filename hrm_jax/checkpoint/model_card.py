@@ -109,15 +109,17 @@ def _scores(run: dict[str, Any], step: int) -> Iterator[str]:
   if evaluation is None or evaluation.get("step") != step:
     yield "These weights were not evaluated by their run."
     return
+  limit = run["config"]["eval"]["limit"]
+  asked = f"{limit:,} puzzles of each set" if limit else "whole sets"
   yield (
-    f"By the run itself, after update {step:,}, over whole sets; the command "
+    f"By the run itself, after update {step:,}, over {asked}; the command "
     "repeats them:"
   )
   yield ""
   yield "```bash"
   yield (
     "python -m hrm_jax.evaluate --model=FOLDER --data=DIR "
-    f"--halt={evaluation['halt']}"
+    f"--halt={evaluation['halt']}" + (f" --limit={limit}" if limit else "")
   )
   yield "```"
   yield ""

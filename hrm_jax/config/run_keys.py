@@ -119,6 +119,14 @@ RUN_KEYS = {
     "each puzzle stops when the network says so.",
     one_of("full", "act"),
   ),
+  "eval.limit": Key(
+    0,
+    "Puzzles of each test set that an evaluation of the run asks: a sample, "
+    "the same ones every time, and all again in a larger one. The best "
+    "checkpoint is the best on these. 0: all.",
+    whole(0),
+    later=True,
+  ),
   "save_predictions": Key(
     False,
     "Whether each evaluation's inputs and answers are written into "

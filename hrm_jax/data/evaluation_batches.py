@@ -29,12 +29,18 @@ class EvaluationBatch(NamedTuple):
 class EvaluationData:
   """Every example of a split once, in order, in batches of one size.
 
+  With a limit it is a sample of them, which depends on nothing but the limit
+  and the size of the set, and which a larger limit contains. The first examples
+  would not do: a set may be sorted, and in ARC's thousands of them in a row are
+  variants of one task.
+
   Attributes:
     split: what it reads.
     batch_size: rows of every batch, over all processes.
     num_batches: over all sets.
     num_examples: over all sets; the rows that are not padding.
     examples_by_set: the same by the set's name.
+    rows_by_set: places of the examples in their set, in increasing order.
   """
 
   def __init__(
@@ -45,7 +51,8 @@ class EvaluationData:
     Args:
       split: what to evaluate on.
       batch_size: rows of every batch; the last one of a set is padded.
-      limit: at most this many examples of each set; None or 0 means all.
+      limit: at most this many examples of each set, drawn from all of it; None
+        or 0 means all.
 
     Raises:
       InputError: an argument is out of range.
@@ -55,12 +62,12 @@ class EvaluationData:
     if limit is not None and limit < 0:
       raise InputError(f"limit: expected at least 0, got {limit}.")
     self.split, self.batch_size = split, batch_size
-    self._examples = [
-      min(len(s.inputs), limit or len(s.inputs)) for s in split.sets
-    ]
     self._limit = limit
-    names = [s.name for s in split.sets]
-    self.examples_by_set = dict(zip(names, self._examples, strict=True))
+    self.rows_by_set = {
+      s.name: _sample(len(s.inputs), limit) for s in split.sets
+    }
+    self.examples_by_set = {k: len(v) for k, v in self.rows_by_set.items()}
+    self._examples = list(self.examples_by_set.values())
     self._batches = [-(-n // batch_size) for n in self._examples]
     self.num_examples = sum(self._examples)
     self.num_batches = sum(self._batches)
@@ -112,7 +119,8 @@ class EvaluationData:
     example_set = self.split.sets[set_number]
     first = number * self.batch_size
     wanted = np.arange(first, first + self.batch_size)[rows]
-    examples = wanted[wanted < self._examples[set_number]]
+    places = wanted[wanted < self._examples[set_number]]
+    examples = self.rows_by_set[example_set.name][places]
     puzzles = (
       np.searchsorted(example_set.puzzle_indices, examples, side="right") - 1
     )
@@ -124,3 +132,11 @@ class EvaluationData:
     """Yields every batch in order, as `batch` returns it, reading ahead."""
     read = functools.partial(self.batch, rows=rows)
     return read_ahead(read, 0, self.num_batches, options=READ_FEW_AHEAD)
+
+
+def _sample(count: int, limit: int | None) -> np.ndarray:
+  """[n] int64, which of `count` examples are evaluated; all without a limit."""
+  if not limit or limit >= count:
+    return np.arange(count)
+  order = np.random.default_rng(0).permutation(count)
+  return np.sort(order[:limit])

@@ -190,7 +190,8 @@ def main() -> None:
     "--limit",
     type=int,
     metavar="N",
-    help="examples of each set; default and 0: all",
+    help="examples of each set, the same sample that a run's eval.limit "
+    "takes; default and 0: all",
   )
   add(
     "--batch-size",

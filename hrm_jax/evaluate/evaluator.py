@@ -102,7 +102,8 @@ class Evaluator:
       `sets`: metrics by set name, for mazes with `path_accuracy`, the share of
       answers that are any shortest path; `exact_accuracy_by_segment`: share
       of right answers after 1, 2, ... segments, over all sets; `seconds`,
-      `puzzles_per_s`: without compilation; `step`; `halt`.
+      `puzzles_per_s`: without compilation; `step`; `halt`; `puzzles`, how
+      many were asked, and `puzzles_in_split`, how many there are.
     """
     totals: dict[str, dict[str, Any]] = {}
     by_segment = 0
@@ -148,6 +149,8 @@ class Evaluator:
       "puzzles_per_s": data.num_examples / seconds,
       "step": step,
       "halt": self._halt,
+      "puzzles": data.num_examples,
+      "puzzles_in_split": sum(len(s.inputs) for s in data.split.sets),
     }
 
   def lower(

@@ -6,7 +6,7 @@ two dispatches later, and exits with `EXIT_CODE`, which the launch scripts take
 as a request to run the same command again. The first SIGINT (Ctrl-C) does the
 same, and so do SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU, unless they are ignored.
 These four only ask, however often they come; a second SIGTERM or SIGINT ends
-the process at once.
+the process at once. A time that is up does what a signal does.
 
 Orbax and JAX's preemption service do not replace this: they hear SIGTERM only,
 and only where a coordination service runs, which a single process has not.
@@ -16,6 +16,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hrm_jax.console import signals
+from hrm_jax.console import log, signals
 from hrm_jax.machines import sharding
 
 # "Temporary failure: try again" of sysexits.h.
@@ -50,9 +51,13 @@ class Preemption:
   late, when it is there without waiting.
 
   In a thread other than the main one Python hears no signals; then none do.
+
+  Args:
+    stop_at: when it stops without any, by `time.monotonic`; None: never.
   """
 
-  def __init__(self):
+  def __init__(self, stop_at: float | None = None):
+    self._stop_at = stop_at
     self._heard = self._insisted = self._stops = False
     self._alone = jax.process_count() == 1
     self._under_way: list[jax.Array] = []
@@ -74,6 +79,9 @@ class Preemption:
     Args:
       mesh: of all devices. All processes call this equally often.
     """
+    if self._stop_at is not None and time.monotonic() >= self._stop_at:
+      log.info("the time is up: stops and saves as soon as it can")
+      self._heard, self._stop_at = True, None
     if self._alone:
       self._stops = self._heard
     else:

@@ -229,3 +229,10 @@ def prefetch(
     if len(ahead) > num_ahead:
       yield ahead.popleft()
   yield from ahead
+
+
+def in_words() -> str:
+  """Which devices all processes have together, such as `8 x cpu`."""
+  words = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+  processes = jax.process_count()
+  return words + (f" in {processes} processes" if processes > 1 else "")

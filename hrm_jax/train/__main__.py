@@ -12,6 +12,7 @@ import argparse
 import functools
 import pathlib
 import sys
+import time
 
 from hrm_jax import console
 from hrm_jax.checkpoint import flags
@@ -57,6 +58,13 @@ def make_parser() -> argparse.ArgumentParser:
     help="rows of its puzzle table: keep, reset, map (by name), or "
     "map=identifiers.json; default: keep where the names are the same",
   )
+  add(
+    "--max-seconds",
+    type=int,
+    metavar="N",
+    help="save and stop at the first update after so many seconds, with exit "
+    "code 75 as after a signal: the same command goes on",
+  )
   cluster.add_arguments(parser)
   return parser
 
@@ -93,7 +101,9 @@ def make_workdir(workdir: pathlib.Path) -> None:
 
 def main() -> None:
   """The command line."""
+  began = time.monotonic()
   args = config_flags.parse(make_parser())
+  console.check_least("--max-seconds", args.max_seconds, 1)
   host_memory.keep_freed_blocks()
   cluster.join(
     args.coordinator,
@@ -115,6 +125,7 @@ def main() -> None:
       args.workdir,
       strict_restore=args.strict_restore,
       init_from=init_from,
+      stop_at=began + args.max_seconds if args.max_seconds else None,
     )
   if cluster.is_first():
     console.print_json(result)

@@ -48,11 +48,12 @@ def train(
   *,
   strict_restore: bool = False,
   init_from: InitFrom | None = None,
+  stop_at: float | None = None,
 ) -> dict[str, Any]:
   """Trains, or goes on training, until the end or `config.num_steps`.
 
-  A signal that asks for a stop (see `preemption`) ends it at the next update,
-  saved.
+  A signal that asks for a stop (see `preemption`), or a time that is up, ends
+  it at the next update, saved; an evaluation that is under way has to wait.
 
   Args:
     config: all keys of `hrm_jax.config`.
@@ -60,12 +61,13 @@ def train(
     strict_restore: refuse to go on from an older checkpoint when the newest
       is damaged.
     init_from: the weights that a new run begins with; None: random ones.
+    stop_at: when the time is up, by `time.monotonic`; None: never.
 
   Returns:
     `step` and `total_steps`; `saved_step`, the newest that is on disk, or
     None; `ended`: "finished", "num_steps", "early_stop" or "preempted";
     `train`, the metrics logged last; `evaluation`, the newest one, or None;
-    `seconds` of this call.
+    `seconds` of this call; `devices`, which, in words.
 
   Raises:
     DivergedError: something is not finite, and the configuration says stop.
@@ -82,7 +84,7 @@ def train(
     if cluster.is_first()
     else contextlib.nullcontext()
   )
-  with lock, Preemption() as preemption:
+  with lock, Preemption(stop_at) as preemption:
     while True:
       try:
         return _train(
@@ -156,7 +158,9 @@ def _train(
     epochs=config.epochs,
     eval_interval=config.eval_interval,
   )
-  test = EvaluationData(test_split, batch_size=config.global_batch_size)
+  test = EvaluationData(
+    test_split, batch_size=config.global_batch_size, limit=config.eval.limit
+  )
 
   # --- pure functions: the data say how large the network is, and how many
   # updates its learning rate is spread over
@@ -240,6 +244,7 @@ def _train(
     "train": run.meter.latest,
     "evaluation": record["evaluation"],
     "seconds": time.perf_counter() - began,
+    "devices": sharding.in_words(),
   }
 
 
@@ -390,14 +395,11 @@ def _log_start(
   done: int,
 ) -> None:
   """Logs how large the network is, on which devices, and what is to be done."""
-  stop, processes = agenda.stop, jax.process_count()
-  devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-  if processes > 1:
-    devices += f" in {processes} processes"
+  stop = agenda.stop
   log.info(
     f"{count_parameters(state.weights.params):,} dense parameters, puzzle "
     f"table {metadata.num_puzzle_identifiers:,} x {model.puzzle_width}, "
-    f"{devices}, update {done:,} to {stop:,} of "
+    f"{sharding.in_words()}, update {done:,} to {stop:,} of "
     f"{agenda.schedule.total_steps:,}"
   )
   if done < stop:

@@ -130,6 +130,7 @@ def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
     board,
     split.metadata.vocab_size,
     sets=data.examples_by_set,
+    rows_in_set=np.concatenate(list(data.rows_by_set.values())).tolist(),
     names=names,
     blank=split.metadata.blank_identifier_id,
   )
@@ -251,7 +252,8 @@ def _parser() -> console.ArgumentParser:
     type=int,
     default=1000,
     metavar="N",
-    help="examples of each set; 0: all; default: %(default)s",
+    help="examples of each set, a fixed sample of it; 0: all; default: "
+    "%(default)s",
   )
   add(
     "--segments",

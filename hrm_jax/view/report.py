@@ -57,6 +57,7 @@ def payload(
   vocab_size: int,
   *,
   sets: dict[str, int],
+  rows_in_set: Sequence[int] | None = None,
   names: Sequence[str] = (),
   blank: int = 0,
 ) -> dict[str, Any]:
@@ -67,9 +68,12 @@ def payload(
     board: what they look like.
     vocab_size: V.
     sets: how many of them are of each set, in order.
+    rows_in_set: for each puzzle its row in its set; None: the first ones.
     names: of the puzzle identifiers, where they are known.
     blank: the identifier of puzzles that have none.
   """
+  if rows_in_set is None:
+    rows_in_set = [row for count in sets.values() for row in range(count)]
   used, name_of = np.unique(recording.puzzle_identifiers, return_inverse=True)
   which = np.repeat(np.arange(len(sets)), list(sets.values()))
   width = 1 if vocab_size < 256 else 2
@@ -90,7 +94,7 @@ def payload(
     "sets": which.tolist(),
     "names": [names[i] if i != blank and i < len(names) else "" for i in used],
     "name_of": name_of.tolist(),
-    "rows_in_set": [row for count in sets.values() for row in range(count)],
+    "rows_in_set": list(rows_in_set),
     "halts_after": recording.halts_after.tolist(),
     "q_halt": _rounded(recording.q_halt),
     "q_continue": _rounded(recording.q_continue),
