@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hrm_jax.checkpoint import atomic_file, store
+from hrm_jax.config import KEYS
 from hrm_jax.data.split import open_split
 from hrm_jax.model import flops
 from hrm_jax.model.build import make_model
@@ -123,7 +124,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_line(
 ):
   found = {
     tmp_path / "a-0": changed(tiny, tmp_path / "a-0"),
-    tmp_path / "a-1": changed(tiny, tmp_path / "a-1", seed=1),
+    tmp_path / "a-1": changed(tiny, tmp_path / "a-1", seed=1, log_every=7),
     tmp_path / "x/a": changed(tiny, tmp_path / "x/a", lr=1.0, epochs=7),
     tmp_path / "b": changed(tiny, tmp_path / "b", lr=3.0, epochs=7),
   }
@@ -134,6 +135,10 @@ def test_runs_that_differ_in_their_seed_alone_are_one_line(
     ("a, epochs=7, lr=1.0", 1),
     ("b", 1),
   ]
+
+
+def test_what_makes_no_other_line_is_a_key():
+  assert set(run.OF_ONE_RUN) <= set(KEYS)
 
 
 def test_other_data_make_another_line(tiny, tmp_path):
@@ -393,6 +398,13 @@ def test_a_log_that_is_not_one_gets_one_line(tmp_path, command, name):
   error = command.error(plot, f"--beside=a={path}", f"--out={tmp_path / 'out'}")
   assert error.startswith(f"{path}: {said}")
   assert not (tmp_path / "out").exists()
+
+
+def test_what_evaluate_prints_is_read(tmp_path):
+  path = tmp_path / "ours.jsonl"
+  line = {"sets": {"a": {"m": 0.5}, "b": {"m": 1}}, "step": 5, "halt": "act"}
+  path.write_text(json.dumps(line))
+  assert plot.beside.read(path) == {"m": {5: 0.75}}
 
 
 def test_a_table_is_read_as_a_log_is(tmp_path):

@@ -23,8 +23,17 @@ from hrm_jax.train import event_files
 # By metric, from the update to the value.
 Curves = dict[str, dict[int, float]]
 
-# Keys that do not make a line of its own: the seed, and where the data lie.
-_OF_ONE_RUN = ("seed", "data.path", "data.generate", "data.build_command")
+# Keys that make no other line: the seed, where the data lie, and how the same
+# numbers are computed and kept.
+OF_ONE_RUN = (
+  "seed",
+  *("data.path", "data.generate", "data.build_command"),
+  *("model.remat", "model.unroll", "attention", "updates_per_dispatch"),
+  *("mesh.data", "mesh.table", "mesh.split_moments", "rows_at_once"),
+  *("checkpoint_every_eval", "checkpoint_interval", "max_to_keep"),
+  *("keep_period", "save_predictions", "log_every", "watchdog_seconds"),
+  *("num_steps", "early_stop_train_accuracy", "on_nonfinite"),
+)
 
 
 class LeftOutError(Exception):
@@ -59,11 +68,11 @@ class Run(NamedTuple):
     """What runs have in common that differ in their seed alone, by dotted key.
 
     A run that generates its data has other puzzles with another seed; they are
-    the same task all the same.
+    the same task all the same. So is a run that ends earlier.
     """
     flat = by_dotted_key(self.record["config"])
     is_generated = flat["data.generate"] and not flat["data.path"]
-    settings = {k: v for k, v in flat.items() if k not in _OF_ONE_RUN}
+    settings = {k: v for k, v in flat.items() if k not in OF_ONE_RUN}
     settings["dataset"] = self.record["dataset"]
     settings["data"] = "" if is_generated else self.record["digests"]
     return settings
