@@ -124,6 +124,32 @@ def test_bfloat16_states_and_the_rows_of_a_run_come_back(tmp_path):
     safetensors_file.to_named(weights, 5)
 
 
+def test_weights_can_be_rounded_for_half_the_bytes(tiny_run, tmp_path, command):
+  out = tmp_path / "model"
+  command(
+    checkpoint,
+    "export",
+    f"--workdir={tiny_run}",
+    f"--out={out}",
+    "--dtype=bfloat16",
+  )
+  arrays = load_file(out / "model.safetensors")
+  assert {str(value.dtype) for value in arrays.values()} == {"bfloat16"}
+  card = (out / "README.md").read_text()
+  assert "| Weights | bfloat16 |" in card
+  assert "after update 10 before rounding" in card
+  got, want = published.read(str(out)).weights, load(tiny_run).weights
+  for rounded, exact in zip(
+    jax.tree.leaves(got), jax.tree.leaves(want), strict=True
+  ):
+    assert rounded.dtype == exact.dtype
+    np.testing.assert_allclose(rounded, np.asarray(exact), rtol=2**-8)
+  assert any(
+    (np.asarray(a) != np.asarray(b)).any()
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)
+  )
+
+
 def test_the_commands_take_a_folder_and_say_what_the_run_says(
   tiny_run, exported, command, tmp_path
 ):

@@ -39,6 +39,7 @@ def export(
   data: pathlib.Path | None = None,
   licence: str | None = None,
   raw_weights: bool = False,
+  dtype: str = "float32",
 ) -> dict[str, Any]:
   """Writes a checkpoint of a run as a folder, see `model_folder`.
 
@@ -50,6 +51,7 @@ def export(
       run had it. Without it the folder has no names, and a warning says so.
     licence: of the weights, for the card.
     raw_weights: see `load.load`.
+    dtype: what the weights are rounded to, of `safetensors_file.DTYPES`.
 
   Returns:
     `folder`, `step`, `files`.
@@ -64,7 +66,7 @@ def export(
     safetensors_file.write(
       folder / model_folder.WEIGHTS,
       safetensors_file.to_named(
-        trained.weights, trained.metadata.num_puzzle_identifiers
+        trained.weights, trained.metadata.num_puzzle_identifiers, dtype
       ),
     )
     if names is not None:
@@ -78,6 +80,7 @@ def export(
       kind=kind,
       licence=licence,
       with_identifiers=names is not None,
+      dtype=dtype,
     )
     atomic_file.write_text(folder / model_folder.CARD, card)
     model_folder.write_config(folder, trained.step, run)

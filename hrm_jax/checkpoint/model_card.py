@@ -28,6 +28,7 @@ def text(
   kind: str | None,
   licence: str | None,
   with_identifiers: bool,
+  dtype: str = "float32",
 ) -> str:
   """The card.
 
@@ -37,6 +38,7 @@ def text(
     kind: of puzzle, see `data.puzzle_kind`; None if it is not known.
     licence: of the weights, an SPDX identifier; None if nobody has said.
     with_identifiers: whether the folder names the rows of the puzzle table.
+    dtype: of the weights in the folder.
   """
   dataset, config = run["dataset"], run["config"]
   digests = ", ".join(f"{k} `{v}`" for k, v in sorted(run["digests"].items()))
@@ -64,6 +66,7 @@ def text(
     f"| Puzzle identifiers | {dataset['num_puzzle_identifiers']:,} |",
     f"| Updates | {step:,}, batch {config['global_batch_size']} |",
     f"| Seed | {config['seed']} |",
+    f"| Weights | {dtype} |",
     f"| Commit of hrm_jax | `{of_code}` |",
     f"| Licence of the weights | {licence or _NO_LICENCE} |",
     "",
@@ -78,7 +81,7 @@ def text(
     "",
     "## Scores",
     "",
-    *_scores(run, step),
+    *_scores(run, step, is_rounded=dtype != "float32"),
     "",
     "## Limits",
     "",
@@ -104,16 +107,21 @@ def text(
 _NO_LICENCE = "none was stated: ask who published it"
 
 
-def _scores(run: dict[str, Any], step: int) -> Iterator[str]:
+def _scores(
+  run: dict[str, Any], step: int, *, is_rounded: bool
+) -> Iterator[str]:
   evaluation = run["evaluation"]
   if evaluation is None or evaluation.get("step") != step:
     yield "These weights were not evaluated by their run."
     return
   limit = run["config"]["eval"]["limit"]
   asked = f"{limit:,} puzzles of each set" if limit else "whole sets"
+  before, again = "", "repeats them"
+  if is_rounded:
+    before, again = " before rounding", "scores the rounded weights"
   yield (
-    f"By the run itself, after update {step:,}, over {asked}; the command "
-    "repeats them:"
+    f"By the run itself, after update {step:,}{before}, over {asked}; the "
+    f"command {again}:"
   )
   yield ""
   yield "```bash"

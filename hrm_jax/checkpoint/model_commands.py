@@ -58,6 +58,12 @@ def add(command: Command) -> None:
     help="of the weights, such as apache-2.0; default: the card says that "
     "none was stated",
   )
+  parser.add_argument(
+    "--dtype",
+    choices=("float32", "bfloat16"),
+    help="of the weights in a safetensors file; bfloat16 rounds them, for half "
+    "the bytes; default: float32",
+  )
   parser.set_defaults(call=_export)
 
   parser = command("push", "upload an exported folder to the Hub")
@@ -185,7 +191,7 @@ def _import(args: argparse.Namespace) -> dict[str, Any]:
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:
   if args.format == "torch":
-    for flag in ("data", "license"):
+    for flag in ("data", "license", "dtype"):
       if getattr(args, flag) is not None:
         raise console.InputError(
           f"--{flag}: means nothing with --format=torch; leave it out."
@@ -204,6 +210,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     data=args.data,
     licence=args.license,
     raw_weights=args.raw_weights,
+    dtype=args.dtype or "float32",
   )
 
 

@@ -8,8 +8,9 @@ Its names are those of the network, joined by dots:
   puzzle_emb                                [N, W], a row per identifier
 
 All are float32: weights are, and each bfloat16 number of the initial states is
-a float32 number too. The rows that a run adds to its puzzle table are left out;
-they are zero, and come back when the file is read.
+a float32 number too. Or all are bfloat16: rounded, for half the bytes. The rows
+that a run adds to its puzzle table are left out; they are zero, and come back
+when the file is read.
 """
 
 import pathlib
@@ -17,6 +18,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
@@ -24,21 +26,25 @@ from hrm_jax.console import InputError, one_line
 from hrm_jax.model.weights import Weights
 
 TABLE = "puzzle_emb"
+DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
 
 class Array(NamedTuple):
   """What the header of a file says of one array."""
 
-  dtype: str  # as safetensors writes it: F32
+  dtype: str  # as safetensors writes it: F32, BF16
   shape: tuple[int, ...]
 
 
-def to_named(weights: Weights, num_identifiers: int) -> dict[str, np.ndarray]:
+def to_named(
+  weights: Weights, num_identifiers: int, dtype: str = "float32"
+) -> dict[str, np.ndarray]:
   """The arrays of a file, by their names, on the host.
 
   Args:
     weights: all of them at hand in this process.
     num_identifiers: N, rows of the table that stand for something.
+    dtype: one of DTYPES.
 
   Raises:
     InputError: a row beyond them is not zero, so it would be lost.
@@ -57,7 +63,7 @@ def to_named(weights: Weights, num_identifiers: int) -> dict[str, np.ndarray]:
         "on, which no identifier names, got other numbers."
       )
     named[TABLE] = np.ascontiguousarray(table[:num_identifiers])
-  return named
+  return {name: value.astype(DTYPES[dtype]) for name, value in named.items()}
 
 
 def write(path: pathlib.Path, named: Mapping[str, np.ndarray]) -> None:
@@ -148,12 +154,14 @@ def _check(
     if names:
       more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
       raise InputError(f"{path}: array '{min(names)}'{more} {what}.")
+  rounded = all(got.dtype == "BF16" for got in header.values())
+  dtype = "BF16" if rounded else "F32"
   for name, shape in expected.items():
     got = header[name]
-    if got != ("F32", shape):
+    if got != (dtype, shape):
       raise InputError(
-        f"{path}: array '{name}': expected F32 {list(shape)}, got {got.dtype} "
-        f"{list(got.shape)}."
+        f"{path}: array '{name}': expected {dtype} {list(shape)}, got "
+        f"{got.dtype} {list(got.shape)}."
       )
 
 
