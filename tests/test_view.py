@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import pathlib
 import re
+import shutil
 import zlib
 
 import numpy as np
@@ -121,6 +122,16 @@ def test_the_limit_takes_the_puzzles_that_evaluate_takes(
   want = command(evaluate, *restless, "--limit=4", "--halt=full")
   got, expected = made["full"]["accuracy"], want["sets"]["all"]["accuracy"]
   np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_ratings_are_a_measure_where_all_sets_have_them(tiny_run, tmp_path):
+  shutil.copytree(tiny_run / "data", tmp_path / "data")
+  split = open_split(tmp_path / "data", "test")
+  data = EvaluationData(split, batch_size=8, limit=4)
+  assert view._ratings(data) == []
+  np.save(tmp_path / "data/test/all__ratings.npy", np.arange(27) / 2)
+  (measure,) = view._ratings(data)
+  assert measure["values"] == (data.rows_by_set["all"] / 2).tolist()
 
 
 def test_confidence_is_the_probability_of_the_answer(tiny_run):

@@ -20,7 +20,7 @@ from hrm_jax.checkpoint import atomic_file, flags, run_record
 from hrm_jax.checkpoint.load import Trained
 from hrm_jax.checkpoint.published import find_data, load_from
 from hrm_jax.console import InputError, RunError, log
-from hrm_jax.data import identifiers, puzzle_kind
+from hrm_jax.data import identifiers, puzzle_kind, ratings
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.puzzle_text import PuzzleText
 from hrm_jax.data.question import Question
@@ -134,6 +134,7 @@ def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
     names=names,
     blank=split.metadata.blank_identifier_id,
   )
+  shown["measures"] += _ratings(data)
   shown["about"] = {
     "model": _name(args),
     "step": trained.step,
@@ -150,6 +151,17 @@ def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
   title = f"{_name(args)}, step {trained.step:,}"
   html = page.build(shown, title=title, connects=live is not None)
   return Made(html, _result(recording, trained.step), live)
+
+
+def _ratings(data: EvaluationData) -> list[dict[str, Any]]:
+  """How hard the puzzles are by their source, if it rates all sets."""
+  found = []
+  for each in data.split.sets:
+    rated = ratings.read(data.split, each)
+    if rated is None:
+      return []
+    found.append(rated[data.rows_by_set[each.name]])
+  return [{"label": "rating", "values": np.concatenate(found).tolist()}]
 
 
 def _rows_of(

@@ -339,8 +339,9 @@ function framesOf(report, puzzle) {
 }
 
 function factsOf(report, puzzle) {
-  const facts = report.measures.map(
-    (measure, i) => `${puzzle.measures[i]} ${measure.label}`,
+  // A typed puzzle has no rating, which would come last.
+  const facts = puzzle.measures.map(
+    (value, i) => `${value} ${report.measures[i].label}`,
   );
   if (report.set_names.length > 1 && !puzzle.typed) {
     facts.unshift(`set ${puzzle.set}`);
