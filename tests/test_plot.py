@@ -208,6 +208,21 @@ def test_the_csv_is_what_is_drawn(tiny_run, tmp_path, command, monkeypatch):
     assert "holds no ratings" in made["left_out"][name]
 
 
+def test_what_is_not_in_a_line_is_told(lines):
+  groups = [
+    Group("a", [], [{"accuracy": {1: 0.5, 2: 0.5}}, {"accuracy": {2: 0.5}}]),
+    Group("b", [], [{"lm_loss": {1: 0.5}}]),
+  ]
+  (line,) = charts.learning(groups, "accuracy").lines
+  assert (line.label, line.x) == ("a", (2,))
+  assert lines == [
+    "Cells right in held-out puzzles: a: without 1 point that not all its runs "
+    "have",
+    "Cells right in held-out puzzles: without b: no point that all its runs "
+    "have",
+  ]
+
+
 def chart_of(count):
   lines = [
     Line(f"line {i}", (1, 2), (i, 2 * i), (i, i), (i, 3 * i), 2)

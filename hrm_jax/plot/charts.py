@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrm_jax.console import log
+from hrm_jax.console import counted, log
 from hrm_jax.plot import by_rating
 from hrm_jax.plot.by_rating import Rated
 from hrm_jax.plot.lines import Line, over_runs
@@ -87,14 +87,15 @@ def learning(groups: Sequence[Group], metric: str) -> Chart:
 
   Args:
     groups: a line for each.
-    metric: one of those in `FIGURES`.
+    metric: a key of `_LEARNING`.
 
   Raises:
     LeftOutError: no log has the metric.
   """
   title, y, scale = _LEARNING[metric]
   lines = [
-    over_runs(
+    _line(
+      title,
       group.label,
       [
         {step: scale * value for step, value in curves.get(metric, {}).items()}
@@ -108,8 +109,10 @@ def learning(groups: Sequence[Group], metric: str) -> Chart:
 
 def by_segments(groups: Sequence[Group]) -> Chart:
   """Exact accuracy against segments, in the newest evaluation of each run."""
+  title = "Held-out puzzles solved, by segments"
   lines = [
-    over_runs(
+    _line(
+      title,
       group.label,
       [
         {n: _PERCENT * share for n, share in enumerate(run.by_segment, 1)}
@@ -121,7 +124,7 @@ def by_segments(groups: Sequence[Group]) -> Chart:
   ]
   return _chart(
     "no run has kept an evaluation in its checkpoints",
-    "Held-out puzzles solved, by segments",
+    title,
     Axis("segments", "Segments", is_whole=True),
     _EXACT,
     lines,
@@ -130,8 +133,10 @@ def by_segments(groups: Sequence[Group]) -> Chart:
 
 def by_compute(groups: Sequence[Group]) -> Chart:
   """Exact accuracy against the FLOPs of the training so far."""
+  title = "Held-out puzzles solved, by compute"
   lines = [
-    over_runs(
+    _line(
+      title,
       group.label,
       [
         {
@@ -147,7 +152,7 @@ def by_compute(groups: Sequence[Group]) -> Chart:
   ]
   return _chart(
     "only the FLOPs of runs of hrm_jax are known",
-    "Held-out puzzles solved, by compute",
+    title,
     Axis(
       "training_flops",
       "Training compute (FLOPs)",
@@ -220,7 +225,7 @@ def _by_rating(
     log.info(f"{title}: without a run: {line}")
   curves = iter(by_rating.binned(every, [value_of(rated) for rated in every]))
   lines = [
-    over_runs(group.label, [next(curves) for _ in rated])
+    _line(title, group.label, [next(curves) for _ in rated])
     for group, rated in zip(groups, found, strict=True)
     if rated
   ]
@@ -231,6 +236,21 @@ def _by_rating(
     y,
     lines,
   )
+
+
+def _line(
+  title: str, label: str, curves: Sequence[Mapping[float, float]]
+) -> Line | None:
+  """The line of some runs; tells what of them is not in it."""
+  line = over_runs(label, curves)
+  if line is None:
+    log.info(f"{title}: without {label}: no point that all its runs have")
+  elif lost := len(set().union(*curves)) - len(line.x):
+    log.info(
+      f"{title}: {label}: without {counted(lost, 'point')} that not all its "
+      "runs have"
+    )
+  return line
 
 
 def _chart(

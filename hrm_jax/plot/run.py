@@ -100,7 +100,7 @@ def read(workdir: pathlib.Path) -> Run:
     # A save between two evaluations holds the earlier one again.
     if evaluation is not None:
       add(curves, evaluation["step"], evaluation["sets"])
-      by_segment = evaluation["exact_accuracy_by_segment"]
+      by_segment = evaluation.get("exact_accuracy_by_segment", [])
   record = records[newest]
   config = ml_collections.ConfigDict(record["config"])
   metadata = metadata_from_json(record["dataset"], str(directory))
