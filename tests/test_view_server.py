@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import socket
 import threading
 import urllib.parse
 import zlib
@@ -156,6 +157,22 @@ def test_only_so_many_puzzles_are_solved_at_once(asking):
   assert "try again" in found["error"]
   asking.server.solving.release()
   assert asking.solve("1")[0] == 200
+
+
+def test_who_sends_slowly_keeps_nobody_from_solving(asking):
+  address = ("127.0.0.1", asking.server.server_port)
+  head = (
+    f"POST /solve HTTP/1.1\r\nHost: 127.0.0.1:{address[1]}\r\n"
+    f"X-Token: {asking.token}\r\nContent-Length: 5\r\n\r\n1"
+  )
+  slow = [socket.create_connection(address) for _ in range(server.MOST_SOLVING)]
+  for connection in slow:
+    connection.sendall(head.encode())
+  assert [asking.solve("1")[0] for _ in range(3)] == [200] * 3
+  for connection in slow:
+    connection.sendall(b"2345")
+    assert connection.recv(100).startswith(b"HTTP/1.0 ")
+    connection.close()
 
 
 def test_a_connection_too_many_is_closed(asking, monkeypatch):

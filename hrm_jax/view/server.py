@@ -140,6 +140,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         f"expected at most {MOST_BYTES:,} bytes, got {length:.20}",
       )
       return
+    # Read first: who sends slowly must not keep others from being answered.
+    text = self.rfile.read(int(length)).decode("utf-8", errors="replace")
     if not self.server.solving.acquire(blocking=False):
       self._say(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -147,7 +149,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       )
       return
     try:
-      text = self.rfile.read(int(length)).decode("utf-8", errors="replace")
       self._send_json(HTTPStatus.OK, self.server.solve(text))
     except InputError as error:
       self._say(HTTPStatus.BAD_REQUEST, " ".join(str(error).split()))
