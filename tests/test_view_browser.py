@@ -198,10 +198,28 @@ def test_filters_leave_what_they_say(watched, made):
   chosen(watched, "Segments used", "1")
   assert page.locator(".puzzles li").count() == halts.count(1) > 0
   page.get_by_role("button", name="Show all").click()
-  page.get_by_label("Least blanks").fill("8")
+  page.get_by_label("Least difficulty").fill("8")
   most = page.locator(".puzzles li").count()
-  page.get_by_label("Most blanks").fill("8")
+  page.get_by_label("Most difficulty").fill("8")
   assert 0 < page.locator(".puzzles li").count() < most < 27
+  chosen(watched, "Difficulty", "1")
+  assert page.locator(".puzzles li").count() == 1
+  page.get_by_label("Least difficulty").fill("")
+  # 0 to 8, and 7.5 six times.
+  assert page.locator(".puzzles li").count() == 9 + 6
+  page.locator(".puzzles button").first.click()
+  assert "0 rating" in watched.text(".facts")
+
+
+def test_bars_by_rating_share_the_puzzles_that_have_one(watched):
+  chosen(watched, "Difficulty", "1")
+  chart = watched.page.locator("figure", has_text="Solved, by rating")
+  rows = chart.locator("tr:has(td)").all()
+  counts = [int(row.locator("td").last.text_content()) for row in rows]
+  assert sum(counts) == 27
+  # Six puzzles have one rating, which no bin parts.
+  assert len(rows) < 8
+  assert max(counts) == 6
 
 
 def test_keys_go_from_puzzle_to_puzzle(watched):

@@ -24,6 +24,8 @@ from hrm_jax.view.recording import Recording, record
 from tests.toys import random_like
 
 SEGMENTS = 6
+# Too many for a bar each.
+RATINGS = np.array([*range(21), *[7.5] * 6])
 EVIL = "<img src=x onerror=alert(1)>"
 
 
@@ -79,6 +81,7 @@ def prepare(workdir: pathlib.Path, root: pathlib.Path) -> Viewed:
   labels = recording.answers[row, row % SEGMENTS].astype(np.uint8)
   labels[::5, 3] = 1 + labels[::5, 3] % 4  # Nobody's answer.
   np.save(test / "all__labels.npy", labels)
+  np.save(test / "all__ratings.npy", RATINGS)
   return Viewed(workdir, root, recording)
 
 

@@ -29,7 +29,7 @@ export async function readReport(made) {
       halting: made.q_halt[i].map(sigmoid),
       continuing: made.q_continue[i].map(sigmoid),
       knew: made.q_halt[i].map((q) => q !== null && q >= 0),
-      measures: made.measures.map((measure) => measure.values[i]),
+      measures: made.measures.map((measure) => measure.values[i] ?? null),
       shortest: made.shortest ? made.shortest[i] : null,
       rules: made.rules ? made.rules[i] : null,
     });

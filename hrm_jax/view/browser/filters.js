@@ -56,8 +56,8 @@ export class Filters {
       (wanted.first === "all" || puzzle.firstRight === Number(wanted.first)) &&
       (!wanted.left || puzzle.left) &&
       (wanted.set === "all" || puzzle.set === wanted.set) &&
-      (wanted.least === "" || value >= Number(wanted.least)) &&
-      (wanted.most === "" || value <= Number(wanted.most))
+      (wanted.least === "" || within(Number(wanted.least), value)) &&
+      (wanted.most === "" || within(value, Number(wanted.most)))
     );
   }
 
@@ -143,4 +143,9 @@ function input(label, type, value, onChange) {
 
 function wide() {
   return window.matchMedia("(min-width: 60rem)").matches;
+}
+
+/** Whether two numbers are in order; null, not known, is in none. */
+function within(less, more) {
+  return less !== null && more !== null && less <= more;
 }

@@ -36,32 +36,31 @@ export function cellsBySegment(puzzles, segments) {
 }
 
 /**
- * Puzzles in bins of a number: few values each have a bin, many share up to
- * eight of the same width.
+ * Puzzles in bins of a number: each of few values has a bin, of many there are
+ * up to eight, with about as many puzzles each.
  * Returns [{label, puzzles}].
  */
 export function binned(puzzles, valueOf) {
-  const known = puzzles.filter((p) => p.asked > 0 && valueOf(p) !== null);
-  const values = [...new Set(known.map(valueOf))].sort((a, b) => a - b);
-  const low = Math.floor(values[0]);
-  const range = Math.floor(values.at(-1)) - low + 1;
-  const few = values.length <= 10;
-  const width = few ? 1 : Math.ceil(range / 8);
-  const label = (k) =>
-    width === 1
-      ? String(few ? values[k] : low + k)
-      : `${low + k * width}–${low + (k + 1) * width - 1}`;
-  const number = few ? values.length : Math.ceil(range / width);
-  const bins = Array.from({ length: number }, (_, k) => ({
-    label: label(k),
-    puzzles: [],
-  }));
+  const known = puzzles
+    .filter((p) => p.asked > 0 && valueOf(p) != null)
+    .sort((a, b) => valueOf(a) - valueOf(b));
+  const few = new Set(known.map(valueOf)).size <= 10;
+  const enough = few ? 1 : known.length / 8;
+  const bins = [];
   for (const puzzle of known) {
     const value = valueOf(puzzle);
-    const place = few ? values.indexOf(value) : Math.floor((value - low) / width);
-    bins[place].puzzles.push(puzzle);
+    const bin = bins.at(-1);
+    if (!bin || (bin.puzzles.length >= enough && value !== bin.last)) {
+      bins.push({ first: value, last: value, puzzles: [puzzle] });
+    } else {
+      bin.last = value;
+      bin.puzzles.push(puzzle);
+    }
   }
-  return bins;
+  return bins.map(({ first, last, puzzles }) => ({
+    label: first === last ? String(first) : `${first}–${last}`,
+    puzzles,
+  }));
 }
 
 export function mean(items, valueOf) {
