@@ -31,6 +31,11 @@ class Case:
     self.kind = self.manifest["kind"]
     self.family = self.manifest["family"]
 
+  @property
+  def size(self) -> int:
+    """Bytes of its arrays on disk."""
+    return (self.folder / "arrays.npz").stat().st_size
+
   @functools.cached_property
   def arrays(self) -> dict[str, np.ndarray]:
     with np.load(self.folder / "arrays.npz", allow_pickle=False) as file:
@@ -91,6 +96,20 @@ def every_case(directory: pathlib.Path = DIRECTORY) -> list[Case]:
   if not folders:
     raise FileNotFoundError(f"{directory}: no */manifest.json in it.")
   return [Case(folder) for folder in folders]
+
+
+def smallest(kind: str) -> list[Case]:
+  """Of each family the case of a kind with the fewest bytes.
+
+  For what is about how a network runs and not about what it computes: every
+  case would take minutes, and say the same.
+  """
+  found: dict[str, Case] = {}
+  for case in every_case():
+    held = found.get(case.family)
+    if case.kind == kind and (held is None or case.size < held.size):
+      found[case.family] = case
+  return list(found.values())
 
 
 def find(name: str) -> Case:

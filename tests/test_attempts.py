@@ -119,9 +119,9 @@ def test_a_single_attempt_is_the_plain_answer(halt):
   )
 
 
-@pytest.mark.parametrize("halt", ["full", "act"])
 @pytest.mark.parametrize(
-  ("devices", "batch_size", "per_row"), [(8, 16, 3), (1, 4, 5)]
+  ("halt", "devices", "batch_size", "per_row"),
+  [("act", 8, 16, 3), ("full", 1, 4, 5)],
 )
 def test_attempts_do_not_depend_on_batches_or_devices(
   monkeypatch, halt, devices, batch_size, per_row

@@ -58,7 +58,7 @@ def real_sudoku(hrm_data_dir, tmp_path):
     "data_tools.build_sudoku",
     f"--source-csv={hrm_data_dir / 'sudoku'}",
     f"--output-dir={path}",
-    "--subsample-size=1000",
+    "--subsample-size=200",
     "--num-aug=10",
   )
   return path
@@ -80,11 +80,11 @@ def test_a_small_network_trains_on_real_sudoku(real_sudoku, tmp_path):
     "--config.lr=1e-3",
     "--config.lr_warmup_steps=10",
     "--config.global_batch_size=32",
-    "--config.num_steps=30",
+    "--config.num_steps=20",
   )
-  assert result["step"] == 30
-  evaluation = run("hrm_jax.evaluate", workdir, "--limit=512")
-  assert evaluation["sets"]["all"]["count"] == 512
+  assert result["step"] == 20
+  evaluation = run("hrm_jax.evaluate", workdir, "--limit=128")
+  assert evaluation["sets"]["all"]["count"] == 128
   # One digit in nine by chance.
   assert evaluation["sets"]["all"]["accuracy"] > 1 / 9
 

@@ -145,14 +145,15 @@ def written_out(model, variables, rows, z_H, z_L, inputs, first):
   return SegmentOutput(z_H, z_L, logits, q[:, 0], q[:, 1])
 
 
-@pytest.mark.parametrize("unroll", [False, True])
-@pytest.mark.parametrize("shared_level", [False, True])
 @pytest.mark.parametrize(
-  ("H_cycles", "L_cycles", "gradient_scope", "first"),
+  ("H_cycles", "L_cycles", "gradient_scope", "first", "shared_level", "unroll"),
   [
-    (1, 1, "last_update", (0, 0)),
-    (2, 3, "last_update", (1, 2)),
-    (2, 3, "last_cycle", (1, 0)),
+    (1, 1, "last_update", (0, 0), False, False),
+    (2, 3, "last_update", (1, 2), False, False),
+    (2, 3, "last_update", (1, 2), False, True),
+    (2, 3, "last_update", (1, 2), True, False),
+    (2, 3, "last_cycle", (1, 0), False, False),
+    (2, 3, "last_cycle", (1, 0), True, True),
   ],
 )
 def test_gradient_passes_the_last_updates_alone(

@@ -32,8 +32,9 @@ def test_each_layer_starts_by_its_own_fan_in():
     assert not np.any(one == other)
 
 
-@pytest.mark.parametrize("num_layers", [1, 3])
-@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize(
+  ("num_layers", "unroll"), [(1, False), (3, False), (3, True)]
+)
 def test_the_pure_function_is_the_module(num_layers, unroll):
   level = Level(num_layers, make_block, unroll=unroll)
   z, injection = normal(2, 3, 5, 16)

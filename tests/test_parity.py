@@ -51,21 +51,17 @@ def test_matches_the_reference(case):
 @pytest.mark.golden
 @pytest.mark.parametrize(
   "case",
-  [case for case in golden_cases.every_case() if case.kind == "train"],
+  golden_cases.smallest("train"),
   ids=lambda case: case.folder.name,
 )
 def test_matches_the_reference_on_eight_devices(case):
   check_train(case, num_devices=8)
 
 
-# Kinds in which the network is run.
-OF_THE_NETWORK = ("train", "full_size", "eval", "bf16")
-
-
 @pytest.mark.golden
 @pytest.mark.parametrize(
   "case",
-  [case for case in golden_cases.every_case() if case.kind in OF_THE_NETWORK],
+  [*golden_cases.smallest("train"), *golden_cases.smallest("eval")],
   ids=lambda case: case.folder.name,
 )
 def test_matches_the_reference_in_the_layout_of_a_tpu(case, monkeypatch):
