@@ -3,9 +3,8 @@
 import numpy as np
 
 from hrm_jax import console
-from hrm_jax.data import maze, writer
+from hrm_jax.data import symmetry, writer
 
-NUM_IMAGES = 8
 _MAZES_AT_ONCE = 1024
 
 
@@ -19,16 +18,7 @@ def images(grids: np.ndarray) -> np.ndarray:
     [N, 8, G], like `grids`: identity, three counter-clockwise quarter turns,
     left-right flip, up-down flip, transpose, left-right flip of one turn.
   """
-  side = maze.side_of(grids.shape[1])
-  squares = grids.reshape(-1, side, side)
-  turns = [np.rot90(squares, k, axes=(1, 2)) for k in range(4)]
-  flips = [
-    squares[:, :, ::-1],
-    squares[:, ::-1],
-    squares.transpose(0, 2, 1),
-    turns[1][:, :, ::-1],
-  ]
-  return np.stack(turns + flips, axis=1).reshape(-1, NUM_IMAGES, side * side)
+  return grids[:, symmetry.of_mazes(grids.shape[1]).cells]
 
 
 def class_key(grid: np.ndarray) -> bytes:
@@ -53,7 +43,7 @@ def write_split(
     answers: [N, G] uint8 token ids.
     aug: whether to add the images; the original comes first.
   """
-  group = NUM_IMAGES if aug else 1
+  group = symmetry.DIHEDRAL if aug else 1
   total = len(questions) * group
   with console.Progress(f"writing {split}", total, unit="puzzles") as bar:
     for start in range(0, len(questions), _MAZES_AT_ONCE):

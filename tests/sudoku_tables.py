@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 
-from hrm_jax.data import sudoku, sudoku_augment
+from hrm_jax.data import sudoku, symmetry
 from tests.test_sudoku import ANSWER, PUZZLE
 
 HEADER = ["source", "question", "answer", "rating"]
@@ -14,9 +14,9 @@ HEADER = ["source", "question", "answer", "rating"]
 def make_rows(count, seed=0):
   """Rows of valid puzzles: images of one, rated 0, 1, 2, ..."""
   rng = np.random.default_rng(seed)
-  symmetries = sudoku_augment.draw_symmetries(rng, count, 9)
+  symmetries = symmetry.draw_sudoku(rng, count, 9)
   question, answer = (
-    sudoku_augment.transform(symmetries, sudoku.parse(text)[None])
+    symmetry.transform(symmetries, sudoku.parse(text)[None])
     for text in (PUZZLE, ANSWER)
   )
   return [
@@ -55,7 +55,7 @@ def different_rows(count):
 
 def moved(row, seed):
   """The row of a symmetry image."""
-  symmetry = sudoku_augment.draw_symmetries(np.random.default_rng(seed), 1, 9)
+  moves = symmetry.draw_sudoku(np.random.default_rng(seed), 1, 9)
   boards = (sudoku.parse(text)[None] for text in row[1:3])
-  images = [sudoku_augment.transform(symmetry, board)[0] for board in boards]
+  images = [symmetry.transform(moves, board)[0] for board in boards]
   return [row[0], *map(sudoku.to_text, images), row[3]]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hrm_jax.data import sudoku, sudoku_augment, sudoku_generator
+from hrm_jax.data import sudoku, sudoku_generator, symmetry
 from hrm_jax.data.puzzle import Batch
 from hrm_jax.machines import sharding
 from hrm_jax.model.hrm import SegmentOutput
@@ -35,7 +35,7 @@ def shuffling():
   tokens = np.stack([np.arange(METADATA.vocab_size)] * 3)
   for part in (cells, tokens):
     part[1:] = rng.permuted(part[1:], axis=1)
-  return views.BoardViews(sudoku_augment.Symmetries(cells, tokens))
+  return views.BoardViews(symmetry.Symmetries(cells, tokens))
 
 
 def attempt(
@@ -166,7 +166,7 @@ def test_noise_is_another_one_at_each_view():
   alike = [
     part.repeat(2, 0) for part in (np.arange(5)[None], np.arange(7)[None])
   ]
-  looking = views.BoardViews(sudoku_augment.Symmetries(*alike))
+  looking = views.BoardViews(symmetry.Symmetries(*alike))
   got = attempt(toy_batch(batch_size=PUZZLES), looking=looking)
   plain, *noisy = np.moveaxis(got.q_halt.reshape(PUZZLES, 2, 3), 2, 0)
   np.testing.assert_allclose(plain[:, 0], plain[:, 1], atol=1e-4)

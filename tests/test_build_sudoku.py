@@ -13,6 +13,7 @@ from hrm_jax.data import (
   sudoku,
   sudoku_augment,
   sudoku_solver,
+  symmetry,
 )
 from hrm_jax.data.split import open_split
 from tests.commands import Commands, files_of
@@ -132,9 +133,7 @@ def test_images_are_valid_and_question_and_answer_move_alike(side):
 
 
 def test_symmetries_are_drawn_from_the_whole_group():
-  cells, digits = sudoku_augment.draw_symmetries(
-    np.random.default_rng(0), 20_000, 4
-  )
+  cells, digits = symmetry.draw_sudoku(np.random.default_rng(0), 20_000, 4)
   # 128 moves of the cells of a 4x4 grid, 24 ways to name its digits.
   for drawn, size in ((cells, 128), (digits, 24)):
     times = np.unique(drawn, axis=0, return_counts=True)[1]
@@ -142,7 +141,7 @@ def test_symmetries_are_drawn_from_the_whole_group():
     assert abs(times / (20_000 / size) - 1).max() < 0.4
   np.testing.assert_array_equal(digits[:, :2], [[0, 1]] * len(digits))
   # Boxes of 2x3 do not survive a transposition.
-  cells, _ = sudoku_augment.draw_symmetries(np.random.default_rng(0), 500, 6)
+  cells, _ = symmetry.draw_sudoku(np.random.default_rng(0), 500, 6)
   assert (cells.reshape(-1, 6, 6)[:, 0] // 6 == cells[:, :1] // 6).all()
 
 
@@ -408,7 +407,7 @@ def test_an_interruption_leaves_nothing(source, tmp_path, monkeypatch):
   def interrupt(*args):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(sudoku_augment, "transform", interrupt)
+  monkeypatch.setattr(symmetry, "transform", interrupt)
   with pytest.raises(KeyboardInterrupt):
     build_sudoku.build(tmp_path / "out", source_csv=source, num_aug=1)
   assert [p.name for p in tmp_path.iterdir()] == ["source"]

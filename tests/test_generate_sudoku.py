@@ -10,10 +10,10 @@ from hrm_jax.console import InputError
 from hrm_jax.data import (
   puzzle,
   sudoku,
-  sudoku_augment,
   sudoku_canonical,
   sudoku_generator,
   sudoku_solver,
+  symmetry,
 )
 from tests.commands import Commands, files_of
 
@@ -43,8 +43,8 @@ def random_puzzles(count, side, seed=0, share=0.5):
 def images_of(puzzles, seed=1):
   side = sudoku.side_of(puzzles.shape[1])
   rng = np.random.default_rng(seed)
-  symmetries = sudoku_augment.draw_symmetries(rng, len(puzzles), side)
-  return sudoku_augment.transform(symmetries, puzzles)
+  symmetries = symmetry.draw_sudoku(rng, len(puzzles), side)
+  return symmetry.transform(symmetries, puzzles)
 
 
 @pytest.mark.parametrize("side", [4, 6, 8, 9])
@@ -72,7 +72,7 @@ def test_canonical_forms_agree_with_making_all_images():
   # Few clues in a 4x4 grid: many of these puzzles are images of each other.
   puzzles = random_puzzles(30, 4, share=0.25)
   forms = sudoku_canonical.canonical_forms(puzzles)
-  digits = sudoku_augment.draw_symmetries(np.random.default_rng(0), 1000, 4)[1]
+  digits = symmetry.draw_sudoku(np.random.default_rng(0), 1000, 4)[1]
   digits = np.unique(digits, axis=0)
   assert len(digits) == 24
   moves = sudoku_canonical.position_symmetries(4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools import generate_maze, maze_augment, overlap
-from hrm_jax.data import sudoku_augment, sudoku_canonical, sudoku_generator
+from hrm_jax.data import sudoku_canonical, sudoku_generator, symmetry
 
 
 def sudokus(side, count, seed=0):
@@ -16,8 +16,8 @@ def sudokus(side, count, seed=0):
 def images_of(puzzles, seed=1):
   side = round(puzzles.shape[1] ** 0.5)
   rng = np.random.default_rng(seed)
-  symmetries = sudoku_augment.draw_symmetries(rng, len(puzzles), side)
-  return sudoku_augment.transform(symmetries, puzzles)
+  symmetries = symmetry.draw_sudoku(rng, len(puzzles), side)
+  return symmetry.transform(symmetries, puzzles)
 
 
 @pytest.mark.parametrize("side", [4, 6, 9])

@@ -25,6 +25,8 @@ def described(**changes):
     ("model.q_target", "none"),
     ("data.box", "2x3"),
     ("data.num_train", 999),
+    ("data.augment", True),
+    ("data.hint_mix", 0.3),
     ("eval_interval", 64),
     ("global_batch_size", 32),
     ("seed", 7),

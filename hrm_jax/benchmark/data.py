@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from hrm_jax.console import log
-from hrm_jax.data import puzzle
+from hrm_jax.data import puzzle, puzzle_kind, rewriting
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.data.split import open_split
 from hrm_jax.data.train_batches import TrainData
@@ -96,6 +96,12 @@ def _measure(
     seed=config.seed,
     epochs=config.epochs,
     eval_interval=config.eval_interval,
+    rewriting=rewriting.make(
+      split,
+      puzzle_kind.kind_of(pathlib.Path(root), [split]),
+      augment=config.data.augment,
+      hint_mix=config.data.hint_mix,
+    ),
   )
   _read(data, batches)  # Plans the iterations, and warms the caches.
   read, seconds, cpu_seconds = zip(

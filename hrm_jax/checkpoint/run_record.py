@@ -43,7 +43,9 @@ _ORIGIN = "imported"
 # data may move.
 _MAY_NOT_CHANGE = (
   "config.model.",
+  "config.data.augment",
   "config.data.box",
+  "config.data.hint_mix",
   "config.data.num_",
   "config.ema",
   "config.eval_interval",

@@ -1,6 +1,13 @@
 """The keys of the data set: `data.*`."""
 
-from hrm_jax.config.key import Key, flag, one_of, text, whole
+from hrm_jax.config.key import (
+  Key,
+  flag,
+  number_below_1,
+  one_of,
+  text,
+  whole,
+)
 
 DATA_KEYS = {
   "data.path": Key(
@@ -28,5 +35,19 @@ DATA_KEYS = {
   "data.num_test": Key(1024, "Test puzzles to generate.", whole(1)),
   "data.num_aug": Key(
     0, "Symmetry images per generated training puzzle.", whole(0)
+  ),
+  "data.augment": Key(
+    False,
+    "Whether each Sudoku or maze is trained on as a symmetry image drawn anew, "
+    "in place of stored ones.",
+    flag(),
+    later=True,
+  ),
+  "data.hint_mix": Key(
+    0.0,
+    "Share of the Sudokus that are trained on with some of their blanks filled "
+    "in (arXiv 2601.10679).",
+    number_below_1(),
+    later=True,
   ),
 }

@@ -1,63 +1,11 @@
-"""Rewrites Sudoku boards by symmetries of the game, many at a time.
-
-A symmetry permutes the digits, the bands, the rows in a band, the stacks and
-the columns in a stack, and transposes where boxes are square. Source: HRM
-dataset/build_sudoku_dataset.py, `shuffle_sudoku`; here it is vectorised,
-seeded, and not bound to 9x9.
-"""
+"""Writes Sudoku boards with their images by symmetries of the game."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from hrm_jax import console
-from hrm_jax.data import sudoku, writer
-
-
-class Symmetries(NamedTuple):
-  """M symmetries; a new board is `digits[old_board[cells]]`."""
-
-  cells: np.ndarray  # [M, G] int64, the old cell that comes to each new one
-  digits: np.ndarray  # [M, V] uint8, the new token id of each old one
-
-
-def draw_symmetries(
-  rng: np.random.Generator, count: int, side: int
-) -> Symmetries:
-  """Draws `count` symmetries uniformly and independently."""
-  rows, columns = sudoku.box_shape(side)
-  transposed = np.zeros((count, 1), bool)
-  if rows == columns:
-    transposed = rng.random((count, 1)) < 0.5
-  row = _permute_lines(rng, count, side, rows)
-  column = _permute_lines(rng, count, side, columns)
-  row *= np.where(transposed, 1, side)
-  column *= np.where(transposed, side, 1)
-  cells = (row[:, :, None] + column[:, None, :]).reshape(count, side * side)
-  digits = np.empty((count, sudoku.vocab_size(side)), np.uint8)
-  first = sudoku.BLANK_ID + 1
-  digits[:, :first] = np.arange(first)
-  digits[:, first:] = first + _permutations(rng, (count, side))
-  return Symmetries(cells, digits)
-
-
-def transform(symmetries: Symmetries, boards: np.ndarray) -> np.ndarray:
-  """Applies the m-th symmetry to the m-th board.
-
-  Args:
-    symmetries: M of them.
-    boards: [M, G] uint8 token ids, or [1, G] to transform one board M times.
-
-  Returns:
-    [M, G] uint8.
-  """
-  cells, digits = symmetries
-  # Flat takes are several times faster than indexing with two arrays.
-  board_start = np.arange(len(boards))[:, None] * boards.shape[1]
-  moved = boards.ravel().take(cells + board_start).astype(np.int64)
-  moved += np.arange(len(digits))[:, None] * digits.shape[1]
-  return digits.ravel().take(moved)
+from hrm_jax.data import sudoku, symmetry, writer
 
 
 def augmented(
@@ -87,9 +35,9 @@ def augmented(
     board = np.arange(start, min(start + boards_at_once, total))
     question, answer = questions[board // group], answers[board // group]
     image = np.flatnonzero(board % group)
-    symmetries = draw_symmetries(rng, len(image), side)
+    symmetries = symmetry.draw_sudoku(rng, len(image), side)
     for boards in (question, answer):
-      boards[image] = transform(symmetries, boards[image])
+      boards[image] = symmetry.transform(symmetries, boards[image])
     yield question, answer
 
 
@@ -128,18 +76,3 @@ def write_split(
     examples_per_puzzle=np.ones(total),
     puzzles_per_group=np.full(len(questions), group),
   )
-
-
-def _permutations(rng: np.random.Generator, shape: tuple) -> np.ndarray:
-  """Random permutations of 0..shape[-1]-1 along the last axis."""
-  # Stable: other sorts order equal keys by what the processor can do.
-  return rng.random(shape, np.float32).argsort(axis=-1, kind="stable")
-
-
-def _permute_lines(
-  rng: np.random.Generator, count: int, side: int, thickness: int
-) -> np.ndarray:
-  """[count, side]: permutes bands of `thickness` lines, and lines in bands."""
-  bands = _permutations(rng, (count, side // thickness))
-  lines = _permutations(rng, (count, side // thickness, thickness))
-  return (bands[:, :, None] * thickness + lines).reshape(count, side)

@@ -16,6 +16,7 @@ from hrm_jax.data import (
   sudoku_augment,
   sudoku_canonical,
   sudoku_solver,
+  symmetry,
   writer,
 )
 
@@ -192,8 +193,8 @@ def _draw(
   empty = np.full((count, side * side), sudoku.BLANK_ID, np.uint8)
   solutions, _ = sudoku_solver.solve(empty, limit=1, rng=rng)
   # The solver prefers some of the images of a grid; this does not.
-  symmetries = sudoku_augment.draw_symmetries(rng, count, side)
-  solutions = sudoku_augment.transform(symmetries, solutions)
+  symmetries = symmetry.draw_sudoku(rng, count, side)
+  solutions = symmetry.transform(symmetries, solutions)
   target = rng.integers(least, most + 1, size=count)
   order = rng.permuted(np.tile(np.arange(side * side), (count, 1)), axis=1)
   puzzles = solutions.copy()

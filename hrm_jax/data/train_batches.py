@@ -21,6 +21,7 @@ from hrm_jax.config import check_schedule
 from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import Batch
 from hrm_jax.data.reading import ALL_ROWS, collate, read_ahead
+from hrm_jax.data.rewriting import Rewriting
 from hrm_jax.data.split import ExampleSet, Split
 
 # Bytes of batches that are handed over at a time: the hand-over from thread to
@@ -34,7 +35,7 @@ _MOST_UPDATES = 2**31
 _VISITS_PER_BLOCK = 8192
 
 # Streams of random numbers that must not overlap under one seed.
-_VISITS, _EXAMPLES = 0, 1
+_VISITS, _EXAMPLES, _REWRITING = range(3)
 
 
 def too_few_examples(
@@ -80,6 +81,7 @@ class TrainData:
     seed: int,
     epochs: int,
     eval_interval: int | None = None,
+    rewriting: Rewriting | None = None,
   ):
     """Plans the run; reads no examples.
 
@@ -89,6 +91,7 @@ class TrainData:
       seed: any integer; different seeds give unrelated orders.
       epochs: visits of each group in the whole run.
       eval_interval: epochs between evaluations; None or 0 means `epochs`.
+      rewriting: what changes in the examples of each batch; None: nothing.
 
     Raises:
       InputError: `epochs` is not a multiple of `eval_interval`, or an
@@ -107,6 +110,7 @@ class TrainData:
         "how far they are counted."
       )
     self._split, self._size, self._seed = split, global_batch_size, seed
+    self._rewriting = rewriting
     self._visits = [
       _Visits(example_set, seed, number, eval_interval, global_batch_size)
       for number, example_set in enumerate(split.sets)
@@ -204,7 +208,12 @@ class TrainData:
 
   def _read(self, iteration: int, rows: slice, index: int) -> Batch:
     example_set, examples, puzzles = self._choose(iteration, index)
-    return collate(self._split, example_set, examples[rows], puzzles[rows])
+    batch = collate(self._split, example_set, examples[rows], puzzles[rows])
+    if self._rewriting is None:
+      return batch
+    # For all rows of the batch, whichever of them this process reads.
+    rng = _generator(self._seed, _REWRITING, iteration, index)
+    return self._rewriting(rng, batch, self._size, rows)
 
   def _choose(
     self, iteration: int, index: int

@@ -18,10 +18,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from hrm_jax.console import InputError
-from hrm_jax.data import arc, maze, puzzle_kind, sudoku, sudoku_augment
+from hrm_jax.data import arc, puzzle_kind, sudoku, symmetry
 
-# A board has so many turns and mirror images, itself included.
-_DIHEDRAL = 8
 # Draws in a row that may repeat a view before there are taken to be no more.
 _TRIES = 1000
 _NO_COLOURS_CHANGED = tuple(range(arc.COLORS))
@@ -101,12 +99,10 @@ class BoardViews:
     count: K.
   """
 
-  def __init__(self, symmetries: sudoku_augment.Symmetries):
+  def __init__(self, symmetries: symmetry.Symmetries):
     self.symmetries, self.count = symmetries, len(symmetries.cells)
     # Both are permutations, whose inverses argsort is.
-    self._back = sudoku_augment.Symmetries(
-      *(part.argsort(1) for part in symmetries)
-    )
+    self._back = symmetry.Symmetries(*(part.argsort(1) for part in symmetries))
 
   def look(self, view, inputs, identifiers):
     """See `Views`."""
@@ -226,12 +222,13 @@ def make(
   if kind == puzzle_kind.SUDOKU:
     return BoardViews(_sudoku_symmetries(count, seq_len, seed))
   if kind == puzzle_kind.MAZE:
-    if count > _DIHEDRAL:
+    if count > symmetry.DIHEDRAL:
       raise InputError(
-        f"--votes: expected at most {_DIHEDRAL}, as a maze has no more turns "
-        f"and mirror images, got {count}."
+        f"--votes: expected at most {symmetry.DIHEDRAL}, as a maze has no more "
+        f"turns and mirror images, got {count}."
       )
-    return BoardViews(_maze_symmetries(count, seq_len))
+    parts = (part[:count] for part in symmetry.of_mazes(seq_len))
+    return BoardViews(symmetry.Symmetries(*parts))
   if kind == puzzle_kind.ARC:
     return ArcViews(count, names, seed)
   raise InputError(
@@ -242,9 +239,9 @@ def make(
 
 def _sudoku_symmetries(
   count: int, seq_len: int, seed: int
-) -> sudoku_augment.Symmetries:
+) -> symmetry.Symmetries:
   side = sudoku.side_of(seq_len)
-  identity = sudoku_augment.Symmetries(
+  identity = symmetry.Symmetries(
     np.arange(seq_len)[None], np.arange(sudoku.vocab_size(side))[None]
   )
   rng = np.random.default_rng(seed)
@@ -252,7 +249,7 @@ def _sudoku_symmetries(
   tries = 0
   while len(found) < count and tries < _TRIES:
     # One at a time: a larger K draws the same ones, and then more.
-    drawn = sudoku_augment.draw_symmetries(rng, 1, side)
+    drawn = symmetry.draw_sudoku(rng, 1, side)
     before = len(found)
     found.setdefault(_name(drawn), drawn)
     tries = 0 if len(found) > before else tries + 1
@@ -262,24 +259,16 @@ def _sudoku_symmetries(
       f"{len(found):,}, got {count:,}."
     )
   parts = zip(*found.values(), strict=True)
-  return sudoku_augment.Symmetries(*map(np.concatenate, parts))
+  return symmetry.Symmetries(*map(np.concatenate, parts))
 
 
-def _name(symmetry: sudoku_augment.Symmetries) -> bytes:
-  return b"".join(part.astype(np.int64).tobytes() for part in symmetry)
-
-
-def _maze_symmetries(count: int, seq_len: int) -> sudoku_augment.Symmetries:
-  side = maze.side_of(seq_len)
-  board = np.arange(seq_len).reshape(side, side)
-  cells = [arc.dihedral(board, turn).ravel() for turn in range(count)]
-  tokens = np.tile(np.arange(maze.VOCAB_SIZE), (count, 1))
-  return sudoku_augment.Symmetries(np.stack(cells), tokens)
+def _name(symmetries: symmetry.Symmetries) -> bytes:
+  return b"".join(part.astype(np.int64).tobytes() for part in symmetries)
 
 
 def _draw_augmentation(seed: int, view: int) -> arc.Augmentation:
   rng = np.random.default_rng((seed, view))
-  transform = int(rng.integers(_DIHEDRAL))
+  transform = int(rng.integers(symmetry.DIHEDRAL))
   colours = 1 + rng.permutation(arc.COLORS - 1)
   return arc.Augmentation("", transform, (0, *colours.tolist()))
 

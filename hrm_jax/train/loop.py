@@ -151,13 +151,8 @@ def _train(
   train_split, test_split = _open_splits(config, workdir)
   metadata = train_split.metadata
   _check_weights_fit(config, workdir, init_from)
-  data = TrainData(
-    train_split,
-    global_batch_size=config.global_batch_size,
-    seed=config.seed,
-    epochs=config.epochs,
-    eval_interval=config.eval_interval,
-  )
+  kind = run_data.kind(config, workdir, [train_split, test_split])
+  data = run_data.batches(config, train_split, kind)
   test = EvaluationData(
     test_split, batch_size=config.global_batch_size, limit=config.eval.limit
   )
@@ -177,7 +172,7 @@ def _train(
     config,
     metadata,
     {"train": digest(train_split), "test": digest(test_split)},
-    puzzle=run_data.kind(config, workdir, [train_split, test_split]),
+    puzzle=kind,
   )
   record["attention"] = setup.model.attention
 
