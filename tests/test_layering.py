@@ -248,9 +248,10 @@ def test_no_comment_begins_in_the_middle_of_a_sentence():
     assert found == [], module
 
 
-def test_readme_has_one_line_for_each_room_from_top_to_bottom():
-  text = (ROOT / "README.md").read_text(encoding="utf-8")
-  section = text.partition("## The files\n")[2].partition("\n## ")[0]
+def test_the_map_has_one_line_for_each_room_from_top_to_bottom():
+  text = (ROOT / "docs/files.md").read_text(encoding="utf-8")
+  section = text.partition("## The files of the code\n")[2]
+  section = section.partition("\n## ")[0]
   named = re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
   for name in named:
     assert (ROOT / name).exists(), name
@@ -258,3 +259,39 @@ def test_readme_has_one_line_for_each_room_from_top_to_bottom():
   assert sorted(inside) == sorted(HEIGHT)
   assert inside == sorted(inside, key=HEIGHT.get, reverse=True)
   assert {"configs/", "data_tools/", "launch/", "docs/"} <= set(named)
+
+
+def links(page: pathlib.Path) -> list[tuple[str, str]]:
+  """The files that a page links to, and the headings in them."""
+  text = page.read_text(encoding="utf-8")
+  found = re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text)
+  return [link for link in found if not link[0].startswith("http")]
+
+
+def headings(page: pathlib.Path) -> set[str]:
+  """What the headings of a page are called in links to them."""
+  found = re.findall(
+    r"^#+ (.+)", page.read_text(encoding="utf-8"), re.MULTILINE
+  )
+  return {
+    re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+    for heading in found
+  }
+
+
+def test_every_link_of_a_page_leads_somewhere():
+  pages = [ROOT / "README.md", ROOT / "launch/README.md"]
+  for page in (*pages, *(ROOT / "docs").glob("*.md")):
+    for name, heading in links(page):
+      target = page.parent / name if name else page
+      assert target.exists(), f"{page.name}: {name}"
+      if heading:
+        assert heading in headings(target), f"{page.name}: {name}#{heading}"
+
+
+def test_a_newcomer_finds_every_page_in_a_readme_of_some_minutes():
+  readme = ROOT / "README.md"
+  named = {name for name, _ in links(readme)}
+  pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+  assert pages - named == set()
+  assert readme.read_text(encoding="utf-8").count("\n") <= 200
