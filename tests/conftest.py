@@ -46,7 +46,7 @@ def tiny_run(tmp_path_factory) -> pathlib.Path:
   from tests import runs
 
   workdir = tmp_path_factory.mktemp("tiny_run")
-  runs.train_tiny(workdir)
+  runs.train_tiny(workdir, **{"eval.pictures": 2})
   return workdir
 
 

@@ -279,7 +279,7 @@ def score_batches(queue):
     for i in range(0, BATCHES * BATCH_SIZE, BATCH_SIZE)
   ]
   return jax.tree.map(
-    lambda *x: np.sum(x, axis=0), *[(sums, right) for sums, right, _ in parts]
+    lambda *x: np.sum(x, axis=0), *[(sums, counts) for sums, counts, _ in parts]
   )
 
 
@@ -288,12 +288,18 @@ def score_batches(queue):
 )
 def test_queues_score_like_batches(axes, padding):
   weights, queue, waiting = arguments(axes, padding)
-  sums, right, _ = eval_chunk(axes)(weights, queue, waiting)
-  want_sums, want_right = score_batches(jax.device_get(queue))
+  sums, counts, _ = eval_chunk(axes)(weights, queue, waiting)
+  want_sums, want = score_batches(jax.device_get(queue))
   assert sums["count"] == BATCHES * BATCH_SIZE - padding - 1
   # Right answers come with thinking, and not all at once.
-  assert 0 < want_right[0] < want_right[-1] == want_sums["exact_accuracy"]
-  np.testing.assert_array_equal(right, want_right)
+  right = want.right_after
+  assert 0 < right[0] < right[-1] == want_sums["exact_accuracy"]
+  # Nor do all halt at once, or are equally sure.
+  assert (want.halts_after > 0).sum() > 1 < (want.halt_probability > 0).sum()
+  for name, numbers in want._asdict().items():
+    np.testing.assert_array_equal(getattr(counts, name), numbers)
+  assert counts.halts_after.sum() == sums["count"]
+  assert counts.halt_probability.sum() == sums["count"]
   if padding:  # In batches the padding has this loss too.
     assert sums.pop("q_halt_loss") < want_sums.pop("q_halt_loss")
   assert set(sums) == set(want_sums)

@@ -43,6 +43,8 @@ def test_the_result_has_the_documented_keys(tiny_run, command):
   assert set(result) == {
     "sets",
     "exact_accuracy_by_segment",
+    "puzzles_by_segments",
+    "puzzles_by_halt_probability",
     "seconds",
     "puzzles_per_s",
     "step",
@@ -59,7 +61,9 @@ def test_the_result_has_the_documented_keys(tiny_run, command):
   assert result["exact_accuracy_by_segment"][-1] == means["exact_accuracy"]
 
 
-def evaluate_halting(tiny_run, directory, *, queued, devices, batch_size):
+def evaluate_halting(
+  tiny_run, directory, *, queued, devices, batch_size, halt="act"
+):
   """Evaluates with --halt=act, saving; returns the result and the files."""
   trained = load(tiny_run)
   mesh = mesh_of(devices)
@@ -69,7 +73,7 @@ def evaluate_halting(tiny_run, directory, *, queued, devices, batch_size):
   data = EvaluationData(
     open_split(tiny_run / "data", "test"), batch_size=batch_size
   )
-  evaluator = Evaluator(trained.model, Loss(), mesh, halt="act", queued=queued)
+  evaluator = Evaluator(trained.model, Loss(), mesh, halt=halt, queued=queued)
   with prediction_files(
     directory / "saved", evaluator.in_chunks(data), mesh
   ) as predictions:
@@ -101,14 +105,39 @@ def test_a_queue_changes_no_result(
     assert got_means[name] == means[name]
   for name in ("accuracy", "lm_loss"):
     np.testing.assert_allclose(got_means[name], means[name], rtol=1e-5)
-  by_segment = "exact_accuracy_by_segment"
-  assert got[by_segment] == want[by_segment]
+  for name in ("exact_accuracy_by_segment", "puzzles_by_segments"):
+    assert got[name] == want[name]
+  # Each puzzle stands in the part of its probability, as it is saved.
+  chance = 1 / (1 + np.exp(-np.float64(saved["all__q_halt_logits"])))
+  parts, _ = np.histogram(chance, bins=20, range=(0, 1))
+  assert got["puzzles_by_halt_probability"] == parts.tolist()
+  steps = np.arange(1, 4) @ got["puzzles_by_segments"] / 27
+  assert steps == pytest.approx(means["steps"])
   assert saved["all__segments"].mean() == pytest.approx(means["steps"])
   assert set(saved) == set(files)
   for name, array in files.items():
     assert saved[name].dtype == array.dtype
     # Programs for one device and for eight round differently.
     np.testing.assert_allclose(saved[name], array, rtol=1e-5, atol=2e-4)
+
+
+def test_where_puzzles_would_halt_is_known_without_halting_them(
+  tiny_run, tmp_path
+):
+  full, act = (
+    evaluate_halting(
+      tiny_run,
+      tmp_path / halt,
+      queued=True,
+      devices=1,
+      batch_size=27,
+      halt=halt,
+    )[0]
+    for halt in ("full", "act")
+  )
+  assert full["sets"]["all"]["steps"] == 3
+  assert full["puzzles_by_segments"] == act["puzzles_by_segments"]
+  assert max(act["puzzles_by_segments"]) < 27
 
 
 def test_padding_counts_nowhere_where_puzzles_halt(tiny_run, tmp_path):

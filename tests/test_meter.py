@@ -10,6 +10,15 @@ from hrm_jax.train.meter import Meter
 from tests.runs import read_scalars
 from tests.toys import METRIC_SUMS
 
+# What an evaluation of no puzzle finds.
+NOTHING = {
+  "sets": {},
+  "exact_accuracy_by_segment": [],
+  "puzzles_by_segments": [],
+  "puzzles_by_halt_probability": [],
+}
+BY_SEGMENT = {"exact_accuracy_by_segment": [0.25, 0.5]}
+
 
 class Clock:
   """Stands in for the module `time`: only what we add goes by."""
@@ -107,9 +116,7 @@ def test_meter_writes_the_names_of_the_reference(tmp_path):
       meter.update(step, one_update(METRIC_SUMS))
     meter.flush()
     means = {"all": {"exact_accuracy": 0.5}}
-    meter.write_evaluation(
-      2, {"sets": means, "exact_accuracy_by_segment": [0.25, 0.5]}
-    )
+    meter.write_evaluation(2, {**NOTHING, "sets": means, **BY_SEGMENT})
   names = {name for name, _, _ in read_scalars(tmp_path)}
   assert names == {f"train/{key}" for key in METRIC_SUMS} | {
     "perf/step_seconds",
@@ -174,8 +181,7 @@ def test_meter_times_updates_and_not_evaluations(tmp_path, clock, log_every):
       if step == 8:
         meter.flush()
         clock.now += 1000
-        result = {"sets": {}, "exact_accuracy_by_segment": []}
-        meter.write_evaluation(step, result)
+        meter.write_evaluation(step, NOTHING)
     meter.flush()
   seconds = [
     value

@@ -159,6 +159,7 @@ def finished(layout, *arguments, kind="-m"):
 
 def train(layout, workdir):
   flags = ["--config=tests/tiny.py", "--config.mesh.table=2"]
+  flags += ["--config.eval.pictures=3"]  # Over four devices.
   result = launch(layout, "hrm_jax.train", *flags, f"--workdir={workdir}")
   assert result["step"] == 10
   return [
@@ -206,12 +207,29 @@ def evaluate_saving(layout, workdir, data, halt):
   return result, saved
 
 
+def pictures(workdir):
+  """The pictures of the newest evaluation, after a look at how many are there.
+
+  Each was written once, by one process.
+  """
+  found = [
+    ((step, value.tag), value.image.encoded_image_string)
+    for step, value in runs.read_summaries(workdir)
+    if value.HasField("image")
+  ]
+  names = [f"eval/puzzle_{number:02}" for number in (1, 2, 3)]
+  places = [(step, name) for step in (5, 10) for name in names]
+  assert [place for place, _ in found] == places
+  return [image for _, image in found[-3:]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_processes_train_as_one_does(alone, layout, tmp_path):
   losses = train(layout, tmp_path)
   assert [step for step, _ in losses] == list(range(1, 11))
   np.testing.assert_allclose(losses, alone[1], rtol=1e-4)
+  assert pictures(tmp_path) == pictures(alone[0])
 
 
 @pytest.mark.slow

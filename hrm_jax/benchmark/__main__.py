@@ -12,17 +12,19 @@ example: python -m hrm_jax.benchmark train --config=sudoku.py \\
   eval     puzzles per second of evaluating the run in --workdir: all segments,
            halting, and halting with rows that take the next puzzle
   solve    the same of solving its test puzzles as a file
+  curves   what writing event files costs an update: with them and without, in
+           interleaved pairs
 
-train, compile and comm run on generated batches. With --json the last line of
-stdout is one JSON object.
+train, compile, comm and curves run on generated batches. With --json the last
+line of stdout is one JSON object.
 """
 
 import argparse
 from typing import Any
 
 from hrm_jax import console
+from hrm_jax.benchmark import curves, inference, update
 from hrm_jax.benchmark import data as benchmark_data
-from hrm_jax.benchmark import inference, update
 from hrm_jax.console import InputError, log
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.machines import host_memory, out_of_memory, platform
@@ -34,7 +36,7 @@ ON_A_RUN = {
   "eval": inference.benchmark_eval,
   "solve": inference.benchmark_solve,
 }
-COMMANDS = ("train", "compile", "data", "comm", *ON_A_RUN)
+COMMANDS = ("train", "compile", "data", "comm", "curves", *ON_A_RUN)
 
 # With as many as one machine has GPUs.
 CPU_DEVICES = 8
@@ -73,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     text = f"{what} (default: {default})"
     add(flag, type=int, default=default, metavar="N", help=text)
 
-  number("--steps", 10, "train: updates that are timed")
+  number("--steps", 10, "train, curves: updates that are timed")
   add(
     "--profile",
     type=console.path,
@@ -103,7 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
     help="eval, solve: the data set (default: what the run was trained on)",
   )
   number("--batches", 2000, "data: batches that are read in a round")
-  number("--rounds", 5, "data, eval, solve: rounds that are timed")
+  number("--rounds", 5, "data, eval, solve, curves: rounds that are timed")
   number("--batch-size", 0, "eval, solve: puzzles at a time; 0: as in training")
   number("--limit", 0, "eval, solve: how many puzzles; 0: all")
   return parser
@@ -163,6 +165,8 @@ def _on_generated_batches(args: argparse.Namespace) -> dict[str, Any]:
   ):
     if args.command == "train":
       return update.train(program, steps=args.steps, profile=args.profile)
+    if args.command == "curves":
+      return curves.curves(program, steps=args.steps, pairs=args.rounds)
     return update.compilation(program)
 
 

@@ -85,7 +85,7 @@ def train(
   flops_per_step = flops.per_update(program.setup.model) * B
   peak_flops = flops.measured_peak(program.setup.model.dtype)
   return {
-    **_circumstances(program),
+    **circumstances(program),
     "step_s": step_s,
     "step_s_min": min(times),
     "step_s_max": max(times),
@@ -118,7 +118,7 @@ def compilation(program: Program) -> dict[str, Any]:
   memory = cast("Any", compiled.memory_analysis())
   cost = compiled.cost_analysis() or {}
   return {
-    **_circumstances(program),
+    **circumstances(program),
     "lower_s": lower_s,
     "compile_s": compile_s,
     "warm_lower_s": warm_lower_s,
@@ -181,7 +181,7 @@ def communication(program: Program) -> dict[str, Any]:
   total = collectives.total_bytes(found)
   links = collectives.links_of(list(program.setup.mesh.devices.flat))
   return {
-    **_circumstances(program),
+    **circumstances(program),
     "dense_parameters": dense,
     "puzzle_emb_ndim": width,
     "split_moments": config.mesh.split_moments,
@@ -204,7 +204,8 @@ def communication(program: Program) -> dict[str, Any]:
   }
 
 
-def _circumstances(program: Program) -> dict[str, Any]:
+def circumstances(program: Program) -> dict[str, Any]:
+  """What a time depends on: devices, versions and sizes."""
   devices = program.setup.mesh.devices
   return {
     "data": "generated",

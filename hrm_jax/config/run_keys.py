@@ -127,6 +127,13 @@ RUN_KEYS = {
     whole(0),
     later=True,
   ),
+  "eval.pictures": Key(
+    6,
+    "Puzzles of the test split, always the same, that TensorBoard shows after "
+    "each evaluation, segment by segment. 0: none.",
+    whole(0),
+    later=True,
+  ),
   "save_predictions": Key(
     False,
     "Whether each evaluation's inputs and answers are written into "

@@ -101,12 +101,15 @@ class Evaluator:
     Returns:
       `sets`: metrics by set name, for mazes with `path_accuracy`, the share of
       answers that are any shortest path; `exact_accuracy_by_segment`: share
-      of right answers after 1, 2, ... segments, over all sets; `seconds`,
-      `puzzles_per_s`: without compilation; `step`; `halt`; `puzzles`, how
-      many were asked, and `puzzles_in_split`, how many there are.
+      of right answers after 1, 2, ... segments, over all sets;
+      `puzzles_by_segments`: how many halt by themselves after 1, 2, ...;
+      `puzzles_by_halt_probability`: how many are that sure, in equal parts of
+      0 to 1; `seconds`, `puzzles_per_s`: without compilation; `step`; `halt`;
+      `puzzles`, how many were asked, and `puzzles_in_split`, how many there
+      are.
     """
     totals: dict[str, dict[str, Any]] = {}
-    by_segment = 0
+    counts: dict[str, Any] | None = None
     mazes = scoring.holds_mazes(data.split)
     right_paths = dict.fromkeys(data.examples_by_set, 0) if mazes else {}
     chunks = self.in_chunks(data)
@@ -123,9 +126,9 @@ class Evaluator:
     with console.Progress(what, todo, unit="puzzles") as bar:
       for asked, result in self._results(weights, chunks, mine, settings):
         name, n = asked.set_name, len(asked.rows)
-        sums, right, answers = result
+        sums, counted, answers = result
         totals[name] = _add(totals.get(name), jax.device_get(sums))
-        by_segment = by_segment + np.asarray(right, np.int64)
+        counts = _add(counts, jax.device_get(counted)._asdict())
         if mazes:
           right_paths[name] += scoring.right_paths(
             asked.batch["inputs"][:n],
@@ -141,10 +144,15 @@ class Evaluator:
       totals[name]["path_accuracy"] = right
     seconds = time.perf_counter() - began
     count = sum(int(sums["count"]) for sums in totals.values())
-    shares = np.divide(by_segment, max(count, 1))
+    assert counts is not None  # No set is empty.
+    shares = counts["right_after"] / max(count, 1)
     return {
       "sets": {k: metrics.eval_means(sums) for k, sums in totals.items()},
       "exact_accuracy_by_segment": shares.tolist(),
+      "puzzles_by_segments": counts["halts_after"].astype(int).tolist(),
+      "puzzles_by_halt_probability": (
+        counts["halt_probability"].astype(int).tolist()
+      ),
       "seconds": seconds,
       "puzzles_per_s": data.num_examples / seconds,
       "step": step,

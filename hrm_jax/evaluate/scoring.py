@@ -3,6 +3,8 @@
 What a whole split scores is `evaluator`; what its sums mean, `metrics`.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +15,35 @@ from hrm_jax.data.puzzle import Batch
 from hrm_jax.data.split import Split
 from hrm_jax.machines import sharding
 from hrm_jax.model import losses
+from hrm_jax.model.halting import wants_to_halt
 from hrm_jax.model.hrm import HRM, SegmentOutput
 from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import Weights, gather_puzzle_rows
 from hrm_jax.solve.inference import solve, solve_queue
 
-# Metric sums by name; right answers after each segment; the answers by column.
-Scored = tuple[dict[str, jax.Array], jax.Array, dict[str, jax.Array]]
+# Of as many equal parts of 0..1 are the counts of halting probabilities.
+PROBABILITY_BINS = 20
+
+
+class Counts(NamedTuple):
+  """How many rows do what, of those with a label. Batches add up.
+
+  Attributes:
+    right_after: [halt_max_steps] int32, whose answer after segment 1, 2, ... is
+      right.
+    halts_after: [halt_max_steps] int32, that halt by themselves after segment
+      1, 2, ...; at the latest after the last one.
+    halt_probability: [PROBABILITY_BINS] int32, by sigmoid(q_halt) of the answer
+      that is scored.
+  """
+
+  right_after: jax.Array
+  halts_after: jax.Array
+  halt_probability: jax.Array
+
+
+# Metric sums by name; counts; the answers by column.
+Scored = tuple[dict[str, jax.Array], Counts, dict[str, jax.Array]]
 
 
 def eval_step(
@@ -44,8 +68,7 @@ def eval_step(
     halt: "full" or "act".
 
   Returns:
-    Metric sums over the batch; how many rows have a right answer after
-    segment 1, 2, ..., [halt_max_steps] int32; and the answers, for saving.
+    Metric sums over the batch; counts of its rows; and the answers, for saving.
   """
 
   def think(weights, batch, puzzle_rows):
@@ -54,13 +77,14 @@ def eval_step(
       weights,
       batch,
       halt=halt,
-      observe=lambda output: losses.sequence_correct(
-        output.logits, batch["labels"]
+      observe=lambda output: (
+        losses.sequence_correct(output.logits, batch["labels"]),
+        wants_to_halt(output),
       ),
       puzzle_rows=puzzle_rows,
     )
     # [B, halt_max_steps], because the devices have rows.
-    return answer._replace(trace=answer.trace.T)
+    return answer._replace(trace=jax.tree.map(jnp.transpose, answer.trace))
 
   labels = batch["labels"]
   # The table may be large, and lie in parts: devices get the rows they need.
@@ -69,10 +93,13 @@ def eval_step(
     weights._replace(puzzle_table=None), batch, puzzle_rows
   )
   sums = _score(answer.output, answer.segments, labels, loss)
-  counted = _counted(labels)[:, None]
-  by_segment = (answer.trace & counted).sum(0, dtype=jnp.int32)
+  right, wants = answer.trace  # [B, halt_max_steps] each
+  last = right.shape[1] - 1
+  halts_after = 1 + jnp.where(wants.any(1), jnp.argmax(wants, 1), last)
+  q_halt = answer.output.q_halt_logits
+  counts = _count(_counted(labels), right, halts_after, q_halt)
   to_save = _to_save(answer.output, answer.segments, with_logits=True)
-  return sums, by_segment, to_save
+  return sums, counts, to_save
 
 
 def eval_chunk(
@@ -136,9 +163,13 @@ def eval_chunk(
   )
   per_puzzle, to_save = answers.kept
   sums = jax.tree.map(lambda leaf: leaf.sum(0), per_puzzle)
-  counted = _counted(chunk["labels"])[:, None]
-  by_segment = (answers.trace & counted).sum(0, dtype=jnp.int32)
-  return sums, by_segment, to_save
+  counts = _count(
+    _counted(chunk["labels"]),
+    answers.trace,
+    answers.segments,
+    to_save["q_halt_logits"],
+  )
+  return sums, counts, to_save
 
 
 def _score(
@@ -161,6 +192,30 @@ def _score(
 
 def _counted(labels: jax.Array) -> jax.Array:
   return jnp.any(labels >= 0, axis=-1)
+
+
+def _count(
+  counted: jax.Array,
+  right: jax.Array,
+  halts_after: jax.Array,
+  q_halt: jax.Array,
+) -> Counts:
+  """Counts rows: [B] bool, [B, halt_max_steps] bool, [B] int32, [B] float32."""
+
+  def in_bins(place, bins):  # [B] int32; a row without a label has none.
+    place = jnp.where(counted, place, bins)
+    return jnp.zeros([bins], jnp.int32).at[place].add(1, mode="drop")
+
+  # Weights that have diverged are sure of nothing.
+  chance = jnp.nan_to_num(jax.nn.sigmoid(q_halt.astype(jnp.float32)), nan=0.0)
+  part = jnp.floor(chance * PROBABILITY_BINS).astype(jnp.int32)
+  return Counts(
+    right_after=(right & counted[:, None]).sum(0, dtype=jnp.int32),
+    halts_after=in_bins(halts_after - 1, right.shape[1]),
+    halt_probability=in_bins(
+      jnp.minimum(part, PROBABILITY_BINS - 1), PROBABILITY_BINS
+    ),
+  )
 
 
 def _to_save(

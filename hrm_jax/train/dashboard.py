@@ -3,13 +3,17 @@
 docs/tensorboard.md lists all that a run writes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 # protobuf makes its classes at import, where no checker sees them.
 # pyright: reportAttributeAccessIssue=false
 from tensorboardX import summary
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.summary_pb2 import HistogramProto, Summary
+
+from hrm_jax.train import picture, png
 
 # The charts of "Custom Scalars", by category. Each is a list of regular
 # expressions, which are tried at the beginning of a tag: `eval/` has the names
@@ -64,6 +68,71 @@ def layout() -> Summary:
   )
 
 
+def halting(result: Mapping[str, Any]) -> Summary:
+  """When puzzles halt and how sure they are of it, as histograms.
+
+  Args:
+    result: what `Evaluator` returns.
+  """
+  by_segments = result["puzzles_by_segments"]
+  by_chance = result["puzzles_by_halt_probability"]
+  # Segments are whole numbers: each is the middle of its bar.
+  return Summary(
+    value=[
+      _histogram(
+        "eval/segments",
+        by_segments,
+        np.arange(len(by_segments) + 1) + 0.5,
+      ),
+      _histogram(
+        "eval/halt_probability",
+        by_chance,
+        np.linspace(0, 1, len(by_chance) + 1),
+      ),
+    ]
+  )
+
+
+def _histogram(
+  tag: str, counts: Sequence[int], edges: np.ndarray
+) -> Summary.Value:
+  """A histogram of n counts between n + 1 edges."""
+  middles = (edges[1:] + edges[:-1]) / 2
+  # TensorBoard takes the empty bars at the ends away, and draws the outermost
+  # of the others out to the least and the largest value.
+  filled = np.flatnonzero(counts)
+  first, last = filled[[0, -1]] if len(filled) else (0, len(counts) - 1)
+  return Summary.Value(
+    tag=tag,
+    histo=HistogramProto(
+      min=edges[first],
+      max=edges[last + 1],
+      num=sum(counts),
+      sum=np.dot(counts, middles),
+      sum_squares=np.dot(counts, middles**2),
+      bucket_limit=edges[1:],
+      bucket=counts,
+    ),
+  )
+
+
+def image(tag: str, draw: Callable[[], np.ndarray]) -> Summary:
+  """A picture.
+
+  Args:
+    tag: its name.
+    draw: returns [height, width] places in `picture.PALETTE`.
+  """
+  pixels = draw()
+  shown = Summary.Image(
+    height=pixels.shape[0],
+    width=pixels.shape[1],
+    colorspace=3,  # RGB
+    encoded_image_string=png.encode(pixels, picture.PALETTE),
+  )
+  return Summary(value=[Summary.Value(tag=tag, image=shown)])
+
+
 def table(name: str, rows: Mapping[str, Any]) -> Summary:
   """A table of keys and values under "Text"."""
 
@@ -71,8 +140,10 @@ def table(name: str, rows: Mapping[str, Any]) -> Summary:
     # What has a meaning in a table, or in a piece of code.
     return " ".join(str(value).split()).replace("|", "\\|").replace("`", "'")
 
-  lines = ["| | |", "|---|---|"]
-  lines += [f"| {cell(key)} | `{cell(rows[key])}` |" for key in rows]
+  lines = ["| key | value |", "|---|---|"]
+  for key, value in rows.items():
+    code = f"`{cell(value)}`" if cell(value) else ""
+    lines.append(f"| {cell(key)} | {code} |")
   return summary.text(name, "\n".join(lines))
 
 

@@ -29,15 +29,15 @@ from hrm_jax.evaluate.evaluator import Evaluator
 from hrm_jax.machines import cluster, out_of_memory, sharding
 from hrm_jax.machines.preemption import PreemptedError, Preemption
 from hrm_jax.machines.watchdog import Watchdog
-from hrm_jax.model import flops
 from hrm_jax.model.build import check_arch
 from hrm_jax.model.hrm import HRM, count_parameters
-from hrm_jax.train import curves, divergence, less_memory, run_data, update
+from hrm_jax.train import divergence, less_memory, run_data, update
 from hrm_jax.train.agenda import Agenda, make_agenda
 from hrm_jax.train.divergence import Guard, RollBackError
 from hrm_jax.train.init_from import InitFrom
-from hrm_jax.train.meter import Meter
+from hrm_jax.train.meter import make_meter
 from hrm_jax.train.run import Run
+from hrm_jax.train.samples import make_samples
 from hrm_jax.train.setup import Setup, make_setup
 from hrm_jax.train.state import TrainState, restored, saved_part, with_weights
 
@@ -208,11 +208,14 @@ def _train(
       setup=setup,
       train_steps=setup.jit_update(update.train_steps),
       evaluator=evaluator,
+      samples=make_samples(
+        setup, test_split, record["puzzle"], config.eval.pictures
+      ),
       checkpoints=checkpoints,
       record=record,
       agenda=agenda,
       guard=Guard(config.on_nonfinite, _make_namer(data, setup), forgiven),
-      meter=_make_meter(
+      meter=make_meter(
         config, workdir, metadata, setup.model, done=done, stop=agenda.stop
       ),
       watchdog=Watchdog(config.watchdog_seconds),
@@ -401,31 +404,6 @@ def _log_start(
     log.info("compiling the update; those after the first one are fast")
   elif done:
     log.info(f"nothing left to train: update {done:,} is done")
-
-
-def _make_meter(
-  config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
-  metadata: DatasetMetadata,
-  model: HRM,
-  *,
-  done: int,
-  stop: int,
-) -> Meter:
-  """The meter of this call; its curves are written by process 0 alone."""
-  return Meter(
-    curves.open_writer(workdir / "tensorboard", first_logged_step=done + 1)
-    if cluster.is_first()
-    else curves.NoWriter(),
-    done=done,
-    last_step=stop,
-    global_batch_size=config.global_batch_size,
-    seq_len=metadata.seq_len,
-    flops_per_step=config.global_batch_size
-    * flops.per_update(model, table_only=config.train_only == "puzzle_emb"),
-    peak_flops=flops.measured_peak(model.dtype),
-    log_every=config.log_every,
-  )
 
 
 def _make_namer(data: TrainData, setup: Setup) -> divergence.Namer:

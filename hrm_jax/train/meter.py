@@ -1,16 +1,22 @@
 """What a training loop shows and logs while it runs."""
 
 import functools
+import pathlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
 from hrm_jax import console
+from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.evaluate import metrics
-from hrm_jax.train import dashboard
+from hrm_jax.machines import cluster
+from hrm_jax.model import flops
+from hrm_jax.model.hrm import HRM
+from hrm_jax.train import curves, dashboard
 from hrm_jax.train.curves import Writer
 
 
@@ -134,10 +140,20 @@ class Meter:
     """Writes that the run has come to its end."""
     self._writer.summary(self._logged, dashboard.end_of_hparams)
 
-  def write_evaluation(self, step: int, result: Mapping[str, Any]) -> None:
+  def write_evaluation(
+    self,
+    step: int,
+    result: Mapping[str, Any],
+    pictures: Sequence[Callable[[], np.ndarray]] = (),
+  ) -> None:
     """Logs an evaluation of update `step`.
 
     Call `flush` before the evaluation begins, so that the clock leaves it out.
+
+    Args:
+      step: updates that the weights have seen.
+      result: what `Evaluator` returns.
+      pictures: draw puzzles, as `picture.draw` does; called later.
     """
     values = {
       f"eval/{name}/{k}": v
@@ -148,6 +164,11 @@ class Meter:
     for segment, share in enumerate(result["exact_accuracy_by_segment"], 1):
       values[f"eval/accuracy_by_segment/{segment:02}"] = share
     self._writer.scalars(step, values)
+    self._writer.summary(step, lambda: dashboard.halting(result))
+    for number, draw in enumerate(pictures, 1):
+      name = f"eval/puzzle_{number:02}"
+      make = functools.partial(dashboard.image, name, draw)
+      self._writer.summary(step, make)
 
   def _log_due(
     self,
@@ -214,3 +235,37 @@ class Meter:
   def _restart_clock(self, step: int) -> None:
     self._clock, self._clock_step = time.perf_counter(), step
     self._waited = 0.0
+
+
+def make_meter(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  metadata: DatasetMetadata,
+  model: HRM,
+  *,
+  done: int,
+  stop: int,
+) -> Meter:
+  """The meter of a run; its curves are written by process 0 alone.
+
+  Args:
+    config: all keys of `hrm_jax.config`.
+    workdir: of the run.
+    metadata: of the data that it trains on.
+    model: the network.
+    done: updates done before.
+    stop: the update that it ends with.
+  """
+  return Meter(
+    curves.open_writer(workdir / "tensorboard", first_logged_step=done + 1)
+    if cluster.is_first()
+    else curves.NoWriter(),
+    done=done,
+    last_step=stop,
+    global_batch_size=config.global_batch_size,
+    seq_len=metadata.seq_len,
+    flops_per_step=config.global_batch_size
+    * flops.per_update(model, table_only=config.train_only == "puzzle_emb"),
+    peak_flops=flops.measured_peak(model.dtype),
+    log_every=config.log_every,
+  )

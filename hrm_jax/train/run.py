@@ -30,6 +30,7 @@ from hrm_jax.train import agenda, divergence, less_memory
 from hrm_jax.train.agenda import Agenda
 from hrm_jax.train.divergence import DivergedError, Guard
 from hrm_jax.train.meter import Meter
+from hrm_jax.train.samples import Samples
 from hrm_jax.train.setup import Setup
 from hrm_jax.train.state import TrainState, to_save
 
@@ -50,6 +51,7 @@ class Run:
     setup: the network, its optimisers and the mesh.
     train_steps: `update.train_steps`, jitted; it donates the state.
     evaluator: scores all of `test`.
+    samples: a few puzzles of `test` to look at; None: none.
     checkpoints: saves in the background.
     record: the run record, which goes into every checkpoint; it changes.
     agenda: what is due after which update.
@@ -66,6 +68,7 @@ class Run:
   setup: Setup
   train_steps: Callable[[TrainState, tuple[puzzle.Batch, ...]], Any]
   evaluator: Evaluator
+  samples: Samples | None
   checkpoints: Checkpoints
   record: dict[str, Any]
   agenda: Agenda
@@ -150,8 +153,14 @@ class Run:
         predictions=predictions,
         after_batch=functools.partial(self.still_here, done),
       )
+      pictures = []
+      if self.samples is not None:
+        pictures = [
+          functools.partial(self.samples.draw, thoughts)
+          for thoughts in self.samples(state.weights_to_use)
+        ]
     log_by_segment(result)
-    self.meter.write_evaluation(done, result)
+    self.meter.write_evaluation(done, result, pictures)
     self.record["evaluation"] = result
 
   def save(self, state: TrainState, done: int) -> None:
