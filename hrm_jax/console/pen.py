@@ -19,8 +19,12 @@ class Pen:
 
 
 def colour_on_stdout() -> bool:
-  """Whether stdout is a terminal whose user has not set NO_COLOR."""
-  return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+  """Whether stdout is a terminal, which knows colours, and NO_COLOR not set."""
+  return (
+    sys.stdout.isatty()
+    and os.environ.get("TERM") != "dumb"
+    and not os.environ.get("NO_COLOR")
+  )
 
 
 def escape_on_stdout() -> None:

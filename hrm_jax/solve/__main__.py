@@ -15,16 +15,20 @@ from hrm_jax import console
 from hrm_jax.checkpoint import flags
 from hrm_jax.checkpoint.load import Trained
 from hrm_jax.checkpoint.published import find_own_data
-from hrm_jax.console import Pen
+from hrm_jax.console import Pen, film
 from hrm_jax.console.pen import colour_on_stdout, escape_on_stdout
 from hrm_jax.data import puzzle_kind
 from hrm_jax.data.puzzle_text import PuzzleText
+from hrm_jax.data.question import Question
 from hrm_jax.machines import compilation_cache, out_of_memory, platform
 from hrm_jax.solve import by_votes, ensemble, report, sources, table_rows
 from hrm_jax.solve.ensemble import Ensemble
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.solve.segments import HALT_MODES
 from hrm_jax.solve.solver import Solution, Solver
+
+# How long a person can look at it on a terminal.
+_SECONDS_FOR_A_SEGMENT, _MOST_SECONDS = 0.5, 4.0
 
 EXAMPLES = """examples:
   python -m hrm_jax.solve --workdir=runs/sudoku-mini '.41..3.231....31'
@@ -111,7 +115,8 @@ def _parser() -> console.ArgumentParser:
   add(
     "--trace",
     action="store_true",
-    help="the answer after every segment; ? is a token that is no cell",
+    help="the answer after every segment, in one place on a terminal that "
+    "has colours; ? is a token that is no cell",
   )
   add("--json", action="store_true", help="print one JSON object instead")
   ensemble.add_flags(parser)
@@ -167,7 +172,9 @@ def _solve(
         names=names,
       ),
     )
-  if len(puzzles) > batch_size:
+  # A bar would tear what is drawn again and again.
+  is_film = args.trace and not args.json and colour_on_stdout()
+  if len(puzzles) > batch_size and not is_film:
     solutions = _with_progress(solutions, len(puzzles))
   answered = zip(questions, solutions, strict=True)
   if args.json:
@@ -182,9 +189,23 @@ def _solve(
     )
     return
   escape_on_stdout()
-  pen = Pen(colour_on_stdout())
   for each in answered:
-    print(report.as_text(*each, text, pen, trace=args.trace))
+    _show(*each, text, trace=args.trace)
+
+
+def _show(
+  question: Question, solution: Solution, text: PuzzleText, *, trace: bool
+) -> None:
+  """Prints a solution; a trace in one place, where that can be drawn."""
+  in_colour = colour_on_stdout()
+  pen = Pen(in_colour)
+  frames = report.after_segments(solution, text, pen)
+  if not (trace and in_colour and film.fits(frames)):
+    print(report.as_text(question, solution, text, pen, trace=trace))
+    return
+  print(report.asked(question, solution, text, pen))
+  film.play(frames, min(_SECONDS_FOR_A_SEGMENT, _MOST_SECONDS / len(frames)))
+  print(report.answered(question, solution, text, pen))
 
 
 if __name__ == "__main__":

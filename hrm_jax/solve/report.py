@@ -52,19 +52,36 @@ def as_text(
     pen: gives the colours.
     trace: whether to show the answer after every segment, too.
   """
-
-  def draw(tokens):
-    return text.draw(tokens, solution.puzzle, pen)
-
-  parts = [printable(f"{key}: {v}") for key, v in question.facts.items()]
-  parts.append(f"puzzle:\n{draw(solution.puzzle)}\n")
+  parts = [asked(question, solution, text, pen)]
   if trace:
-    parts += [
-      f"after segment {segment}:\n{draw(grid)}\n"
-      for segment, grid in enumerate(solution.trace, 1)
-    ]
-  parts += [
-    f"answer:\n{draw(solution.answer)}\n",
+    parts += after_segments(solution, text, pen)
+  parts.append(answered(question, solution, text, pen))
+  return "\n".join(parts)
+
+
+def asked(
+  question: Question, solution: Solution, text: PuzzleText, pen: Pen
+) -> str:
+  """The part of `as_text` that is known beforehand."""
+  facts = [printable(f"{key}: {v}") for key, v in question.facts.items()]
+  puzzle = text.draw(solution.puzzle, solution.puzzle, pen)
+  return "\n".join([*facts, f"puzzle:\n{puzzle}\n"])
+
+
+def after_segments(solution: Solution, text: PuzzleText, pen: Pen) -> list[str]:
+  """The answer after each segment, a picture of text each."""
+  return [
+    f"after segment {segment}:\n{text.draw(grid, solution.puzzle, pen)}\n"
+    for segment, grid in enumerate(solution.trace, 1)
+  ]
+
+
+def answered(
+  question: Question, solution: Solution, text: PuzzleText, pen: Pen
+) -> str:
+  """The part of `as_text` with the answer, and what is to be said of it."""
+  parts = [
+    f"answer:\n{text.draw(solution.answer, solution.puzzle, pen)}\n",
     f"segments used: {solution.segments}",
     f"halting probability: {solution.halt_probability:.3f}",
   ]
