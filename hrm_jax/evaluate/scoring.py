@@ -21,7 +21,7 @@ from hrm_jax.model.losses import Loss
 from hrm_jax.model.weights import Weights, gather_puzzle_rows
 from hrm_jax.solve.inference import solve, solve_queue
 
-# Of as many equal parts of 0..1 are the counts of halting probabilities.
+# Halting probabilities are counted in as many equal parts of 0..1.
 PROBABILITY_BINS = 20
 
 
