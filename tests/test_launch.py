@@ -83,6 +83,11 @@ def test_scripts_find_what_they_share_from_any_folder(script, tmp_path):
     ("ssh_hosts.sh", ["--hosts=a", "--", "a\nb"], "a newline"),
     ("ssh_hosts.sh", ["--hosts=a", "--env=X=a\nb", "--", "a"], "a newline"),
     ("env_gpu.sh", [], "to be sourced"),
+    ("reproduce.sh", [], "expected a recipe: sudoku-1k, maze-1k or arc-1"),
+    ("reproduce.sh", ["arc-1", "maze-1k"], "one recipe, got arc-1 and maze-1k"),
+    ("reproduce.sh", ["arc-1"], "expected --source=DIR with checkouts of"),
+    ("reproduce.sh", ["maze-1k", "--minutes=x"], "integer, got 'x'"),
+    ("reproduce.sh", ["maze-1k", "--source=/no"], "a folder, got '/no'"),
   ],
 )
 def test_a_mistake_gives_one_line_and_exit_code_2(script, args, error):
@@ -171,6 +176,24 @@ hrm_jax.train | kubectl apply -f -
 --workdir=/w
     .venv/bin/python -m hrm_jax.evaluate --workdir=/w
     .venv/bin/python -m hrm_jax.solve --workdir=/w .41..3.231....31
+    """,
+  ),
+  "reproduce.sh": (
+    ["sudoku-1k", "--workdir=/w", "--results=/r.md", "--minutes=9"],
+    ["--dry-run", "--", "--config.lr=1"],
+    """\
+    python3 -m data_tools.build_sudoku --output-dir /w/data --seed 0 \
+--subsample-size 1000 --num-aug 1000
+    python3 -m hrm_jax.train --config=configs/sudoku.py --workdir=/w \
+--config.data.path= --config.eval.limit=2000 --max-seconds=486 --config.lr=1
+    python3 -m hrm_jax.evaluate --workdir=/w --step=best
+    python3 -m hrm_jax.plot --workdir /w --out /w/figures
+    python3 -m hrm_jax.checkpoint export --workdir=/w --step=best \
+--out=/w/model --dtype=bfloat16
+    python3 -m hrm_jax.evaluate --model=/w/model --data=/w/data
+    python3 launch/reproduced.py row --workdir=/w --task=sudoku-1k \
+--results=/r.md '--command=bash launch/reproduce.sh sudoku-1k --minutes=9 -- \
+--config.lr=1'
     """,
   ),
   "test.sh": (
