@@ -206,7 +206,7 @@ def test_stop_names_what_was_hit_and_leaves_a_report(
   assert all_finite(tmp_path, max(runs.steps_of(tmp_path)))
 
 
-@pytest.mark.parametrize("poison", [poison_params, poison_table, poison_carry])
+@pytest.mark.parametrize("poison", [poison_table, poison_carry])
 def test_rollback_goes_on_as_if_nothing_had_happened(
   tmp_path, inject, poison, tiny_run
 ):

@@ -28,7 +28,7 @@ from tests import runs
 from tests.commands import Commands
 
 ROOT = pathlib.Path(__file__).parent.parent
-LAYOUTS = {"2x2": (2, 2), "4x1": (4, 1)}  # processes x devices
+TWO, FOUR = (2, 2), (4, 1)  # processes, devices of each
 
 
 @pytest.mark.parametrize(
@@ -224,20 +224,18 @@ def pictures(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_processes_train_as_one_does(alone, layout, tmp_path):
-  losses = train(layout, tmp_path)
+def test_processes_train_as_one_does(alone, tmp_path):
+  losses = train(TWO, tmp_path)
   assert [step for step, _ in losses] == list(range(1, 11))
   np.testing.assert_allclose(losses, alone[1], rtol=1e-4)
   assert pictures(tmp_path) == pictures(alone[0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("halt", "layout"), [("full", "2x2"), ("act", "4x1")])
-def test_processes_evaluate_as_one_does(alone, half_solved, halt, layout):
-  arguments = alone[0], half_solved, halt
+def test_processes_evaluate_as_one_does(alone, half_solved):
+  arguments = alone[0], half_solved, "act"
   want, want_saved = evaluate_saving((1, 4), *arguments)
-  got, saved = evaluate_saving(LAYOUTS[layout], *arguments)
+  got, saved = evaluate_saving(FOUR, *arguments)
   (want_set,), (got_set,) = want["sets"].values(), got["sets"].values()
   # 27 puzzles in batches of 16: the last rows of some processes are padding.
   assert got_set["count"] == want_set["count"] == 27
@@ -259,7 +257,7 @@ def test_processes_try_and_choose_as_one_does(alone, half_solved):
   flags += ["--votes=3", "--noise=1", "--samples=2"]
   want, got = (
     launch(layout, "hrm_jax.evaluate", *flags)["sets"]
-    for layout in ((1, 4), LAYOUTS["2x2"])
+    for layout in ((1, 4), TWO)
   )
   assert got == want
   assert want["all"]["single"]["count"] == 27

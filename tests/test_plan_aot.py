@@ -39,6 +39,7 @@ TINY = (
   "--config.model.q_target=none",
   "--config.model.forward_dtype=float32",
   "--config.global_batch_size=16",
+  "--config.attention=xla",  # What `auto` takes has a test of its own.
   "--json",
 )
 
