@@ -171,11 +171,11 @@ def row(workdir: pathlib.Path, *, task: str, command: str) -> str:
 
 
 def _updates(call: Mapping[str, Any], model: model_folder.Description) -> str:
-  done, total = call["step"], call["total_steps"]
-  text = f"{done:,} of {total:,}"
-  if done < total:
-    reason = {"early_stop": "stopped early"}.get(call["ended"], "cut short")
-    text = f"**{text}, {reason}**"
+  # The batches of a whole schedule may run out before its last update.
+  text = f"all {call['step']:,}"
+  if call["ended"] != "finished":
+    reason = "stopped early" if call["ended"] == "early_stop" else "cut short"
+    text = f"**{call['step']:,} of {call['total_steps']:,}, {reason}**"
   evaluation = model.run["evaluation"]
   is_best = evaluation is not None and evaluation.get("step") == model.step
   return f"{text}; {'best' if is_best else 'newest'} after {model.step:,}"
