@@ -8,7 +8,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tensorboardX.proto import event_pb2
 
-from hrm_jax.train import event_files, loop
+from hrm_jax.train import loop
+from hrm_jax.train.dashboard import event_files
 from tests.tiny import tiny_config
 
 

@@ -11,7 +11,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
 from hrm_jax import console
-from hrm_jax.train import curves
+from hrm_jax.train.dashboard import curves
 from tests.runs import read_scalars, read_summaries
 
 

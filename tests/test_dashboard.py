@@ -14,7 +14,8 @@ from hrm_jax.config import KEYS
 from hrm_jax.data import puzzle_kind
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.split import open_split
-from hrm_jax.train import dashboard, picture, samples
+from hrm_jax.train import samples
+from hrm_jax.train.dashboard import picture, summaries
 from hrm_jax.view import recording
 from tests import pngs
 from tests.runs import read_scalars, read_summaries
@@ -78,7 +79,7 @@ def test_configuration_and_environment_are_tables(shown, tiny_run):
 
 
 def test_what_a_table_holds_cannot_leave_its_cell():
-  made = dashboard.table("name", {"a|b": "`x` | y\n| z |"})
+  made = summaries.table("name", {"a|b": "`x` | y\n| z |"})
   (value,) = made.value
   assert text(value).splitlines()[2:] == ["| a\\|b | `'x' \\| y \\| z \\|` |"]
 
@@ -102,7 +103,7 @@ def test_hparams_hold_the_keys_and_the_final_scores(shown, tiny_run):
 
   final = evaluation(tiny_run, 10)["sets"]["all"]
   scores = [info.name.tag for info in columns.metric_infos]
-  assert scores == [f"eval/all/{score}" for score in dashboard.SCORES]
+  assert scores == [f"eval/all/{score}" for score in summaries.SCORES]
   for tag in scores:
     want = final[tag.removeprefix("eval/all/")]
     assert shown[tag].simple_value == pytest.approx(want)
@@ -128,7 +129,7 @@ def test_a_histogram_ends_with_the_last_bar_that_holds_something():
     "puzzles_by_segments": [0, 3, 0, 5, 0],
     "puzzles_by_halt_probability": [0, 0, 0, 0],
   }
-  segments, chances = (v.histo for v in dashboard.halting(result).value)
+  segments, chances = (v.histo for v in summaries.halting(result).value)
   assert (segments.min, segments.max, segments.num) == (1.5, 4.5, 8)
   assert (segments.sum, segments.sum_squares) == (26, 3 * 4 + 5 * 16)
   assert (chances.min, chances.max, chances.num) == (0, 1, 0)

@@ -10,7 +10,7 @@ import pytest
 from hrm_jax.config import ON_NONFINITE
 from hrm_jax.console import InputError
 from hrm_jax.train import divergence, setup
-from hrm_jax.train.curves import NoWriter
+from hrm_jax.train.dashboard.curves import NoWriter
 from hrm_jax.train.divergence import DivergedError, Guard, RollBackError
 from hrm_jax.train.meter import Meter
 from hrm_jax.train.update import Health

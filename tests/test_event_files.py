@@ -3,7 +3,7 @@
 import pytest
 
 from hrm_jax.console import InputError
-from hrm_jax.train import curves, event_files
+from hrm_jax.train.dashboard import curves, event_files
 
 
 def write(directory, first, values):

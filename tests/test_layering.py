@@ -44,7 +44,7 @@ WITHOUT_JAX = (
   "hrm_jax.benchmark.data",
   "hrm_jax.evaluate.predictions",
   "hrm_jax.train.agenda",
-  "hrm_jax.train.event_files",
+  "hrm_jax.train.dashboard.event_files",
   "data_tools",
   "configs",
 )

@@ -5,7 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from hrm_jax.train import curves, meter
+from hrm_jax.train import meter
+from hrm_jax.train.dashboard import curves
 from hrm_jax.train.meter import Meter
 from tests.runs import read_scalars
 from tests.toys import METRIC_SUMS

@@ -6,7 +6,7 @@ import pytest
 from hrm_jax.data import arc, puzzle_kind, sudoku
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.puzzle_kind import Board
-from hrm_jax.train import glyphs, picture
+from hrm_jax.train.dashboard import glyphs, picture
 
 SUDOKU = Board(puzzle_kind.SUDOKU, (4, 4), None)
 SOLVED = sudoku.parse("1234341221434321")

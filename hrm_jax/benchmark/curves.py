@@ -17,7 +17,7 @@ import numpy as np
 from hrm_jax.benchmark import update
 from hrm_jax.model import flops
 from hrm_jax.plan.program import Program
-from hrm_jax.train.curves import NoWriter, Writer
+from hrm_jax.train.dashboard.curves import NoWriter, Writer
 from hrm_jax.train.meter import Meter
 from hrm_jax.train.update import train_steps
 

@@ -18,7 +18,7 @@ from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import metadata_from_json
 from hrm_jax.model import flops
 from hrm_jax.model.build import make_model
-from hrm_jax.train import event_files
+from hrm_jax.train.dashboard import event_files
 
 # By metric, from the update to the value.
 Curves = dict[str, dict[int, float]]

@@ -16,8 +16,8 @@ from hrm_jax.evaluate import metrics
 from hrm_jax.machines import cluster
 from hrm_jax.model import flops
 from hrm_jax.model.hrm import HRM
-from hrm_jax.train import curves, dashboard
-from hrm_jax.train.curves import Writer
+from hrm_jax.train.dashboard import curves, summaries
+from hrm_jax.train.dashboard.curves import Writer
 
 
 class Meter:
@@ -129,16 +129,16 @@ class Meter:
     """
     names = list(sets)
     for make in (
-      dashboard.layout,
-      functools.partial(dashboard.table, "config", config),
-      functools.partial(dashboard.table, "environment", environment),
-      functools.partial(dashboard.hparams, config, names),
+      summaries.layout,
+      functools.partial(summaries.table, "config", config),
+      functools.partial(summaries.table, "environment", environment),
+      functools.partial(summaries.hparams, config, names),
     ):
       self._writer.summary(self._logged, make)
 
   def write_end(self) -> None:
     """Writes that the run has come to its end."""
-    self._writer.summary(self._logged, dashboard.end_of_hparams)
+    self._writer.summary(self._logged, summaries.end_of_hparams)
 
   def write_evaluation(
     self,
@@ -164,10 +164,10 @@ class Meter:
     for segment, share in enumerate(result["exact_accuracy_by_segment"], 1):
       values[f"eval/accuracy_by_segment/{segment:02}"] = share
     self._writer.scalars(step, values)
-    self._writer.summary(step, lambda: dashboard.halting(result))
+    self._writer.summary(step, lambda: summaries.halting(result))
     for number, draw in enumerate(pictures, 1):
       name = f"eval/puzzle_{number:02}"
-      make = functools.partial(dashboard.image, name, draw)
+      make = functools.partial(summaries.image, name, draw)
       self._writer.summary(step, make)
 
   def _log_due(

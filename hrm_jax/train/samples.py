@@ -21,7 +21,7 @@ from hrm_jax.machines import sharding
 from hrm_jax.model.hrm import SegmentOutput
 from hrm_jax.model.weights import Weights, gather_puzzle_rows
 from hrm_jax.solve import inference
-from hrm_jax.train import picture
+from hrm_jax.train.dashboard import picture
 from hrm_jax.train.setup import Setup
 
 

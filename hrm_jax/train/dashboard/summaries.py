@@ -13,7 +13,7 @@ import numpy as np
 from tensorboardX import summary
 from tensorboardX.proto.summary_pb2 import HistogramProto, Summary
 
-from hrm_jax.train import picture, png
+from hrm_jax.train.dashboard import picture, png
 
 # The charts of "Custom Scalars", by category. Each is a list of regular
 # expressions, which are tried at the beginning of a tag: `eval/` has the names

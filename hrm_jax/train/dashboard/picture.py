@@ -10,7 +10,7 @@ import numpy as np
 from hrm_jax.data import drawing, puzzle_kind, sudoku
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.puzzle_kind import Board
-from hrm_jax.train import glyphs
+from hrm_jax.train.dashboard import glyphs
 from hrm_jax.view.report import symbols_of
 
 PAPER, INK, LINE, GIVEN, RIGHT, WRONG, WALL = range(7)

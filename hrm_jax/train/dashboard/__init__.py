@@ -1,0 +1,1 @@
+"""What a run leaves for TensorBoard to show, and how it is read back."""
