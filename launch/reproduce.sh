@@ -145,7 +145,8 @@ build_data() {
   case $task in
     sudoku-1k)
       stage "$kept/data.json" "$python" -m data_tools.build_sudoku \
-        "${out[@]}" ${csv[@]+"${csv[@]}"} --subsample-size 1000 --num-aug 1000
+        "${out[@]}" ${csv[@]+"${csv[@]}"} --subsample-size 1000 \
+        --num-aug 1000 --keep-ratings
       ;;
     maze-1k)
       stage "$kept/data.json" "$python" -m data_tools.build_maze \
