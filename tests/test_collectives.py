@@ -107,7 +107,7 @@ def collectives_of(trainer):
   return collectives.collectives(hlo.Program(program.as_text()))
 
 
-@pytest.mark.parametrize("axes", [(8, 1), (2, 4)])
+@pytest.mark.parametrize("axes", [(2, 4)])
 def test_the_update_sends_nothing_inside_its_cycles(axes):
   model = toy_model(H_cycles=3, L_cycles=3, H_layers=2, L_layers=2)
   in_loops = [

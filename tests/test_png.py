@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hrm_jax.train import png
+from hrm_jax.train.dashboard import png
 from tests.pngs import decode
 
 COLOURS = [(1, 2, 3), (250, 0, 0), (0, 9, 250)]

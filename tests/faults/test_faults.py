@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def found():
   """What one run of all scenarios prints."""
   done = subprocess.run(
-    [sys.executable, "-m", "tests.faults", "--kills=3", "--terms=2"],
+    [sys.executable, "-m", "tests.faults", "--kills=2", "--terms=1"],
     cwd=processes.ROOT,
     stdout=subprocess.PIPE,
     text=True,
@@ -27,13 +27,13 @@ def found():
 
 def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(found):
   assert found["scenarios"]["kills"]["problems"] == []
-  assert (found["kills"], found["failed_restarts"]) == (3, 0)
+  assert (found["kills"], found["failed_restarts"]) == (2, 0)
   assert found["identical"] is True
 
 
 def test_a_run_that_is_told_to_end_loses_no_update(found):
   assert found["scenarios"]["terms"]["problems"] == []
-  assert (found["terms"], found["lost_steps"]) == (2, 0)
+  assert (found["terms"], found["lost_steps"]) == (1, 0)
 
 
 def test_a_nan_is_named_and_the_policy_obeyed(found):
@@ -63,8 +63,8 @@ def test_nothing_is_called_identical_where_nothing_was_compared():
   fine = {"problems": []}
   assert command.summary({"nans": fine}) == {"ok": True}
   same = dict.fromkeys(("same_losses", "same_state", "each_step_once"), True)
-  kills = {**fine, **same, "kills": 3, "failed_restarts": 0}
-  counted = {"ok": True, "kills": 3, "failed_restarts": 0}
+  kills = {**fine, **same, "kills": 2, "failed_restarts": 0}
+  counted = {"ok": True, "kills": 2, "failed_restarts": 0}
   assert command.summary({"kills": kills}) == {**counted, "identical": True}
   kills["same_state"] = False
   assert command.summary({"kills": kills}) == {**counted, "identical": False}
