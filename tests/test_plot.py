@@ -396,6 +396,19 @@ BAD = {
   "alone.csv": ("step\n1\n", "line 1: expected different columns, 'step' and"),
   "twice.csv": ("step,a,a\n1,2,3\n", "line 1: expected different columns, 's"),
   "short.csv": ("step,a\n1,2\n\n3\n", "line 4: expected 2 fields as in line 1"),
+  "huge.jsonl": (
+    '{"step": 1, "eval": {"a": {"m": 1' + "0" * 400 + "}}}\n",
+    "line 1: m: expected a number, got 1000",
+  ),
+  "percent.jsonl": (
+    '{"step": 1, "eval": {"a": {"exact_accuracy": 50}}}\n',
+    "line 1: exact_accuracy: expected a share from 0 to 1, got 50",
+  ),
+  "quote.csv": ('step,a\n1,"0.\n', "line 2: not valid CSV (unexpected end"),
+  "field.csv": (
+    "step,a\n1," + "1" * 200_000 + "\n",
+    "line 2: not valid CSV (field l",
+  ),
   "word.csv": ("step,a\n1,x\n", "line 2: a: expected a number, got 'x'"),
   "rows.csv": ("step,a\n", "expected evaluations, got none"),
   "bytes.csv": (b"\xff\xfe", "expected text in UTF-8, got other bytes"),
@@ -498,3 +511,19 @@ def test_a_file_is_no_place_for_figures(tmp_path, command):
   path = log_of(tmp_path / "a.jsonl", {5: 0.5})
   error = command.error(plot, f"--beside=a={path}", f"--out={path}")
   assert error == f"--out={path}: expected a directory, got a file."
+
+
+@pytest.mark.parametrize("label", ["a$b_{$", "_a"])
+def test_a_name_is_neither_a_formula_nor_hidden(label):
+  line = over_runs(label, [{1: 0.5, 2: 0.7}])
+  chart = chart_of(1)._replace(lines=[line])
+  drawn = figure.draw(chart)
+  (shown,) = drawn.axes[0].get_lines()
+  assert shown.get_label().replace("\\", "").strip() == label
+  assert not shown.get_label().startswith("_")
+  assert figure.to_bytes(drawn, "svg")
+
+
+def test_a_name_that_cannot_be_printed_is_refused(command, tmp_path):
+  error = command.error(plot, "--beside", "a\x01=b", f"--out={tmp_path / 'o'}")
+  assert "expected a name that can be printed before '='" in error

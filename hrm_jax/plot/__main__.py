@@ -147,6 +147,10 @@ def _log_argument(text: str) -> tuple[str, pathlib.Path]:
   name, equals, file = text.partition("=")
   if not (name and equals):
     raise argparse.ArgumentTypeError(f"expected NAME=FILE, got '{text}'")
+  if not name.isprintable():
+    raise argparse.ArgumentTypeError(
+      f"expected a name that can be printed before '=', got {name!r}"
+    )
   return name, console.path(file)
 
 

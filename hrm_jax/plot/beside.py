@@ -83,14 +83,15 @@ def _from_json(path: pathlib.Path, text: str) -> Iterator[_Evaluation]:
 
 
 def _from_csv(path: pathlib.Path, text: str) -> Iterator[_Evaluation]:
-  reader = csv.reader(text.splitlines())
-  header = next(reader, [])
+  reader = csv.reader(text.splitlines(), strict=True)
+  rows = _rows(path, reader)
+  header = next(rows, [])
   if _STEP not in header or len(set(header)) < max(len(header), 2):
     raise InputError(
       f"{path}: line 1: expected different columns, 'step' and metrics among "
       f"them, got {','.join(header)!r:.60}."
     )
-  for row in reader:
+  for row in rows:
     if not row:
       continue
     where = f"{path}: line {reader.line_num}"
@@ -103,6 +104,15 @@ def _from_csv(path: pathlib.Path, text: str) -> Iterator[_Evaluation]:
     yield where, step, {"": values}
 
 
+def _rows(path: pathlib.Path, reader: Any) -> Iterator[list[str]]:
+  try:
+    yield from reader
+  except csv.Error as error:
+    raise InputError(
+      f"{path}: line {reader.line_num}: not valid CSV ({error})."
+    ) from None
+
+
 def _step(where: str, value: Any) -> int:
   step = _number(where, _STEP, value)
   if step < 0 or step != int(step):
@@ -113,8 +123,12 @@ def _step(where: str, value: Any) -> int:
 def _number(where: str, key: str, value: Any) -> float:
   try:
     number = math.nan if isinstance(value, bool) else float(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     number = math.nan
   if not math.isfinite(number):
     raise InputError(f"{where}: {key}: expected a number, got {value!r:.40}.")
+  if key.endswith("accuracy") and not 0 <= number <= 1:
+    raise InputError(
+      f"{where}: {key}: expected a share from 0 to 1, got {value!r:.40}."
+    )
   return number

@@ -58,7 +58,7 @@ def draw(chart: Chart) -> Figure:
     axes = figure.add_subplot()
     for number, line in enumerate(chart.lines):
       colour = _COLOURS[number % len(_COLOURS)]
-      label = line.label
+      label = _as_text(line.label)
       if line.runs > 1:
         label += f" (mean and range of {line.runs})"
         axes.fill_between(
@@ -104,3 +104,9 @@ def to_bytes(figure: Figure, form: str) -> bytes:
       metadata=nothing if form == "svg" else {"Software": None},
     )
   return file.getvalue()
+
+
+def _as_text(label: str) -> str:
+  """A label that matplotlib shows as it is: no formula, and not hidden."""
+  label = label.replace("$", r"\$")
+  return f" {label}" if label.startswith("_") else label
