@@ -183,7 +183,7 @@ hrm_jax.train | kubectl apply -f -
     ["--dry-run", "--", "--config.lr=1"],
     """\
     python3 -m data_tools.build_sudoku --output-dir /w/data --seed 0 \
---subsample-size 1000 --num-aug 1000
+--subsample-size 1000 --num-aug 1000 --keep-ratings
     python3 -m hrm_jax.train --config=configs/sudoku.py --workdir=/w \
 --config.data.path= --config.eval.limit=2000 --max-seconds=486 --config.lr=1
     python3 -m hrm_jax.evaluate --workdir=/w --step=best
