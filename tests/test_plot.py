@@ -141,6 +141,12 @@ def test_what_makes_no_other_line_is_a_key():
   assert set(run.OF_ONE_RUN) <= set(KEYS)
 
 
+def test_pictures_make_no_other_line(tiny):
+  record = copy.deepcopy(tiny.record)
+  record["config"]["eval"]["pictures"] = 99
+  assert run.alike(tiny._replace(record=record)) == run.alike(tiny)
+
+
 def test_other_data_make_another_line(tiny, tmp_path):
   other = changed(tiny, tmp_path)
   other.record["digests"] = {"train": "x", "test": "y"}

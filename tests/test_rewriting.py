@@ -17,7 +17,6 @@ from hrm_jax.data import (
 )
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID, Batch
 from hrm_jax.data.split import open_split
-from hrm_jax.train import run_data
 from tests.datasets import rewrite_field, write_split
 
 PUZZLES = 40
@@ -246,7 +245,7 @@ def test_the_keys_of_a_run_reach_its_batches(roots):
   config.data.update({"augment": True, "hint_mix": 0.3})
   check_config(config)
   split = open_split(roots / "2x2", "train")
-  got = run_data.batches(config, split, "sudoku").batch(3)
+  got = train_batches.of_config(config, split, "sudoku").batch(3)
   assert_same(got, make_train(roots / "2x2", **BOTH).batch(3))
 
 

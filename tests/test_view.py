@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 import pytest
 
-from hrm_jax.data import maze
+from hrm_jax.data import drawing, maze
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.puzzle_kind import Board
@@ -209,7 +209,7 @@ def test_any_shortest_path_of_a_maze_is_known():
   ],
 )
 def test_every_token_has_a_symbol(kind, charset, symbols):
-  made = report.symbols_of(Board(kind, (9, 9), charset), 80)
+  made = drawing.symbols_of(Board(kind, (9, 9), charset), 80)
   assert "".join(made[:4]) == symbols
   assert len(made) == 80
   assert all(made)

@@ -19,6 +19,7 @@ from hrm_jax import console
 from hrm_jax.checkpoint import atomic_file
 from hrm_jax.console import InputError, log
 from hrm_jax.data import arc
+from hrm_jax.data.number_file import open_numbers
 
 # What reading JSON of another make can raise.
 _FOREIGN = (
@@ -169,7 +170,7 @@ def tally_file(
     InputError: a file is missing or damaged, or answers another question.
   """
   paths = {c: directory / f"{name}__{c}.npy" for c in COLUMNS}
-  columns = {column: _map(path) for column, path in paths.items()}
+  columns = {column: open_numbers(path) for column, path in paths.items()}
   rows = len(columns["inputs"])
   for column, values in columns.items():
     wide = column in ("inputs", "predictions")
@@ -194,7 +195,9 @@ def tally_file(
     for start in range(0, rows, _ROWS_AT_ONCE):
       # Mapped anew each time: pages of an open map count as ours.
       stop = start + _ROWS_AT_ONCE
-      part = {c: np.array(_map(p)[start:stop]) for c, p in paths.items()}
+      part = {
+        c: np.array(open_numbers(p)[start:stop]) for c, p in paths.items()
+      }
       _count(tally, part, questions, name, start, paths["inputs"])
       bar.advance(len(part["inputs"]))
   items = [[*key, answers] for key, answers in tally.items()]
@@ -231,7 +234,7 @@ def first_grid(
 ) -> list[list[int]]:
   """Reads an answer's grid again, where its first vote stands: rows."""
   identifiers, boards = (
-    _map(directory / f"{answer.file}__{column}.npy")
+    open_numbers(directory / f"{answer.file}__{column}.npy")
     for column in ("puzzle_identifiers", "predictions")
   )
   board = boards[answer.row]
@@ -299,18 +302,6 @@ def _grid(
 
 def _json_digest(grid: list | None) -> str | None:
   return None if grid is None else grid_digest(np.array(grid, np.uint8))
-
-
-def _map(path: pathlib.Path) -> np.ndarray:
-  try:
-    return np.lib.format.open_memmap(path, mode="r")
-  except FileNotFoundError:
-    raise InputError(f"{path}: no such file.") from None
-  except (OSError, ValueError) as error:
-    raise InputError(
-      f"{path}: expected a complete .npy file of numbers, got one that does "
-      f"not open ({error})."
-    ) from None
 
 
 def _read_tally(path: pathlib.Path, made_from: dict) -> Tally | None:

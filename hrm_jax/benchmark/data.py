@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from hrm_jax.console import log
-from hrm_jax.data import puzzle, puzzle_kind, rewriting
+from hrm_jax.data import puzzle, puzzle_kind, train_batches
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.data.split import open_split
 from hrm_jax.data.train_batches import TrainData
@@ -90,19 +90,8 @@ def _measure(
   rounds: int,
 ) -> dict[str, Any]:
   split = open_split(root, "train")
-  data = TrainData(
-    split,
-    global_batch_size=config.global_batch_size,
-    seed=config.seed,
-    epochs=config.epochs,
-    eval_interval=config.eval_interval,
-    rewriting=rewriting.make(
-      split,
-      puzzle_kind.kind_of(pathlib.Path(root), [split]),
-      augment=config.data.augment,
-      hint_mix=config.data.hint_mix,
-    ),
-  )
+  kind = puzzle_kind.kind_of(pathlib.Path(root), [split])
+  data = train_batches.of_config(config, split, kind)
   _read(data, batches)  # Plans the iterations, and warms the caches.
   read, seconds, cpu_seconds = zip(
     *(_read(data, batches) for _ in range(rounds)), strict=True

@@ -29,6 +29,20 @@ MAZE_CHARACTERS = f"?{maze.CHARSET}"
 MAZE_STYLES = ("", "100", "", "30;42", "30;41", "30;43")
 
 
+def symbols_of(board: Board, vocab_size: int) -> list[str]:
+  """For each token id the short text that stands for it in a picture."""
+  if board.kind == puzzle_kind.SUDOKU:
+    known = "?·123456789"
+  elif board.kind == puzzle_kind.MAZE:
+    known = MAZE_CHARACTERS
+  elif board.kind == puzzle_kind.ARC:
+    known = " ▪0123456789"
+  else:
+    known = " " + (board.charset or puzzle_kind.SYMBOLS)
+  symbols = list(known[:vocab_size])
+  return symbols + [str(i - 1) for i in range(len(symbols), vocab_size)]
+
+
 class Drawing:
   """Lines of text, each with the width it has without its styles."""
 

@@ -9,6 +9,7 @@ not know it, and no network sees it.
 import numpy as np
 
 from hrm_jax.console import InputError
+from hrm_jax.data.number_file import open_numbers
 from hrm_jax.data.split import ExampleSet, Split
 
 FIELD = "ratings"
@@ -21,16 +22,9 @@ def read(split: Split, examples: ExampleSet) -> np.ndarray | None:
     InputError: the file is damaged, or is one of other examples.
   """
   path = split.path / f"{examples.name}__{FIELD}.npy"
-  try:
-    # Unlike np.load, this never takes a file for a pickle or an archive.
-    values = np.array(np.lib.format.open_memmap(path, mode="r"))
-  except FileNotFoundError:
+  if not path.exists():
     return None
-  except (OSError, ValueError) as error:
-    raise InputError(
-      f"{path}: expected a complete .npy file of numbers, got one that does "
-      f"not open ({error})."
-    ) from None
+  values = np.array(open_numbers(path))
   expected = (len(examples.inputs),)
   if values.dtype.kind not in "iuf":
     raise InputError(f"{path}: expected a .npy file of numbers.")

@@ -12,6 +12,7 @@ import numpy as np
 
 from hrm_jax.console import InputError
 from hrm_jax.data import puzzle
+from hrm_jax.data.number_file import open_numbers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -158,18 +159,9 @@ def _open_set(
 
 def _map_integers(path: pathlib.Path) -> np.ndarray:
   """Memory-maps a .npy file of integers: one dimension at least, not empty."""
-  try:
-    # Unlike np.load, this never takes a file for a pickle or an archive.
-    mapped = np.lib.format.open_memmap(path, mode="r")
-  except FileNotFoundError:
-    raise InputError(
-      f"{path}: no such file, but its dataset.json names the set."
-    ) from None
-  except (OSError, ValueError) as error:
-    raise InputError(
-      f"{path}: expected a complete .npy file of numbers, got one that does "
-      f"not open ({error})."
-    ) from None
+  mapped = open_numbers(
+    path, missing="no such file, but its dataset.json names the set"
+  )
   if not np.issubdtype(mapped.dtype, np.integer):
     raise InputError(f"{path}: expected integers, got dtype {mapped.dtype}.")
   if mapped.size == 0 or mapped.ndim == 0:

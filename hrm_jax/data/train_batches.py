@@ -15,6 +15,7 @@ generator; here everything follows from the seed.
 import functools
 from collections.abc import Iterator
 
+import ml_collections
 import numpy as np
 
 from hrm_jax.config import check_schedule
@@ -22,6 +23,7 @@ from hrm_jax.console import InputError
 from hrm_jax.data.puzzle import Batch
 from hrm_jax.data.reading import ALL_ROWS, collate, read_ahead
 from hrm_jax.data.rewriting import Rewriting
+from hrm_jax.data.rewriting import make as make_rewriting
 from hrm_jax.data.split import ExampleSet, Split
 
 # Bytes of batches that are handed over at a time: the hand-over from thread to
@@ -54,6 +56,35 @@ def too_few_examples(
     f"iteration, about {examples:g} in {eval_interval} epochs of {where}, got "
     f"{global_batch_size}; use smaller batches or a larger "
     "config.eval_interval."
+  )
+
+
+def of_config(
+  config: ml_collections.ConfigDict, split: Split, kind: str | None
+) -> "TrainData":
+  """What a run trains on.
+
+  Args:
+    config: checked by `check_config`.
+    split: the training split.
+    kind: of its puzzles, one of `puzzle_kind.KINDS`; None: not known.
+
+  Raises:
+    InputError: the batches do not fit the data, or these puzzles cannot be
+      rewritten as `config.data` says.
+  """
+  return TrainData(
+    split,
+    global_batch_size=config.global_batch_size,
+    seed=config.seed,
+    epochs=config.epochs,
+    eval_interval=config.eval_interval,
+    rewriting=make_rewriting(
+      split,
+      kind,
+      augment=config.data.augment,
+      hint_mix=config.data.hint_mix,
+    ),
   )
 
 

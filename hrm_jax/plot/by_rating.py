@@ -13,6 +13,7 @@ import numpy as np
 from hrm_jax.checkpoint import run_record
 from hrm_jax.console import InputError
 from hrm_jax.data import ratings
+from hrm_jax.data.number_file import open_numbers
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.split import open_split
 from hrm_jax.evaluate.predictions import directory_of
@@ -81,7 +82,9 @@ def _read_part(
 ) -> tuple[np.ndarray, ...]:
   """Ratings, solved and segments of a file; without what nobody can judge."""
   column = {
-    name: _map(directory / f"{part}__{name}.npy")
+    name: open_numbers(
+      directory / f"{part}__{name}.npy", missing="no such file; evaluate anew"
+    )
     for name in ("rows", "labels", "predictions", "segments")
   }
   rows = np.asarray(column["rows"])
@@ -103,18 +106,6 @@ def _read_part(
   counted = asked.any(1)
   columns = (of_set[rows], solved, column["segments"].astype(np.int64))
   return tuple(values[counted] for values in columns)
-
-
-def _map(path: pathlib.Path) -> np.ndarray:
-  try:
-    return np.asarray(np.lib.format.open_memmap(path, mode="r"))
-  except FileNotFoundError:
-    raise InputError(f"{path}: no such file; evaluate anew.") from None
-  except (OSError, ValueError) as error:
-    raise InputError(
-      f"{path}: expected a complete .npy file of numbers, got one that does "
-      f"not open ({error})."
-    ) from None
 
 
 def binned(

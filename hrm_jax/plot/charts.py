@@ -110,18 +110,13 @@ def learning(groups: Sequence[Group], metric: str) -> Chart:
 def by_segments(groups: Sequence[Group]) -> Chart:
   """Exact accuracy against segments, in the newest evaluation of each run."""
   title = "Held-out puzzles solved, by segments"
-  lines = [
-    _line(
-      title,
-      group.label,
-      [
-        {n: _PERCENT * share for n, share in enumerate(run.by_segment, 1)}
-        for run in group.runs
-      ],
-    )
-    for group in groups
-    if group.runs
-  ]
+  lines = _of_runs(
+    groups,
+    title,
+    lambda run: {
+      n: _PERCENT * share for n, share in enumerate(run.by_segment, 1)
+    },
+  )
   return _chart(
     "no run has kept an evaluation in its checkpoints",
     title,
@@ -134,22 +129,15 @@ def by_segments(groups: Sequence[Group]) -> Chart:
 def by_compute(groups: Sequence[Group]) -> Chart:
   """Exact accuracy against the FLOPs of the training so far."""
   title = "Held-out puzzles solved, by compute"
-  lines = [
-    _line(
-      title,
-      group.label,
-      [
-        {
-          step * run.flops_per_update: _PERCENT * share
-          for step, share in run.curves.get("exact_accuracy", {}).items()
-          if step
-        }
-        for run in group.runs
-      ],
-    )
-    for group in groups
-    if group.runs
-  ]
+  lines = _of_runs(
+    groups,
+    title,
+    lambda run: {
+      step * run.flops_per_update: _PERCENT * share
+      for step, share in run.curves.get("exact_accuracy", {}).items()
+      if step
+    },
+  )
   return _chart(
     "only the FLOPs of runs of hrm_jax are known",
     title,
@@ -236,6 +224,19 @@ def _by_rating(
     y,
     lines,
   )
+
+
+def _of_runs(
+  groups: Sequence[Group],
+  title: str,
+  curve_of: Callable[[Run], Mapping[float, float]],
+) -> list[Line | None]:
+  """A line of each group that has runs of ours."""
+  return [
+    _line(title, group.label, [curve_of(run) for run in group.runs])
+    for group in groups
+    if group.runs
+  ]
 
 
 def _line(

@@ -32,6 +32,7 @@ OF_ONE_RUN = (
   *("mesh.data", "mesh.table", "mesh.split_moments", "rows_at_once"),
   *("checkpoint_every_eval", "checkpoint_interval", "max_to_keep"),
   *("keep_period", "save_predictions", "log_every", "watchdog_seconds"),
+  "eval.pictures",
   *("num_steps", "early_stop_train_accuracy", "on_nonfinite"),
 )
 

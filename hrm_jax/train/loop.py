@@ -21,6 +21,7 @@ from hrm_jax.checkpoint import load, run_record, saved_steps, workdir_lock
 from hrm_jax.checkpoint.store import Checkpoints
 from hrm_jax.config import check_config
 from hrm_jax.console import log
+from hrm_jax.data import train_batches
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.puzzle import DatasetMetadata
 from hrm_jax.data.split import Split, check_splits_agree, digest, open_split
@@ -152,7 +153,7 @@ def _train(
   metadata = train_split.metadata
   _check_weights_fit(config, workdir, init_from)
   kind = run_data.kind(config, workdir, [train_split, test_split])
-  data = run_data.batches(config, train_split, kind)
+  data = train_batches.of_config(config, train_split, kind)
   test = EvaluationData(
     test_split, batch_size=config.global_batch_size, limit=config.eval.limit
   )

@@ -11,7 +11,6 @@ from hrm_jax.console import InputError, log
 from hrm_jax.data import (
   puzzle,
   puzzle_kind,
-  rewriting,
   sudoku_generator,
   train_batches,
 )
@@ -74,35 +73,6 @@ def kind(
   except InputError as error:  # Training needs no kind.
     log.warning(f"warning: {error} The kind of puzzles is not recorded")
     return None
-
-
-def batches(
-  config: ml_collections.ConfigDict, split: Split, kind: str | None
-) -> train_batches.TrainData:
-  """What the run trains on.
-
-  Args:
-    config: checked by `check_config`.
-    split: the training split.
-    kind: of its puzzles; None: not known.
-
-  Raises:
-    InputError: the batches do not fit the data, or these puzzles cannot be
-      rewritten as `config.data` says.
-  """
-  return train_batches.TrainData(
-    split,
-    global_batch_size=config.global_batch_size,
-    seed=config.seed,
-    epochs=config.epochs,
-    eval_interval=config.eval_interval,
-    rewriting=rewriting.make(
-      split,
-      kind,
-      augment=config.data.augment,
-      hint_mix=config.data.hint_mix,
-    ),
-  )
 
 
 def _is_there(root: pathlib.Path) -> bool:

@@ -28,27 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from hrm_jax.data import arc, maze, puzzle_kind, sudoku
+from hrm_jax.data import arc, drawing, maze, puzzle_kind, sudoku
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.puzzle_kind import Board
 from hrm_jax.view.recording import Recording
 
 # 32 of them: noise, which no compression helps, then takes 5 bits a cell.
 LEVELS = (*range(0, 80, 5), *range(80, 90, 2), *range(90, 101))
-
-
-def symbols_of(board: Board, vocab_size: int) -> list[str]:
-  """For each token id the short text that stands for it on the page."""
-  if board.kind == puzzle_kind.SUDOKU:
-    known = "?·123456789"
-  elif board.kind == puzzle_kind.MAZE:
-    known = f"?{maze.CHARSET}"
-  elif board.kind == puzzle_kind.ARC:
-    known = " ▪0123456789"
-  else:
-    known = " " + (board.charset or puzzle_kind.SYMBOLS)
-  symbols = list(known[:vocab_size])
-  return symbols + [str(i - 1) for i in range(len(symbols), vocab_size)]
 
 
 def payload(
@@ -88,7 +74,7 @@ def payload(
     "rows": rows,
     "columns": columns,
     "box": sudoku.box_shape(rows) if is_sudoku else None,
-    "symbols": symbols_of(board, vocab_size),
+    "symbols": drawing.symbols_of(board, vocab_size),
     "segments": recording.answers.shape[1],
     "set_names": list(sets),
     "sets": which.tolist(),

@@ -11,7 +11,6 @@ from hrm_jax.data import drawing, puzzle_kind, sudoku
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.puzzle_kind import Board
 from hrm_jax.train.dashboard import glyphs
-from hrm_jax.view.report import symbols_of
 
 PAPER, INK, LINE, GIVEN, RIGHT, WRONG, WALL = range(7)
 _FIRST_OF_ARC = 7
@@ -116,7 +115,7 @@ def _tiles(board: Board, vocab_size: int, side: int) -> np.ndarray:
   """
   cell = 28 if side <= 5 else 20 if side <= 10 else 14 if side <= 15 else 10
   tiles = np.empty((vocab_size, len(_GROUNDS), cell, cell), np.uint8)
-  for token, symbol in enumerate(symbols_of(board, vocab_size)):
+  for token, symbol in enumerate(drawing.symbols_of(board, vocab_size)):
     fill, symbol = _fill(board, token, symbol)
     for state, ground in enumerate(_GROUNDS):
       tile = np.full((cell, cell), ground, np.uint8)
