@@ -232,6 +232,8 @@ def test_keys_go_from_puzzle_to_puzzle(watched):
   page.keyboard.press("?")
   assert page.locator("dialog").is_visible()
   page.keyboard.press("Escape")
+  # The browser closes it in its own time, and keeps the keys until then.
+  page.locator("dialog").wait_for(state="hidden")
   page.keyboard.press("/")
   page.keyboard.type("img")
   assert watched.text("#list-title") == "13 of 27 puzzles"

@@ -3,6 +3,7 @@
 MFU, model FLOPs utilisation, is the first over the second.
 """
 
+import functools
 import time
 
 import jax
@@ -88,8 +89,11 @@ def _head(model: HRM) -> float:
   return 2 * model.seq_len * model.hidden_size * model.vocab_size
 
 
+@functools.cache
 def measured_peak(dtype: jnp.dtype, *, size: int | None = None) -> float:
   """FLOP/s of a large matrix product, summed over all devices.
+
+  Measured once in a process: a run that rolls back does not wait for it again.
 
   The best of a few: what the hardware can do, not what it averages. Each
   product takes the one before, and so many are one program that starting it
