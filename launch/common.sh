@@ -60,10 +60,11 @@ expect_arguments() {
     die "expected the arguments of Python behind '--'; see --help."
 }
 
-# expect_number OPTION: dies unless $OPTION is an integer from 1 on.
+# expect_number OPTION: dies unless $OPTION is an integer from 1 on, and no
+# larger than the shell can multiply by 60.
 expect_number() {
-  [[ ${!1} =~ ^[1-9][0-9]*$ ]] ||
-    die "--$1: expected a positive integer, got '${!1}'."
+  [[ ${!1} =~ ^[1-9][0-9]{0,8}$ ]] ||
+    die "--$1: expected an integer from 1 to 999999999, got '${!1}'."
 }
 
 # choose_python: sets `python` to the one that makes virtual environments.

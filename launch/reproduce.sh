@@ -59,7 +59,10 @@ take_option() {
       ;;
     --source=*) source=${1#*=} ;;
     --workdir=*) workdir=${1#*=} ;;
-    --minutes=*) minutes=${1#*=} ;;
+    --minutes=*)
+      minutes=${1#*=}
+      expect_number minutes
+      ;;
     --finish) finish=true ;;
     --results=*) results=${1#*=} ;;
     *) unknown_argument "$1" ;;
@@ -69,7 +72,14 @@ given=("$@")
 parse_options "$@"
 [[ -n $task ]] ||
   die "expected a recipe: sudoku-1k, maze-1k or arc-1; see --help."
-[[ -z $minutes ]] || expect_number minutes
+for argument in ${arguments[@]+"${arguments[@]}"}; do
+  case $argument in
+    --config | --config=* | --workdir | --workdir=* | --max-seconds*)
+      die "behind '--': expected other arguments than ${argument%%=*}, which" \
+        "the script gives itself; see --help."
+      ;;
+  esac
+done
 [[ $task != arc-1 || -n $source ]] || die "arc-1: expected --source=DIR with" \
   "checkouts of fchollet/ARC-AGI and victorvikram/ConceptARC; see --help."
 [[ -z $source || -d $source ]] ||
@@ -83,6 +93,8 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 workdir=${workdir:-runs/reproduce/$task}
 results=${results:-docs/results.md}
+[[ -d $(dirname "$results") && ! -d $results ]] ||
+  die "--results: expected a file in a folder that is there, got '$results'."
 python=${PYTHON:-python3}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 kept=$workdir/reproduce

@@ -214,6 +214,7 @@ def test_the_training_split_can_be_evaluated_too(tiny_run, command):
       ["--segments=10001"],
       "--segments: expected less than 10,001, got 10,001.",
     ),
+    (["--limit=-1"], "--limit: expected at least 0, got -1."),
     (["--data=nowhere"], "nowhere/test/dataset.json: no such file"),
   ],
 )

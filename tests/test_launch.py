@@ -86,8 +86,11 @@ def test_scripts_find_what_they_share_from_any_folder(script, tmp_path):
     ("reproduce.sh", [], "expected a recipe: sudoku-1k, maze-1k or arc-1"),
     ("reproduce.sh", ["arc-1", "maze-1k"], "one recipe, got arc-1 and maze-1k"),
     ("reproduce.sh", ["arc-1"], "expected --source=DIR with checkouts of"),
-    ("reproduce.sh", ["maze-1k", "--minutes=x"], "integer, got 'x'"),
+    ("reproduce.sh", ["maze-1k", "--minutes=x"], "999999999, got 'x'"),
+    ("reproduce.sh", ["maze-1k", "--minutes="], "from 1 to 999999999, got ''"),
     ("reproduce.sh", ["maze-1k", "--source=/no"], "a folder, got '/no'"),
+    ("reproduce.sh", ["maze-1k", "--results=/no/x"], "there, got '/no/x'"),
+    ("reproduce.sh", ["maze-1k", "--", "--workdir=x"], "than --workdir, which"),
   ],
 )
 def test_a_mistake_gives_one_line_and_exit_code_2(script, args, error):

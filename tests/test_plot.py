@@ -361,7 +361,14 @@ def test_a_run_without_predictions_is_told_and_left_out(
 @pytest.mark.parametrize(
   ("name", "change", "said"),
   [
-    ("segments", lambda v: v[:-1], r"segments\.npy: expected 26 rows as in"),
+    (
+      "segments",
+      lambda v: v[:-1],
+      r"segments\.npy: expected integers of shape \(26,\) as all__rows",
+    ),
+    ("predictions", lambda v: v[:, :3], r"expected .* \(26, 16\) .*\(26, 3\);"),
+    ("segments", lambda v: v / 2, r"segments\.npy: .* got float64 of shape"),
+    ("rows", lambda v: v[None], r"rows\.npy: expected integers of shape \(26,"),
     ("rows", lambda v: v + 1, r"rows\.npy: expected places among the 27 exam"),
     ("labels", None, r"all__labels\.npy: no such file; evaluate anew"),
   ],
@@ -397,6 +404,10 @@ BAD = {
   "bool.jsonl": (
     '{"step": true, "eval": {"a": {"m": 1}}}\n',
     "line 1: step: expected a number, got True",
+  ),
+  "again.jsonl": (
+    '{"step": 1, "eval": {"a": {"m": 1}}}\n' * 2,
+    "line 2: expected each step once, got 1 as in line 1",
   ),
   "header.csv": ("a,b\n1,2\n", "line 1: expected different columns, 'step'"),
   "alone.csv": ("step\n1\n", "line 1: expected different columns, 'step' and"),
@@ -517,6 +528,15 @@ def test_a_file_is_no_place_for_figures(tmp_path, command):
   path = log_of(tmp_path / "a.jsonl", {5: 0.5})
   error = command.error(plot, f"--beside=a={path}", f"--out={path}")
   assert error == f"--out={path}: expected a directory, got a file."
+
+
+def test_a_folder_is_no_figure_to_replace(tmp_path, command):
+  path = log_of(tmp_path / "a.jsonl", {5: 0.5})
+  taken = tmp_path / "out" / "learning-exact_accuracy.svg"
+  taken.mkdir(parents=True)
+  error = command.error(plot, f"--beside=a={path}", f"--out={taken.parent}")
+  assert error.startswith(f"{taken}: expected a file, which a figure may repl")
+  assert list(taken.parent.iterdir()) == [taken]
 
 
 @pytest.mark.parametrize("label", ["a$b_{$", "_a"])

@@ -24,6 +24,16 @@ def test_who_comes_second_gets_one_line(tmp_path):
     pass  # It is free again.
 
 
+def test_nothing_is_left_of_a_run_that_was_refused(tmp_path):
+  new = tmp_path / "run"
+  with pytest.raises(InputError, match="bad"), workdir_lock.hold(new):
+    raise InputError("bad")
+  assert not new.exists()
+  with workdir_lock.hold(new):
+    (new / "config.json").touch()
+  assert sorted(p.name for p in new.iterdir()) == ["config.json", "lock"]
+
+
 def test_a_killed_process_leaves_it_free(tmp_path):
   program = (
     "import pathlib, sys, time\n"

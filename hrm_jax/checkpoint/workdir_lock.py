@@ -20,12 +20,14 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
   know no locks; then there is none, and a line says so.
 
   Args:
-    workdir: of the run; made if it is not there.
+    workdir: of the run; made if it is not there, and removed again if nothing
+      else is in it at the end.
 
   Raises:
     InputError: another process holds it; it cannot be made.
   """
   path = workdir / "lock"
+  is_new = not workdir.exists()
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     path.open("ab").close()
@@ -45,4 +47,8 @@ def hold(workdir: pathlib.Path) -> Iterator[None]:
   try:
     yield
   finally:
+    with contextlib.suppress(OSError):
+      if is_new and list(workdir.iterdir()) == [path]:  # It was refused.
+        path.unlink()
+        workdir.rmdir()
     lock.release()

@@ -62,6 +62,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     OutOfMemoryError: names the flag that helps.
   """
   console.check_least("--segments", args.segments, 1, below=10_001)
+  console.check_least("--limit", args.limit, 0, below=2**63)
   flags.check_run(args)
   tried = ensemble.from_flags(args)
   _check_predictions(args)

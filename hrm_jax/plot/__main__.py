@@ -120,14 +120,20 @@ def _told_apart(
 
 
 def _write(out: pathlib.Path, figures: dict[str, dict[str, bytes]]) -> None:
+  files = dict(itertools.chain(*(f.items() for f in figures.values())))
+  for name in files:
+    if (out / name).exists() and not (out / name).is_file():
+      raise InputError(
+        f"{out / name}: expected a file, which a figure may replace, or "
+        "nothing; got something else."
+      )
   try:
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in itertools.chain(
-      *(f.items() for f in figures.values())
-    ):
+    for name, content in files.items():
       atomic_file.write_bytes(out / name, content)
   except OSError as error:
-    raise RunError(f"{out}: cannot be written ({error.strerror})") from None
+    path = error.filename or out
+    raise RunError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -37,10 +37,18 @@ def read(path: pathlib.Path) -> run.Curves:
     raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
   read_lines = _from_csv if path.suffix.lower() == ".csv" else _from_json
   curves: run.Curves = {}
-  for where, step, sets in read_lines(path, text):
+  seen: dict[int, str] = {}
+  for where, written, sets in read_lines(path, text):
+    step = _step(where, written)
+    if step in seen:
+      raise InputError(
+        f"{where}: expected each step once, got {step} as in {seen[step]}; "
+        "runs of other seeds go into files of their own."
+      )
+    seen[step] = where.rpartition(": ")[2]
     run.add(
       curves,
-      _step(where, step),
+      step,
       {
         name: {key: _number(where, key, each) for key, each in means.items()}
         for name, means in sets.items()

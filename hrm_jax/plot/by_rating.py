@@ -58,7 +58,8 @@ def read(run: Run) -> Rated:
     part = path.name.removesuffix("__predictions.npy")
     of_set = rated.get(_PART.sub("", part))
     if of_set is not None:
-      parts.append(_read_part(directory, part, of_set))
+      seq_len = split.metadata.seq_len
+      parts.append(_read_part(directory, part, of_set, seq_len))
   if not parts:
     raise LeftOutError(f"{directory} has no predictions for rated puzzles")
   return Rated(*map(np.concatenate, zip(*parts, strict=True)))
@@ -78,7 +79,7 @@ def _newest(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def _read_part(
-  directory: pathlib.Path, part: str, of_set: np.ndarray
+  directory: pathlib.Path, part: str, of_set: np.ndarray, seq_len: int
 ) -> tuple[np.ndarray, ...]:
   """Ratings, solved and segments of a file; without what nobody can judge."""
   column = {
@@ -90,10 +91,13 @@ def _read_part(
   rows = np.asarray(column["rows"])
   path = directory / f"{part}__rows.npy"
   for name, values in column.items():
-    if len(values) != len(rows):
+    each = (seq_len,) if name in ("labels", "predictions") else ()
+    expected = (rows.size, *each)
+    if values.shape != expected or values.dtype.kind not in "iu":
       raise InputError(
-        f"{directory / f'{part}__{name}.npy'}: expected {len(rows)} rows as in "
-        f"{path}, got {len(values)}."
+        f"{directory / f'{part}__{name}.npy'}: expected integers of shape "
+        f"{expected} as {path.name} has it, got {values.dtype} of shape "
+        f"{values.shape}; evaluate anew."
       )
   if rows.size and not 0 <= rows.min() <= rows.max() < len(of_set):
     raise InputError(
