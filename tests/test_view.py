@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 import pytest
 
-from hrm_jax.data import drawing, maze
+from hrm_jax.data import drawing, maze, puzzle_kind
 from hrm_jax.data.evaluation_batches import EvaluationData
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID
 from hrm_jax.data.puzzle_kind import Board
@@ -122,6 +122,34 @@ def test_the_limit_takes_the_puzzles_that_evaluate_takes(
   want = command(evaluate, *restless, "--limit=4", "--halt=full")
   got, expected = made["full"]["accuracy"], want["sets"]["all"]["accuracy"]
   np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_without_its_data_set_a_model_is_served_with_the_box_alone(
+  exported, tmp_path, monkeypatch, command, caplog
+):
+  monkeypatch.setattr(view.log, "propagate", True)
+  caplog.set_level("INFO", "hrm_jax")
+  args = view._parser().parse_args([f"--model={exported}", "--serve"])
+  made = view.make(args)
+  assert made.live is not None
+  held = viewed.page_data(made.html)
+  assert held["live"]["forms"] == made.live.forms
+  assert (held["sets"], held["about"]["data"]) == ([], None)
+  assert (held["kind"], held["rows"], held["segments"]) == ("sudoku", 4, 3)
+  (line,) = [r.getMessage() for r in caplog.records if "--data" in r.msg]
+  assert line.startswith("the page shows no puzzles but those that you type: ")
+  # A file has no box, so it needs puzzles.
+  got = command.error(view, f"--model={exported}", f"--out={tmp_path / 'x'}")
+  assert line.endswith(got)
+
+
+@pytest.mark.parametrize("kind", puzzle_kind.KINDS)
+def test_no_puzzles_make_a_payload(kind):
+  found = Recording(*(column[:0] for column in noise(1, 3, 4, 6)))
+  made = report.payload(found, board(kind, 2), 12, sets={"typed": 0})
+  assert made["sets"] == made["halts_after"] == made["q_halt"] == []
+  assert made["segments"] == 3
+  assert len(unpacked(made["answers"], "u1")) == 0
 
 
 def test_ratings_are_a_measure_where_all_sets_have_them(tiny_run, tmp_path):

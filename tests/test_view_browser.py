@@ -328,6 +328,26 @@ def test_a_typed_puzzle_is_solved_and_a_wrong_one_gets_its_line(
   found.context.close()
 
 
+def test_without_a_data_set_the_box_stands_alone_until_it_is_used(
+  chromium, served, exported
+):
+  args = view._parser().parse_args([f"--model={exported}", "--serve"])
+  served.show(view.make(args).html, served.solve)
+  found = Watched(chromium, viewport=PHONE)
+  page = found.open(served.url)
+  assert "no data set" in found.text("header")
+  parts = page.locator(".bar, .filters, .list, .player, .charts")
+  assert [part.is_visible() for part in parts.all()] == [False] * 5
+  for key in ("ArrowLeft", "End", "ArrowDown", "ArrowUp", " ", "/"):
+    page.keyboard.press(key)
+  page.get_by_label("Type or paste a puzzle").fill(PUZZLE)
+  page.get_by_role("button", name="Solve", exact=True).click()
+  page.get_by_role("heading", name="Puzzle typed 1").wait_for()
+  assert [part.is_visible() for part in parts.all()] == [True] * 5
+  assert found.errors == []
+  found.context.close()
+
+
 def test_a_page_from_elsewhere_learns_nothing(chromium, served, tmp_path):
   token = served.url.split("token=")[1]
   other = tmp_path / "other.html"

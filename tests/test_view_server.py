@@ -205,11 +205,9 @@ def test_tokens_differ():
 @pytest.fixture(scope="module")
 def solving(tiny_run):
   trained = load(tiny_run)
-  board = Board("sudoku", (4, 4), None)
   return live.Live(
     trained,
-    PuzzleText(trained.metadata, board),
-    board,
+    PuzzleText(trained.metadata, Board("sudoku", (4, 4), None)),
     lambda questions: np.zeros(len(questions), int),
   )
 

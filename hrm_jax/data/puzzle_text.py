@@ -122,13 +122,14 @@ class PuzzleText:
     board: what these puzzles look like.
 
   Attributes:
+    board: what these puzzles look like.
     kind: one of `puzzle_kind.KINDS`.
     forms: the forms of text that `read` knows, in a phrase.
     rules: what a right answer does, by the key in JSON.
   """
 
   def __init__(self, metadata: DatasetMetadata, board: Board):
-    self._metadata, self._board = metadata, board
+    self._metadata, self.board = metadata, board
     self._of_kind = _KINDS[board.kind]
     self.kind = board.kind
     self.forms = self._of_kind.forms
@@ -141,16 +142,16 @@ class PuzzleText:
       InputError: something is no puzzle of this kind and size; names the line,
         or the key in JSON.
     """
-    return self._of_kind.read(source, self._board, self._metadata)
+    return self._of_kind.read(source, self.board, self._metadata)
 
   def to_json(self, tokens: np.ndarray) -> Any:
     """[G] token ids as JSON types that `read` knows, if all are of cells."""
-    return self._of_kind.to_json(tokens, self._board)
+    return self._of_kind.to_json(tokens, self.board)
 
   def draw(self, tokens: np.ndarray, puzzle: np.ndarray, pen: Pen) -> str:
     """Draws [G] token ids of a puzzle, or of an answer to it, over lines."""
     shown = self._of_kind.shown(tokens)
-    return str(drawing.draw(self._board, shown, puzzle, pen))
+    return str(drawing.draw(self.board, shown, puzzle, pen))
 
   def is_right(self, question: Question, answer: np.ndarray) -> bool | None:
     """Whether an answer is the one that came with the puzzle; None: none did.

@@ -13,11 +13,8 @@ import numpy as np
 
 from hrm_jax import console
 from hrm_jax.checkpoint import flags
-from hrm_jax.checkpoint.load import Trained
-from hrm_jax.checkpoint.published import find_own_data
 from hrm_jax.console import Pen, film
 from hrm_jax.console.pen import colour_on_stdout, escape_on_stdout
-from hrm_jax.data import puzzle_kind
 from hrm_jax.data.puzzle_text import PuzzleText
 from hrm_jax.data.question import Question
 from hrm_jax.machines import compilation_cache, out_of_memory, platform
@@ -35,21 +32,6 @@ EXAMPLES = """examples:
   python -m hrm_jax.solve --workdir=runs/maze-1k --file=maze.txt --trace
   python -m hrm_jax.solve --workdir=runs/arc-1 --file=007bbfb7.json
   python -m hrm_jax.solve --model=hf://ORG/NAME@main --file=puzzles.sdm"""
-
-
-def text_of(args: argparse.Namespace, trained: Trained) -> PuzzleText:
-  """How the puzzles that a checkpoint solves are read and drawn.
-
-  Raises:
-    InputError: only its data set says it, and that is not there.
-  """
-  recorded = trained.run.get("puzzle")
-  kind = puzzle_kind.kind_of_checkpoint(trained.metadata, recorded)
-  build = {}
-  if kind == puzzle_kind.GRID:  # Nothing else says rows, columns, characters.
-    build = puzzle_kind.read_build(find_own_data(args, trained))
-  board = puzzle_kind.board_of(kind, build, trained.metadata)
-  return PuzzleText(trained.metadata, board)
 
 
 def _with_progress(
@@ -142,7 +124,7 @@ def _solve(
 ) -> None:
   networks = ensemble.networks(args, tried)
   trained = next(networks)
-  text = text_of(args, trained)
+  text = sources.text_of(args, trained)
   questions = sources.read(args, text)
   rows, names = table_rows.of_questions(args, trained, questions)
   puzzles = np.stack([question.tokens for question in questions])

@@ -1,13 +1,30 @@
-"""Where the puzzles come from that `solve` is asked: arguments, file, stdin."""
+"""Where the puzzles come from that `solve` is asked, and how they are read."""
 
 import argparse
 import pathlib
 import sys
 
+from hrm_jax.checkpoint.load import Trained
+from hrm_jax.checkpoint.published import find_own_data
 from hrm_jax.console import InputError
 from hrm_jax.data import puzzle_kind, question
 from hrm_jax.data.puzzle_text import PuzzleText
 from hrm_jax.data.question import Line, Question, Source
+
+
+def text_of(args: argparse.Namespace, trained: Trained) -> PuzzleText:
+  """How the puzzles that a checkpoint solves are read and drawn.
+
+  Raises:
+    InputError: only its data set says it, and that is not there.
+  """
+  recorded = trained.run.get("puzzle")
+  kind = puzzle_kind.kind_of_checkpoint(trained.metadata, recorded)
+  build = {}
+  if kind == puzzle_kind.GRID:  # Nothing else says rows, columns, characters.
+    build = puzzle_kind.read_build(find_own_data(args, trained))
+  board = puzzle_kind.board_of(kind, build, trained.metadata)
+  return PuzzleText(trained.metadata, board)
 
 
 def read(args: argparse.Namespace, text: PuzzleText) -> list[Question]:

@@ -22,15 +22,16 @@ from hrm_jax.checkpoint.published import find_data, load_from
 from hrm_jax.console import InputError, RunError, log
 from hrm_jax.data import identifiers, puzzle_kind, ratings
 from hrm_jax.data.evaluation_batches import EvaluationData
+from hrm_jax.data.puzzle_kind import Board
 from hrm_jax.data.puzzle_text import PuzzleText
 from hrm_jax.data.question import Question
 from hrm_jax.data.split import open_split
 from hrm_jax.machines import compilation_cache, out_of_memory, platform
-from hrm_jax.solve import table_rows
+from hrm_jax.solve import sources, table_rows
 from hrm_jax.solve.inference import with_segments
 from hrm_jax.view import page, report
 from hrm_jax.view.live import Live
-from hrm_jax.view.recording import Recording, record
+from hrm_jax.view.recording import Recording, of_nothing, record
 from hrm_jax.view.server import Server
 
 _EXAMPLE = """examples:
@@ -110,7 +111,53 @@ def make(args: argparse.Namespace) -> Made:
 def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
   trained = load_from(args)
   trained = trained._replace(model=with_segments(trained.model, args.segments))
-  root = find_data(args, trained)
+  root = _find_data(args, trained)
+  if root is None:
+    text = sources.text_of(args, trained)
+    recording = of_nothing(trained)
+    shown = report.payload(
+      recording, text.board, trained.metadata.vocab_size, sets={"typed": 0}
+    )
+  else:
+    recording, board, shown = _recorded(args, trained, root, what_helps)
+    text = PuzzleText(trained.metadata, board)
+  shown["about"] = {
+    "model": _name(args),
+    "step": trained.step,
+    "data": root and root.resolve().name,
+    "split": args.split,
+    "halt": trained.config.eval.halt,
+  }
+  live = None
+  if args.serve:
+    rows_of = functools.partial(_rows_of, args, trained)
+    live = Live(trained, text, rows_of)
+    shown["live"] = {"forms": live.forms}
+  title = f"{_name(args)}, step {trained.step:,}"
+  html = page.build(shown, title=title, connects=live is not None)
+  return Made(html, _result(recording, trained.step), live)
+
+
+def _find_data(
+  args: argparse.Namespace, trained: Trained
+) -> pathlib.Path | None:
+  """The data set; None: it is not here, and the page has its box without it."""
+  try:
+    return find_data(args, trained)
+  except InputError as error:
+    if not args.serve:
+      raise
+    log.info(f"the page shows no puzzles but those that you type: {error}")
+    return None
+
+
+def _recorded(
+  args: argparse.Namespace,
+  trained: Trained,
+  root: pathlib.Path,
+  what_helps: list[str],
+) -> tuple[Recording, Board, dict[str, Any]]:
+  """What the network thinks of a data set, and how the page is told it."""
   split = open_split(root, args.split)
   run_record.check_fits_data(trained.run, split.metadata, str(split.path))
   batch_size = args.batch_size or trained.config.global_batch_size
@@ -120,7 +167,6 @@ def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
   kind = puzzle_kind.kind_of(root, [split])
   build = puzzle_kind.read_build(root)
   board = puzzle_kind.board_of(kind, build, split.metadata)
-  names = identifiers.names_in(root)
   log.info(
     f"step {trained.step}: {data.num_examples:,} puzzles of {split.path}"
   )
@@ -131,26 +177,11 @@ def _make(args: argparse.Namespace, what_helps: list[str]) -> Made:
     split.metadata.vocab_size,
     sets=data.examples_by_set,
     rows_in_set=np.concatenate(list(data.rows_by_set.values())).tolist(),
-    names=names,
+    names=identifiers.names_in(root),
     blank=split.metadata.blank_identifier_id,
   )
   shown["measures"] += _ratings(data)
-  shown["about"] = {
-    "model": _name(args),
-    "step": trained.step,
-    "data": root.resolve().name,
-    "split": args.split,
-    "halt": trained.config.eval.halt,
-  }
-  live = None
-  if args.serve:
-    text = PuzzleText(trained.metadata, board)
-    rows_of = functools.partial(_rows_of, args, trained)
-    live = Live(trained, text, board, rows_of)
-    shown["live"] = {"forms": live.forms}
-  title = f"{_name(args)}, step {trained.step:,}"
-  html = page.build(shown, title=title, connects=live is not None)
-  return Made(html, _result(recording, trained.step), live)
+  return recording, board, shown
 
 
 def _ratings(data: EvaluationData) -> list[dict[str, Any]]:

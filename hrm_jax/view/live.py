@@ -10,7 +10,6 @@ from hrm_jax.checkpoint.load import Trained
 from hrm_jax.console import InputError
 from hrm_jax.data import question
 from hrm_jax.data.puzzle import IGNORE_LABEL_ID, Batch, pad_batch
-from hrm_jax.data.puzzle_kind import Board
 from hrm_jax.data.puzzle_text import PuzzleText
 from hrm_jax.data.question import Question, Source
 from hrm_jax.view import report
@@ -25,8 +24,7 @@ class Live:
 
   Args:
     trained: the network.
-    text: how its kind of puzzle is read.
-    board: what it looks like.
+    text: how its kind of puzzle is read, and what it looks like.
     rows_of: from puzzles to the rows of the table that they are asked with.
   """
 
@@ -34,11 +32,9 @@ class Live:
     self,
     trained: Trained,
     text: PuzzleText,
-    board: Board,
     rows_of: Callable[[list[Question]], np.ndarray],
   ):
-    self._trained, self._text, self._board = trained, text, board
-    self._rows_of = rows_of
+    self._trained, self._text, self._rows_of = trained, text, rows_of
     self._recorder = Recorder(trained)
     self._thinking = threading.Lock()
 
@@ -71,7 +67,10 @@ class Live:
       )
     recording = self._record(found)
     made = report.payload(
-      recording, self._board, metadata.vocab_size, sets={"typed": len(found)}
+      recording,
+      self._text.board,
+      metadata.vocab_size,
+      sets={"typed": len(found)},
     )
     return {**made, "rules": self._rules(recording)}
 

@@ -52,6 +52,20 @@ class Recording(NamedTuple):
     return np.where(wants.any(1), wants.argmax(1) + 1, segments)
 
 
+def of_nothing(trained: Trained) -> Recording:
+  """No puzzles, in as many segments as the model gives each."""
+  cells, segments = trained.metadata.seq_len, trained.model.halt_max_steps
+  return Recording(
+    inputs=np.zeros((0, cells), np.int32),
+    labels=np.zeros((0, cells), np.int32),
+    puzzle_identifiers=np.zeros(0, np.int32),
+    answers=np.zeros((0, segments, cells), np.int32),
+    confidence=np.zeros((0, segments, cells), np.uint8),
+    q_halt=np.zeros((0, segments), np.float32),
+    q_continue=np.zeros((0, segments), np.float32),
+  )
+
+
 class Recorder:
   """Thinks about batches with trained weights; compiles once for each size.
 

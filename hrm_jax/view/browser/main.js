@@ -44,7 +44,28 @@ async function start() {
       ...overview(report, puzzles, state.halt, filters.wanted.measure),
     );
     list.show(puzzles, state.halt, report.puzzles.length);
+    // Without a data set there is nothing to see until a puzzle is typed.
+    for (const part of [bar, filters, list, player, charts]) {
+      (part.element ?? part).hidden = report.puzzles.length === 0;
+    }
   };
+  const bar = el(
+    "div",
+    { class: "bar" },
+    scores,
+    select(
+      "Answers counted",
+      [
+        ["full", "after the last segment"],
+        ["act", "where each puzzle halts"],
+      ],
+      state.halt,
+      (value) => {
+        state.halt = value;
+        update();
+      },
+    ),
+  );
   filters = new Filters(report, update);
 
   const solved = (puzzles) => {
@@ -63,23 +84,7 @@ async function start() {
   const help = keysDialog();
   document.getElementById("top").append(...header(report, help));
   document.getElementById("main").replaceChildren(
-    el(
-      "div",
-      { class: "bar" },
-      scores,
-      select(
-        "Answers counted",
-        [
-          ["full", "after the last segment"],
-          ["act", "where each puzzle halts"],
-        ],
-        state.halt,
-        (value) => {
-          state.halt = value;
-          update();
-        },
-      ),
-    ),
+    bar,
     filters.element,
     el(
       "div",
@@ -107,7 +112,7 @@ function header(report, help) {
   const { about } = report;
   const facts = [
     `${KINDS[report.kind]} ${report.rows}×${report.columns}`,
-    `${about.data}, ${about.split}`,
+    about.data === null ? "no data set" : `${about.data}, ${about.split}`,
     `${report.segments} segments`,
   ];
   return [
