@@ -286,7 +286,7 @@ def test_the_theme_can_be_chosen(watched):
   assert len({shade for _, shade in seen}) == 2
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def served(made):
   """The report at an address, with a box to type puzzles into."""
   args = view._parser().parse_args([*made.flags, "--serve"])
@@ -329,10 +329,10 @@ def test_a_typed_puzzle_is_solved_and_a_wrong_one_gets_its_line(
 
 
 def test_without_a_data_set_the_box_stands_alone_until_it_is_used(
-  chromium, served, exported
+  chromium, served, exported, monkeypatch
 ):
   args = view._parser().parse_args([f"--model={exported}", "--serve"])
-  served.show(view.make(args).html, served.solve)
+  monkeypatch.setattr(served, "page", view.make(args).html.encode())
   found = Watched(chromium, viewport=PHONE)
   page = found.open(served.url)
   assert "no data set" in found.text("header")
