@@ -269,6 +269,7 @@ def test_a_rehearsal_comes_from_tables_to_a_row(tmp_path):
     *args,
     PYTHON=sys.executable,
     JAX_PLATFORMS="cpu",
+    JAX_DISABLE_MOST_OPTIMIZATIONS="1",  # To compile takes most of the time.
   ) as process:
     out, err = process.communicate(timeout=600)
   assert process.returncode == 0, err

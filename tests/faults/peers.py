@@ -37,8 +37,7 @@ def run(starter: Starter) -> dict[str, Any]:
   """
   runs = _Runs(starter)
   alone, pair = (starter.scratch / name for name in ("alone", "pair"))
-  want = runs.finish(alone, processes=1)
-  checks = {f"alone: {want}": want == [0]}
+  (undisturbed,) = runs.start(alone, 1)
   directory = saved_steps.directory_of(pair)
   go_on = starter.scratch / "pair.told"
 
@@ -48,7 +47,7 @@ def run(starter: Starter) -> dict[str, Any]:
   go_on.touch()
   codes = [first.wait(), second.wait()]
   told = choice.choose_step(directory)
-  checks |= {
+  checks = {
     f"one is told to end: {codes}": codes == [preemption.EXIT_CODE] * 2,
     f"both have saved {told}": runs.last_of_each(pair) == [told] * 2,
   }
@@ -83,21 +82,25 @@ def run(starter: Starter) -> dict[str, Any]:
   }
   first.wait()
 
-  losses = curves.read(alone)["train/lm_loss"]
-  differences = []
+  finishing = {"alone": [undisturbed]}
   for name, processes in (("one", 1), ("four", 4)):
     workdir = starter.scratch / name
-    codes = runs.finish(workdir, processes)
-    logged = curves.read(workdir)
+    finishing[name] = runs.start(workdir, processes, heartbeat=100)
+  losses = {}
+  for name, children in finishing.items():
+    codes = [child.wait() for child in children]
+    logged = curves.read(starter.scratch / name)
     checks |= {
-      f"{name}: {codes}": codes == [0] * processes,
+      f"{name}: {codes}": not any(codes),
       f"{name}: each step once": curves.each_step_once(logged, _LAST_STEP),
     }
-    got = logged["train/lm_loss"]
-    if len(got) == len(losses):
-      ratio = np.array(got)[:, 1] / np.array(losses)[:, 1]
-      differences.append(float(np.abs(ratio - 1).max()))
-  largest = max(differences, default=math.inf)
+    losses[name] = np.array(logged["train/lm_loss"])[:, 1]
+  differences = [
+    float(np.abs(losses[name] / losses["alone"] - 1).max())
+    for name in ("one", "four")
+    if len(losses[name]) == len(losses["alone"])
+  ]
+  largest = max(differences) if len(differences) == 2 else math.inf
   checks[f"the losses differ by {differences}"] = largest < 1e-4
   rows, orders = runs.orders()
   checks[f"{rows} rows of the batches are the same"] = orders == 1
@@ -155,11 +158,6 @@ class _Runs:
       )
       for i, record in enumerate(starts[-1])
     ]
-
-  def finish(self, workdir: pathlib.Path, processes: int) -> list[int]:
-    """Trains to the end; the exit codes."""
-    children = self.start(workdir, processes, heartbeat=100)
-    return [child.wait() for child in children]
 
   def made(self, workdir: pathlib.Path) -> int:
     """The last update that each process of the last start has begun."""
