@@ -110,6 +110,21 @@ def test_unknown_loss_is_refused():
     losses.cross_entropy(normal(1, V), jnp.array([0]), "hinge")
 
 
+@pytest.mark.parametrize("target", [None, 0.25])
+def test_the_slope_of_a_chance_is_its_distance_from_the_target(target):
+  """Exactly: none where the target is what is said, as at the first update."""
+  outputs = toy_outputs()
+  logits = jnp.linspace(-9.0, 9.0, B)
+  chance = jax.jit(jax.nn.sigmoid)(logits)
+  outputs["target_q_continue"] = jnp.full(B, target) if target else chance
+  slope = jax.grad(lambda x: judge({**outputs, "q_continue_logits": x})[0])(
+    logits
+  )
+  np.testing.assert_array_equal(
+    slope, 0.5 * (chance - outputs["target_q_continue"])
+  )
+
+
 def test_row_without_labels_enters_the_halting_losses_alone():
   outputs = without_labels(toy_outputs(), rows=[6])
   _, sums = judge(outputs)

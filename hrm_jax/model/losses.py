@@ -86,6 +86,32 @@ def sequence_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
   return jnp.all(right | (labels == IGNORE_LABEL_ID), axis=-1)
 
 
+@jax.custom_jvp
+def binary_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """The loss of a chance, sigmoid(logit), whose slope is chance - target.
+
+  To the last bit, as in the reference. Both halting values start at the same
+  logit, so going on is told the value that it has. The slope of the usual form
+  is rounding noise there, and Adam-atan2, which knows no scale, makes whole
+  steps of noise.
+
+  Args:
+    logits: [...] float32.
+    targets: [...] float32 in 0..1; data, without a gradient of their own.
+
+  Returns:
+    [...] float32.
+  """
+  return optax.sigmoid_binary_cross_entropy(logits, targets)
+
+
+@binary_cross_entropy.defjvp
+def _slope(primals, tangents):
+  logits, targets = primals
+  slope = jax.nn.sigmoid(logits) - targets
+  return binary_cross_entropy(logits, targets), slope * tangents[0]
+
+
 def loss_and_metrics(
   logits: jax.Array,
   q_halt_logits: jax.Array,
@@ -133,7 +159,7 @@ def loss_and_metrics(
   lm_loss = (per_cell.sum(-1) / divisor).sum()
   # The value of halting is the chance that the answer, as it is now, is right:
   # the reward is 1 for a right answer and 0 otherwise.
-  bce = optax.sigmoid_binary_cross_entropy
+  bce = binary_cross_entropy
   q_halt_loss = bce(q_halt_logits, correct.astype(jnp.float32)).sum()
   q_loss = q_halt_loss
   losses = {"lm_loss": lm_loss, "q_halt_loss": q_halt_loss}
