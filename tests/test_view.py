@@ -40,6 +40,17 @@ def prepared(tiny_run, tmp_path_factory):
   return viewed.prepare(tiny_run, tmp_path_factory.mktemp("viewed") / "data")
 
 
+@pytest.fixture(scope="module")
+def network(tiny_run):
+  """The network that changes its mind."""
+  return viewed.load_restless(argparse.Namespace(workdir=tiny_run))
+
+
+@pytest.fixture(scope="module")
+def recorder(network):
+  return Recorder(network)
+
+
 @pytest.fixture
 def restless(monkeypatch, prepared):
   """The flags of both commands for the network that changes its mind."""
@@ -162,22 +173,43 @@ def test_ratings_are_a_measure_where_all_sets_have_them(tiny_run, tmp_path):
   assert measure["values"] == (data.rows_by_set["all"] / 2).tolist()
 
 
-def test_confidence_is_the_probability_of_the_answer(tiny_run):
-  trained = viewed.load_restless(argparse.Namespace(workdir=tiny_run))
-  inputs = np.load(tiny_run / "data/test/all__inputs.npy")[:2].astype(np.int32)
+def test_confidence_is_the_probability_of_the_answer(
+  tiny_run, network, recorder
+):
+  inputs = np.load(tiny_run / "data/test/all__inputs.npy")[:4].astype(np.int32)
   batch = {
     "inputs": inputs,
     "labels": inputs,
-    "puzzle_identifiers": np.zeros(2, np.int32),
+    "puzzle_identifiers": np.zeros(4, np.int32),
   }
-  recorder = Recorder(trained)
-  found = recorder.finish(batch, recorder.start(batch), 2)
+  found = recorder.finish(batch, recorder.start(batch), 4)
   output = inference.solve(
-    trained.model, trained.weights, batch, halt="full"
+    network.model, network.weights, batch, halt="full"
   ).output
   scores = np.exp(losses.log_stablemax_scores(output.logits))
   want = 100 * scores.max(-1) / scores.sum(-1)
   assert np.abs(found.confidence[:, -1] - want).max() <= 0.51
+
+
+def test_segment_by_segment_the_numbers_are_those_of_one_program(
+  tiny_run, network, recorder
+):
+  inputs = np.load(tiny_run / "data/test/all__inputs.npy")[:4].astype(np.int32)
+  batch = {
+    "inputs": inputs,
+    "labels": inputs,
+    "puzzle_identifiers": np.array([0, 1, 0, 1], np.int32),
+  }
+  want = recorder.finish(batch, recorder.start(batch), 4)
+  assert (want.answers[:, 0] != want.answers[:, 2]).any()
+  for count in (4, 3):
+    parts = list(recorder.by_segment(batch, count))
+    assert len(parts) == network.model.halt_max_steps == 3
+    for name in ("answers", "confidence", "q_halt", "q_continue"):
+      got = np.concatenate([getattr(part, name) for part in parts], axis=1)
+      np.testing.assert_array_equal(got, getattr(want, name)[:count])
+  # One program for the first segment and the last, and for all requests.
+  assert recorder._think_on._cache_size() == 1
 
 
 def test_a_puzzle_halts_where_halting_is_first_worth_more():

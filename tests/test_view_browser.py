@@ -304,8 +304,19 @@ def served(made):
 
 
 def test_a_typed_puzzle_is_solved_and_a_wrong_one_gets_its_line(
-  chromium, served
+  chromium, served, monkeypatch
 ):
+  live, goes_on = served.solve, threading.Event()
+
+  def haltingly(text):
+    lines = live(text)
+    yield next(lines)
+    assert goes_on.wait(60)
+    if text.endswith(" "):
+      raise RuntimeError("out of memory")
+    yield from lines
+
+  monkeypatch.setattr(served, "solve", haltingly)
   found = Watched(chromium)
   page = found.open(served.url)
   page.get_by_label("Type or paste a puzzle").fill("12")
@@ -318,12 +329,25 @@ def test_a_typed_puzzle_is_solved_and_a_wrong_one_gets_its_line(
   page.get_by_label("Type or paste a puzzle").fill(PUZZLE)
   page.get_by_role("button", name="Solve", exact=True).click()
   page.get_by_role("heading", name="Puzzle typed 1").wait_for()
+  # The first segment is shown while the network thinks about the second.
+  page.get_by_role("heading", name="After segment 1", exact=True).wait_for()
+  assert page.locator(".steps li").count() == 1
+  assert "thinking" in found.text(".facts")
+  goes_on.set()
   page.get_by_role("button", name="Play").wait_for()  # Played to its end.
+  assert found.text("#answer-title") == f"After segment {viewed.SEGMENTS}"
+  assert page.locator(".steps li").count() == viewed.SEGMENTS
+  assert "thinking" not in found.text(".facts")
   assert found.text("#live-error") == ""
   assert "obeys the rules: " in found.text("#segment-status")
   clues = page.locator("#answer-title + .board .given")
   assert clues.count() == 16 - PUZZLE.count(".")
   assert found.text("#list-title") == "28 puzzles"
+  page.get_by_label("Type or paste a puzzle").fill(f"{PUZZLE} ")
+  page.get_by_role("button", name="Solve", exact=True).click()
+  page.locator("#live-error:not(:empty)").wait_for()
+  assert "the network failed" in found.text("#live-error")
+  assert "halts after segment 1" in found.text(".facts")
   assert found.errors == []
   found.context.close()
 

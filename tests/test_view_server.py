@@ -18,6 +18,7 @@ from hrm_jax.data.puzzle_kind import Board
 from hrm_jax.data.puzzle_text import PuzzleText
 from hrm_jax.data.question import Question
 from hrm_jax.view import live, server
+from hrm_jax.view.recording import Recording
 from tests.test_solve import OTHER, PUZZLE
 
 
@@ -47,15 +48,24 @@ class Asking:
 
   def solve(self, text, **headers):
     """POSTs a puzzle as the page does; returns the status and the JSON."""
+    status, (found,) = self.lines(text, **headers)
+    return status, found
+
+  def lines(self, text, **headers):
+    """The same where the answer has several lines."""
     headers = {"X_Token": self.token, **headers}
     answer, content = self("POST", "/solve", text.encode(), **headers)
-    return answer.status, json.loads(content)
+    return answer.status, [json.loads(line) for line in content.splitlines()]
 
 
 def solve_or_refuse(text):
   if text == "bad":
     raise InputError("text: line 1: expected 16 cells,\n got 3.")
-  return {"echo": text}
+  yield {"echo": text}
+  while text == "endless":
+    yield {"more": "." * 10_000}
+  if text == "breaks":
+    raise RuntimeError("no memory")
 
 
 @pytest.fixture
@@ -97,6 +107,32 @@ def test_a_puzzle_is_solved_and_a_wrong_one_gets_its_line(asking):
   status, found = asking.solve("bad")
   assert status == 400
   assert found == {"error": "text: line 1: expected 16 cells, got 3."}
+
+
+def test_a_failure_after_the_first_line_is_the_last_one(asking):
+  status, (first, last) = asking.lines("breaks")
+  assert (status, first) == (200, {"echo": "breaks"})
+  assert list(last) == ["error"]
+
+
+def test_who_goes_away_makes_room(asking):
+  body = b"endless"
+  for _ in range(server.MOST_SOLVING):
+    connection = http.client.HTTPConnection(
+      "127.0.0.1", asking.server.server_port, timeout=30
+    )
+    headers = {"X-Token": asking.token}
+    connection.request("POST", "/solve", body, headers)
+    answer = connection.getresponse()
+    assert json.loads(answer.readline()) == {"echo": "endless"}
+    # Lines come while the answer goes on.
+    assert list(json.loads(answer.readline())) == ["more"]
+    answer.close()
+    connection.close()
+  assert all(
+    asking.server.solving.acquire(timeout=30)
+    for _ in range(server.MOST_SOLVING)
+  )
 
 
 @pytest.mark.parametrize(
@@ -213,12 +249,35 @@ def solving(tiny_run):
 
 
 def test_typed_puzzles_come_back_with_what_rules_say(solving):
-  found = solving(f"{PUZZLE}\n{OTHER}")
-  assert len(found["halts_after"]) == len(found["rules"]) == 2
-  assert len(found["rules"][0]) == found["segments"] == 3
-  words = [rule["words"] for rule in found["rules"][0][0]]
-  assert words == ["obeys the rules", "keeps the clues"]
-  json.dumps(found, allow_nan=False)
+  lines = list(solving(f"{PUZZLE}\n{OTHER}"))
+  assert len(lines) == 3
+  for found in lines:
+    assert found["segments"] == 1
+    assert len(found["halts_after"]) == len(found["rules"]) == 2
+    ((rules,), _) = found["rules"]
+    words = [rule["words"] for rule in rules]
+    assert words == ["obeys the rules", "keeps the clues"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_each_line_says_who_has_halted_so_far(solving, monkeypatch):
+  parts = [
+    Recording(
+      inputs=np.ones((2, 16), np.int32),
+      labels=np.ones((2, 16), np.int32),
+      puzzle_identifiers=np.zeros(2, np.int32),
+      answers=np.ones((2, 1, 16), np.int32),
+      confidence=np.ones((2, 1, 16), np.uint8),
+      q_halt=np.float32(q_halt)[:, None],
+      q_continue=np.zeros((2, 1), np.float32),
+    )
+    for q_halt in ([0, 0], [0, 1], [1, -1])
+  ]
+  monkeypatch.setattr(
+    solving._recorder, "by_segment", lambda batch, count: iter(parts)
+  )
+  got = [line["halts_after"] for line in solving(f"{PUZZLE}\n{OTHER}")]
+  assert got == [[0, 0], [0, 2], [3, 2]]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +291,7 @@ def test_typed_puzzles_come_back_with_what_rules_say(solving):
 )
 def test_a_typed_mistake_gets_its_line(solving, text, message):
   with pytest.raises(InputError) as error:
-    solving(text)
+    next(solving(text))
   assert str(error.value).startswith(message)
 
 
@@ -244,7 +303,7 @@ def test_an_answer_that_comes_with_a_puzzle_is_its_solution(
   answer[3] = 0  # Padding: nothing is asked for there.
   asked = Question("text", tokens, answer=answer)
   monkeypatch.setattr(solving._text, "read", lambda source: [asked])
-  made = solving("whatever it is")
+  made = next(solving("whatever it is"))
   data = zlib.decompress(base64.b64decode(made["labels"]))
   want = np.where(answer == 0, 0, answer + 1)
   np.testing.assert_array_equal(np.frombuffer(data, np.uint8), want)

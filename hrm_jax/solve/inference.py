@@ -36,8 +36,9 @@ def solve(
   halt: str,
   observe: Callable[[SegmentOutput], Any] = lambda output: (),
   puzzle_rows: jax.Array | None = None,
+  start: tuple[jax.Array, jax.Array] | None = None,
 ) -> Answer:
-  """Thinks about a batch from the initial states until its rows are done.
+  """Thinks about a batch until its rows are done.
 
   Args:
     model: the network.
@@ -46,10 +47,13 @@ def solve(
     halt: "full" or "act", see `segments.run_segments`.
     observe: what to keep of the output after every segment.
     puzzle_rows: [B, W], see `gather_puzzle_rows`; None: taken from the table.
+    start: the states to think on from; None: `starting_states`.
   """
   ids = batch["puzzle_identifiers"]
   if puzzle_rows is None:
     puzzle_rows = gather_puzzle_rows(model, weights, ids)
+  if start is None:
+    start = starting_states(model, weights, len(ids))
   segment = functools.partial(
     _segment,
     model,
@@ -59,7 +63,7 @@ def solve(
   )
   return segments.run_segments(
     segment,
-    *_starting_states(model, weights, len(ids)),
+    *start,
     halt_max_steps=model.halt_max_steps,
     halt=halt,
     observe=observe,
@@ -102,7 +106,7 @@ def solve_queue(
     segment,
     puzzles,
     count,
-    *_starting_states(model, weights, num_rows),
+    *starting_states(model, weights, num_rows),
     halt_max_steps=model.halt_max_steps,
     keep=keep,
     observe=observe,
@@ -111,9 +115,10 @@ def solve_queue(
   )
 
 
-def _starting_states(
+def starting_states(
   model: HRM, weights: Weights, num_rows: int
 ) -> tuple[jax.Array, jax.Array]:
+  """The states that puzzles start from: z_H and z_L, each [num_rows, S, D]."""
   z_shape = (num_rows, model.num_positions, model.hidden_size)
   z_H, z_L = initial_latents(model, weights)
   return jnp.broadcast_to(z_H, z_shape), jnp.broadcast_to(z_L, z_shape)

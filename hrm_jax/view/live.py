@@ -1,7 +1,7 @@
 """Solves puzzles that a person types, with one model that is loaded once."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ MOST_PUZZLES = 4
 
 
 class Live:
-  """Text in, what the page shows of it out; one request at a time thinks.
+  """Text in, what the page shows of it out, segment by segment.
 
   Args:
     trained: the network.
@@ -43,47 +43,60 @@ class Live:
     """The forms of text that are read, in a phrase."""
     return self._text.forms
 
-  def __call__(self, text: str) -> dict[str, Any]:
+  def __call__(self, text: str) -> Iterator[dict[str, Any]]:
     """Solves the puzzles in a text.
 
-    Returns:
-      As `report.payload`, with `rules`.
+    Yields:
+      After each segment that segment alone, as `report.payload`, with `rules`;
+      `halts_after` is 0 where a puzzle has not wanted to halt yet.
 
     Raises:
       InputError: it holds none, too many, or one that is wrong.
     """
+    found = self._read(text)
+    metadata, segments = self._trained.metadata, self._segments_of(found)
+    halts_after = np.zeros(len(found), int)
+    for number in range(1, self._trained.model.halt_max_steps + 1):
+      # Requests take turns: who reads slowly keeps nobody waiting.
+      with self._thinking:
+        recording = next(segments)
+      halts = recording.wants_to_halt[:, 0] & (halts_after == 0)
+      halts_after[halts] = number
+      made = report.payload(
+        recording,
+        self._text.board,
+        metadata.vocab_size,
+        sets={"typed": len(found)},
+      )
+      yield {
+        **made,
+        "halts_after": halts_after.tolist(),
+        "rules": self._rules(recording),
+      }
+
+  def _read(self, text: str) -> list[Question]:
     lines = question.numbered("text", text)
     found = self._text.read(Source("text", lines, "text"))
-    metadata = self._trained.metadata
     if not found:
       raise InputError(
-        f"text: expected puzzles of {metadata.seq_len} cells, got none; read "
-        f"is {self.forms}."
+        f"text: expected puzzles of {self._trained.metadata.seq_len} cells, "
+        f"got none; read is {self.forms}."
       )
     if len(found) > MOST_PUZZLES:
       raise InputError(
         f"text: expected at most {MOST_PUZZLES} puzzles at once, got "
         f"{len(found):,}."
       )
-    recording = self._record(found)
-    made = report.payload(
-      recording,
-      self._text.board,
-      metadata.vocab_size,
-      sets={"typed": len(found)},
-    )
-    return {**made, "rules": self._rules(recording)}
+    return found
 
-  def _record(self, found: list[Question]) -> Recording:
+  def _segments_of(self, found: list[Question]) -> Iterator[Recording]:
     asked = Batch(
       inputs=np.stack([each.tokens for each in found]).astype(np.int32),
       labels=np.stack([self._labels(each) for each in found]),
       puzzle_identifiers=self._rows_of(found).astype(np.int32),
     )
     batch = pad_batch(asked, MOST_PUZZLES, self._trained.metadata)
-    with self._thinking:
-      started = self._recorder.start(batch)
-      return self._recorder.finish(batch, started, len(found))
+    return self._recorder.by_segment(batch, len(found))
 
   def _labels(self, asked: Question) -> np.ndarray:
     """[G] int32: the answer where the text has it; padding is not asked for."""

@@ -5,6 +5,7 @@ puzzle would have halted by itself follows from the halting values.
 """
 
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -45,9 +46,14 @@ class Recording(NamedTuple):
   q_continue: np.ndarray
 
   @property
+  def wants_to_halt(self) -> np.ndarray:
+    """[N, S] bool, whether halting is worth more than thinking on."""
+    return self.q_halt > self.q_continue
+
+  @property
   def halts_after(self) -> np.ndarray:
     """[N] segments after which each puzzle halts by itself, at most S."""
-    wants = self.q_halt > self.q_continue
+    wants = self.wants_to_halt
     segments = wants.shape[1]
     return np.where(wants.any(1), wants.argmax(1) + 1, segments)
 
@@ -69,16 +75,20 @@ def of_nothing(trained: Trained) -> Recording:
 class Recorder:
   """Thinks about batches with trained weights; compiles once for each size.
 
+  `start` and `finish` run all segments in one program, as fast as it goes;
+  `by_segment` runs a program for each, and tells of it while it thinks.
+
   Args:
     trained: a checkpoint; its model says how many segments a puzzle gets.
   """
 
   def __init__(self, trained: Trained):
-    self._weights = trained.weights
-    self._think = jax.jit(
-      functools.partial(
-        _think, trained.model, loss_type=trained.config.loss.loss_type
-      )
+    self._weights, self._model = trained.weights, trained.model
+    loss_type = trained.config.loss.loss_type
+    one = trained.model.clone(halt_max_steps=1)
+    self._think, self._think_on = (
+      jax.jit(functools.partial(think, model, loss_type=loss_type))
+      for think, model in ((_think, trained.model), (_think_on, one))
     )
 
   def start(self, batch: Batch) -> Any:
@@ -96,6 +106,22 @@ class Recorder:
       *seen,
     )
     return Recording(*(column[:count] for column in columns))
+
+  def by_segment(self, batch: Batch, count: int) -> Iterator[Recording]:
+    """Yields each segment of the first `count` puzzles once it is there.
+
+    Put together along S they are what `finish` returns, bit for bit.
+
+    Args:
+      batch: B puzzles.
+      count: N, how many of them are wanted.
+    """
+    states = inference.starting_states(
+      self._model, self._weights, len(batch["inputs"])
+    )
+    for _ in range(self._model.halt_max_steps):
+      states, seen = self._think_on(self._weights, batch, states)
+      yield self.finish(batch, seen, count)
 
 
 def record(trained: Trained, data: EvaluationData) -> Recording:
@@ -118,15 +144,32 @@ def _think(
   model: HRM, weights: Weights, batch: Batch, *, loss_type: str
 ) -> tuple[jax.Array, ...]:
   """Answers [S, B, G], confidence [S, B, G], q_halt and q_continue [S, B]."""
-
-  def observe(output: SegmentOutput) -> tuple[jax.Array, ...]:
-    answer = jnp.argmax(output.logits, -1).astype(jnp.int32)  # [B, G]
-    # The loss that the answer would have, if it were right.
-    surprise = losses.cross_entropy(output.logits, answer, loss_type)
-    # Weights that have diverged are sure of nothing.
-    chance = jnp.nan_to_num(jnp.exp(-surprise), nan=0.0)
-    percent = jnp.round(100 * chance).astype(jnp.uint8)
-    return answer, percent, output.q_halt_logits, output.q_continue_logits
-
+  observe = functools.partial(_observe, loss_type)
   answer = inference.solve(model, weights, batch, halt="full", observe=observe)
   return answer.trace
+
+
+def _think_on(
+  model: HRM,
+  weights: Weights,
+  batch: Batch,
+  states: tuple[jax.Array, jax.Array],
+  *,
+  loss_type: str,
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+  """The states after the model's segments, and what `_think` returns."""
+  observe = functools.partial(_observe, loss_type)
+  answer = inference.solve(
+    model, weights, batch, halt="full", observe=observe, start=states
+  )
+  return (answer.output.z_H, answer.output.z_L), answer.trace
+
+
+def _observe(loss_type: str, output: SegmentOutput) -> tuple[jax.Array, ...]:
+  answer = jnp.argmax(output.logits, -1).astype(jnp.int32)  # [B, G]
+  # The loss that the answer would have, if it were right.
+  surprise = losses.cross_entropy(output.logits, answer, loss_type)
+  # Weights that have diverged are sure of nothing.
+  chance = jnp.nan_to_num(jnp.exp(-surprise), nan=0.0)
+  percent = jnp.round(100 * chance).astype(jnp.uint8)
+  return answer, percent, output.q_halt_logits, output.q_continue_logits

@@ -7,13 +7,14 @@ and few: see the constants.
 """
 
 import http.server
+import itertools
 import json
 import secrets
 import socket
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -21,9 +22,11 @@ from hrm_jax.console import InputError, log
 
 MOST_BYTES = 64 * 1024  # of a request's body
 MOST_CONNECTIONS = 16
-MOST_SOLVING = 4  # one thinks, the others wait
+MOST_SOLVING = 4  # they take turns
 TIMEOUT_S = 10.0  # for a client that sends nothing
 HEADER = "X-Token"
+
+Solve = Callable[[str], Iterator[dict[str, Any]]]
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -48,7 +51,7 @@ class Server(http.server.ThreadingHTTPServer):
     if ":" in host:
       self.address_family = socket.AF_INET6
     self.page = b""
-    self.solve: Callable[[str], dict[str, Any]] | None = None
+    self.solve: Solve | None = None
     self.token = secrets.token_urlsafe(16)
     self.solving = threading.BoundedSemaphore(MOST_SOLVING)
     self._open = threading.BoundedSemaphore(MOST_CONNECTIONS)
@@ -63,15 +66,13 @@ class Server(http.server.ThreadingHTTPServer):
     at = f"[{host}]" if ":" in host else host
     self.url = f"http://{at}:{self.server_port}/?token={self.token}"
 
-  def show(
-    self, page: str, solve: Callable[[str], dict[str, Any]] | None
-  ) -> None:
+  def show(self, page: str, solve: Solve | None) -> None:
     """Says what is served.
 
     Args:
       page: the HTML.
-      solve: from text to what the page shows of it; raises an InputError.
-        None: nothing can be typed.
+      solve: from text to what the page shows of it, object by object; raises
+        an InputError instead of the first. None: nothing can be typed.
     """
     self.page, self.solve = page.encode("utf-8"), solve
 
@@ -106,6 +107,7 @@ class Server(http.server.ThreadingHTTPServer):
 class _Handler(http.server.BaseHTTPRequestHandler):
   server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
   timeout = TIMEOUT_S
+  disable_nagle_algorithm = True  # A segment does not wait for the next one.
   server_version, sys_version = "hrm_jax", ""
 
   def do_GET(self) -> None:
@@ -124,7 +126,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page)
 
   def do_POST(self) -> None:
-    """Solves the puzzles in the body, which is text in UTF-8."""
+    """Solves the puzzles in the body, which is text in UTF-8.
+
+    The answer is a JSON object a line, as they come; the end of the connection
+    ends it. What goes wrong after the first line is a last one.
+    """
     if not self._is_welcome(self.headers.get(HEADER, "")):
       return
     if self.path != "/solve" or self.server.solve is None:
@@ -149,11 +155,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       )
       return
     try:
-      self._send_json(HTTPStatus.OK, self.server.solve(text))
-    except InputError as error:
-      self._say(HTTPStatus.BAD_REQUEST, " ".join(str(error).split()))
+      self._send_lines(self.server.solve(text))
     finally:
       self.server.solving.release()
+
+  def _send_lines(self, values: Iterator[dict[str, Any]]) -> None:
+    try:
+      first = next(values)
+    except InputError as error:
+      self._say(HTTPStatus.BAD_REQUEST, " ".join(str(error).split()))
+      return
+    self._send_head(HTTPStatus.OK, "application/x-ndjson")
+    try:
+      for value in itertools.chain([first], values):
+        self.wfile.write(_as_json(value) + b"\n")
+    except OSError:  # The client has gone.
+      raise
+    except Exception:
+      line = "the network failed at this puzzle; the terminal says how"
+      self.wfile.write(_as_json({"error": line}) + b"\n")
+      raise
 
   def _is_welcome(self, token: str) -> bool:
     """Whether the request is from our page; answers it if it is not."""
@@ -172,17 +193,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     return False
 
   def _say(self, status: HTTPStatus, line: str) -> None:
-    self._send_json(status, {"error": line})
-
-  def _send_json(self, status: HTTPStatus, value: dict[str, Any]) -> None:
-    data = json.dumps(value, allow_nan=False).encode("utf-8")
-    self._send(status, "application/json", data)
+    self._send(status, "application/json", _as_json({"error": line}))
 
   def _send(self, status: HTTPStatus, kind: str, data: bytes) -> None:
+    self._send_head(status, kind, len(data))
+    self.wfile.write(data)
+
+  def _send_head(
+    self, status: HTTPStatus, kind: str, length: int | None = None
+  ) -> None:
     self.send_response(status)
     for name, value in (
       ("Content-Type", kind),
-      ("Content-Length", str(len(data))),
       ("Cache-Control", "no-store"),
       ("Referrer-Policy", "no-referrer"),  # The address holds the token.
       ("X-Content-Type-Options", "nosniff"),
@@ -190,8 +212,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       ("Cross-Origin-Resource-Policy", "same-origin"),
     ):
       self.send_header(name, value)
+    if length is not None:
+      self.send_header("Content-Length", str(length))
     self.end_headers()
-    self.wfile.write(data)
 
   def log_message(self, format: str, *args: Any) -> None:
     """Says nothing of requests: their addresses hold the token."""
+
+
+def _as_json(value: dict[str, Any]) -> bytes:
+  return json.dumps(value, allow_nan=False).encode("utf-8")

@@ -80,6 +80,23 @@ function judged(puzzle) {
   return puzzle;
 }
 
+/** Adds what became of a puzzle in its next segments. */
+export function grow(puzzle, next) {
+  for (const name of [
+    "answers",
+    "confidence",
+    "halting",
+    "continuing",
+    "knew",
+    "shortest",
+    "rules",
+  ]) {
+    puzzle[name]?.push(...next[name]);
+  }
+  puzzle.haltsAfter = next.haltsAfter;
+  judged(puzzle);
+}
+
 /** Whether a cell is asked for and the answer has something else there. */
 export function isWrong(puzzle, answer, cell) {
   return puzzle.labels[cell] > 0 && puzzle.labels[cell] !== answer[cell] + 1;
@@ -92,5 +109,6 @@ export function tokensAfter(puzzle, segment) {
 
 /** The segment whose answer counts: the last, or where the puzzle halts. */
 export function lastSegment(puzzle, halt) {
-  return halt === "act" ? puzzle.haltsAfter : puzzle.answers.length;
+  // It may be thinking, and not have wanted to halt.
+  return (halt === "act" && puzzle.haltsAfter) || puzzle.answers.length;
 }

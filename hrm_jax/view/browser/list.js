@@ -50,7 +50,9 @@ export class PuzzleList {
     let [sign, word, look] = right
       ? ["✓", "solved", "right"]
       : ["✗", "unsolved", "wrong"];
-    if (!puzzle.judged) {
+    if (puzzle.thinking) {
+      [sign, word, look] = ["…", "thinking", "open"];
+    } else if (!puzzle.judged) {
       [sign, word, look] = ["?", "not known", "open"];
     }
     const button = el(

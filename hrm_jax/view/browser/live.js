@@ -1,10 +1,15 @@
 // A box for puzzles that the server solves.
 
-import { readReport } from "./data.js";
+import { grow, readReport } from "./data.js";
 import { el } from "./dom.js";
 
-/** `onSolved` gets the new puzzles; the address of the page has the token. */
-export function liveBox(report, onSolved) {
+const GONE = "The server does not answer; is it still running?";
+
+/**
+ * `onPuzzles` gets new puzzles after their first segment, `onGrown` after each
+ * further one and after the last. The address of the page has the token.
+ */
+export function liveBox(report, onPuzzles, onGrown) {
   const box = el("textarea", {
     id: "live-text",
     rows: "4",
@@ -16,13 +21,38 @@ export function liveBox(report, onSolved) {
   const error = el("p", { class: "error", id: "live-error", role: "alert" });
   const ask = async (event) => {
     event.preventDefault();
+    if (button.getAttribute("aria-disabled")) {
+      return;
+    }
     error.textContent = "";
     button.setAttribute("aria-disabled", "true");
     button.textContent = "Thinking …";
+    let puzzles = [];
     try {
-      onSolved(await solve(box.value));
+      for await (const next of solve(box.value)) {
+        if (puzzles.length) {
+          puzzles.forEach((puzzle, i) => grow(puzzle, next[i]));
+          onGrown(puzzles);
+        } else {
+          puzzles = next;
+          puzzles.forEach((puzzle) => {
+            puzzle.thinking = true;
+          });
+          onPuzzles(puzzles);
+        }
+      }
+      if (puzzles[0]?.answers.length !== report.segments) {
+        throw new Error(GONE);
+      }
     } catch (problem) {
       error.textContent = problem.message;
+    }
+    for (const puzzle of puzzles) {
+      puzzle.thinking = false;
+      puzzle.haltsAfter ||= puzzle.answers.length;
+    }
+    if (puzzles.length) {
+      onGrown(puzzles);
     }
     button.removeAttribute("aria-disabled");
     button.textContent = "Solve";
@@ -43,7 +73,8 @@ export function liveBox(report, onSolved) {
   );
 }
 
-async function solve(text) {
+/** Yields the puzzles in a text, with one segment each time. */
+async function* solve(text) {
   const token = new URLSearchParams(location.search).get("token") ?? "";
   let answer;
   try {
@@ -53,11 +84,32 @@ async function solve(text) {
       body: text,
     });
   } catch {
-    throw new Error("The server does not answer; is it still running?");
+    throw new Error(GONE);
   }
-  const found = await answer.json();
   if (!answer.ok) {
-    throw new Error(found.error);
+    throw new Error((await answer.json()).error);
   }
-  return (await readReport(found)).puzzles;
+  for await (const line of linesOf(answer.body)) {
+    const found = JSON.parse(line);
+    if (found.error) {
+      throw new Error(found.error);
+    }
+    yield (await readReport(found)).puzzles;
+  }
+}
+
+/** Yields each line of a stream once it is whole. */
+async function* linesOf(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    // A connection that breaks ends the lines, too.
+    const { value, done } = await reader.read().catch(() => ({ done: true }));
+    if (done) {
+      return;
+    }
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    yield* lines;
+  }
 }

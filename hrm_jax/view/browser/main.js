@@ -68,7 +68,7 @@ async function start() {
   );
   filters = new Filters(report, update);
 
-  const solved = (puzzles) => {
+  const began = (puzzles) => {
     const typed = report.puzzles.filter((puzzle) => puzzle.typed).length;
     puzzles.forEach((puzzle, i) => {
       puzzle.row = typed + i;
@@ -79,6 +79,13 @@ async function start() {
     player.show(puzzles[0], 0);
     player.play();
     player.element.scrollIntoView({ block: "nearest" });
+  };
+  const grown = (puzzles) => {
+    player.grown(puzzles);
+    // Not each time: who reads in the list would lose the place.
+    if (puzzles.every((puzzle) => !puzzle.thinking)) {
+      update();
+    }
   };
 
   const help = keysDialog();
@@ -92,7 +99,7 @@ async function start() {
       el(
         "div",
         { class: "side" },
-        report.live ? liveBox(report, solved) : null,
+        report.live ? liveBox(report, began, grown) : null,
         list.element,
       ),
       player.element,
@@ -187,7 +194,7 @@ function listen(player, list, filters, help) {
     ArrowLeft: () => player.by(-1),
     ArrowRight: () => player.by(1),
     Home: () => player.go(0),
-    End: () => player.go(player.report.segments),
+    End: () => player.go(player.last),
     ArrowUp: () => list.move(-1),
     ArrowDown: () => list.move(1),
     " ": () => player.toggle(),

@@ -2,7 +2,7 @@
 
 import { Board, frameOf, nameOf } from "./board.js";
 import { segmentChart } from "./charts.js";
-import { isWrong, tokensAfter } from "./data.js";
+import { isWrong, lastSegment, tokensAfter } from "./data.js";
 import { checkbox, el, percent, plural, svg } from "./dom.js";
 import { title } from "./list.js";
 
@@ -14,6 +14,7 @@ export class Player {
     this.puzzle = null;
     this.segment = 0;
     this.timer = null;
+    this.waits = false; // For the next segment, while the network thinks.
     // What an answer is compared with stands beside it where it is not in it.
     const apart = report.kind === "arc" || report.kind === "grid";
     this.shown = {
@@ -50,7 +51,6 @@ export class Player {
         icon(id),
       );
     this.playButton = button("play", "Play", () => this.toggle());
-    const last = this.report.segments;
     this.element = el(
       "article",
       { class: "card player", "aria-labelledby": "player-title" },
@@ -62,7 +62,7 @@ export class Player {
         button("back", "One segment back", () => this.by(-1)),
         this.playButton,
         button("forward", "One segment forward", () => this.by(1)),
-        button("last", "After the last segment", () => this.jump(last)),
+        button("last", "After the last segment", () => this.jump(this.last)),
         this.steps,
       ),
       this.status,
@@ -103,11 +103,15 @@ export class Player {
     );
   }
 
+  /** The last segment that is there. */
+  get last() {
+    return this.puzzle ? this.puzzle.answers.length : 0;
+  }
+
   /** Shows a puzzle, at the answer that it would have halted with. */
-  show(puzzle, segment = puzzle.haltsAfter) {
+  show(puzzle, segment = lastSegment(puzzle, "act")) {
     this.pause();
     this.puzzle = puzzle;
-    this.frames = framesOf(this.report, puzzle);
     for (const board of Object.values(this.boards)) {
       board.cursor = null;
     }
@@ -126,7 +130,7 @@ export class Player {
 
   go(segment) {
     if (this.puzzle) {
-      this.segment = Math.min(Math.max(segment, 0), this.report.segments);
+      this.segment = Math.min(Math.max(segment, 0), this.last);
       this.draw();
     }
   }
@@ -144,22 +148,42 @@ export class Player {
     if (!this.puzzle) {
       return;
     }
-    if (this.segment >= this.report.segments) {
+    if (this.segment >= this.last && !this.puzzle.thinking) {
       this.go(0);
     }
-    this.timer = setInterval(() => {
-      this.go(this.segment + 1);
-      if (this.segment >= this.report.segments) {
-        this.pause();
-      }
-    }, PAUSE_MS);
+    this.timer = setInterval(() => this.step(), PAUSE_MS);
     this.playButton.replaceChildren(icon("pause"));
     this.playButton.setAttribute("aria-label", "Pause");
+  }
+
+  /** Plays the next segment, if it is there. */
+  step() {
+    this.waits = this.segment === this.last;
+    if (!this.waits) {
+      this.go(this.segment + 1);
+    }
+    if (this.segment === this.last && !this.puzzle.thinking) {
+      this.pause();
+    }
+  }
+
+  /** Puzzles have another segment, or will have no more. */
+  grown(puzzles) {
+    if (!puzzles.includes(this.puzzle)) {
+      return;
+    }
+    this.draw();
+    if (this.waits) {
+      clearInterval(this.timer);
+      this.timer = setInterval(() => this.step(), PAUSE_MS);
+      this.step();
+    }
   }
 
   pause() {
     clearInterval(this.timer);
     this.timer = null;
+    this.waits = false;
     this.playButton.replaceChildren(icon("play"));
     this.playButton.setAttribute("aria-label", "Play");
   }
@@ -169,6 +193,7 @@ export class Player {
     if (!puzzle) {
       return;
     }
+    const frames = framesOf(report, puzzle);
     const tokens = tokensAfter(puzzle, segment);
     const answered = segment > 0;
     const marks = {
@@ -183,14 +208,14 @@ export class Player {
       answered ? `After segment ${segment}` : "Before the first segment",
       puzzle,
       tokens,
-      answered ? this.frames.answer : this.frames.puzzle,
+      answered ? frames.answer : frames.puzzle,
       marks,
     );
-    this.side("puzzle", "Puzzle", puzzle.inputs, this.frames.puzzle);
+    this.side("puzzle", "Puzzle", puzzle.inputs, frames.puzzle);
     const solution = puzzle.labels.map((label, i) =>
       label ? label - 1 : report.kind === "arc" ? 0 : puzzle.inputs[i],
     );
-    this.side("solution", "Solution", solution, this.frames.answer);
+    this.side("solution", "Solution", solution, frames.answer);
     this.status.textContent = statusOf(puzzle, segment);
     this.tell(null);
     this.drawSteps();
@@ -199,7 +224,7 @@ export class Player {
       this.disable(id, segment === end);
     }
     for (const id of ["forward", "last"]) {
-      this.disable(id, segment === report.segments);
+      this.disable(id, segment === this.last);
     }
   }
 
@@ -257,16 +282,19 @@ export class Player {
   }
 
   drawChart() {
-    const { puzzle, segment } = this;
+    const { puzzle, segment, report } = this;
+    // The axis has room for the segments that are to come.
+    const all = (values) =>
+      Array.from({ length: report.segments }, (_, s) => values[s] ?? NaN);
     const open = this.chart.querySelector("details")?.open;
     this.chart.replaceChildren(
       segmentChart(
         "Halt or think on",
         [
-          { name: "halting probability", values: puzzle.halting },
+          { name: "halting probability", values: all(puzzle.halting) },
           ...(puzzle.continuing.every((value) => value === 0.5)
             ? [] // A network that learns no value of thinking on says 0.5.
-            : [{ name: "thinking on", values: puzzle.continuing }]),
+            : [{ name: "thinking on", values: all(puzzle.continuing) }]),
         ],
         {
           current: segment,
@@ -348,14 +376,20 @@ function factsOf(report, puzzle) {
   }
   if (puzzle.judged) {
     const first = puzzle.firstRight;
-    facts.push(first ? `first right after segment ${first}` : "never right");
+    const never = puzzle.thinking ? "not right yet" : "never right";
+    facts.push(first ? `first right after segment ${first}` : never);
   } else {
     facts.push("nobody knows the solution");
   }
   if (puzzle.left) {
     facts.push("left a right answer again");
   }
-  facts.push(`halts after segment ${puzzle.haltsAfter}`);
+  if (puzzle.haltsAfter) {
+    facts.push(`halts after segment ${puzzle.haltsAfter}`);
+  }
+  if (puzzle.thinking) {
+    facts.push("thinking …");
+  }
   return facts.join(" · ");
 }
 
@@ -383,7 +417,7 @@ function statusOf(puzzle, segment) {
     words.push(`${rule.words}: ${rule.kept ? "yes" : "no"}`);
   }
   words.push(`halting probability ${percent(puzzle.halting[segment - 1])}`);
-  if (segment > puzzle.haltsAfter) {
+  if (puzzle.haltsAfter && segment > puzzle.haltsAfter) {
     words.push("beyond where it would halt");
   }
   return words.join(" · ");

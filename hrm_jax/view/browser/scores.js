@@ -31,7 +31,8 @@ export function bySegment(puzzles, halt, segments) {
 export function cellsBySegment(puzzles, segments) {
   const known = puzzles.filter((puzzle) => puzzle.asked > 0);
   return Array.from({ length: segments }, (_, s) =>
-    mean(known, (p) => p.hits[s] / p.asked),
+    // Of a puzzle that is thinking the later ones are not there yet.
+    mean(known, (p) => (p.hits[s] ?? p.hits.at(-1)) / p.asked),
   );
 }
 
