@@ -84,6 +84,7 @@ def test_scripts_find_what_they_share_from_any_folder(script, tmp_path):
     ("ssh_hosts.sh", ["--hosts=a", "--env=X=a\nb", "--", "a"], "a newline"),
     ("env_gpu.sh", [], "to be sourced"),
     ("reproduce.sh", [], "expected a recipe: sudoku-1k, maze-1k or arc-1"),
+    ("reproduce.sh", ["sudoku"], "sudoku-1k, maze-1k or arc-1, got 'sudoku'"),
     ("reproduce.sh", ["arc-1", "maze-1k"], "one recipe, got arc-1 and maze-1k"),
     ("reproduce.sh", ["arc-1"], "expected --source=DIR with checkouts of"),
     ("reproduce.sh", ["maze-1k", "--minutes=x"], "999999999, got 'x'"),
