@@ -229,6 +229,16 @@ def test_what_is_not_in_a_line_is_told(lines):
   ]
 
 
+def test_a_line_that_cannot_be_told_is_named(tiny, lines):
+  other = Group("reference", [], [{"exact_accuracy": {5: 0.5}}])
+  chart = charts.by_segments([Group("a", [tiny], []), other])
+  assert [line.label for line in chart.lines] == ["a"]
+  assert lines == [
+    "Held-out puzzles solved, by segments: without reference: only runs of "
+    "hrm_jax tell it"
+  ]
+
+
 def chart_of(count):
   lines = [
     Line(f"line {i}", (1, 2), (i, 2 * i), (i, i), (i, 3 * i), 2)

@@ -231,7 +231,10 @@ def _of_runs(
   title: str,
   curve_of: Callable[[Run], Mapping[float, float]],
 ) -> list[Line | None]:
-  """A line of each group that has runs of ours."""
+  """A line of each group that has runs of ours; tells which have none."""
+  for group in groups:
+    if not group.runs and any(other.runs for other in groups):
+      log.info(f"{title}: without {group.label}: only runs of hrm_jax tell it")
   return [
     _line(title, group.label, [curve_of(run) for run in group.runs])
     for group in groups
