@@ -110,7 +110,8 @@ class Recorder:
   def by_segment(self, batch: Batch, count: int) -> Iterator[Recording]:
     """Yields each segment of the first `count` puzzles once it is there.
 
-    Put together along S they are what `finish` returns, bit for bit.
+    Put together along S they are what `finish` returns: on a CPU bit for bit,
+    elsewhere up to how the compiler orders sums in either program.
 
     Args:
       batch: B puzzles.
