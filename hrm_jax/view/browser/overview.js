@@ -8,12 +8,22 @@ import { binned, bySegment, cellsBySegment, mean, scores } from "./scores.js";
 /** Tiles with one number each; `value` has all digits, for programs. */
 export function tiles(puzzles, halt) {
   const found = scores(puzzles, halt);
+  const typed = puzzles.filter((puzzle) => puzzle.typed).length;
+  const given = count(puzzles.length - typed);
+  const number = typed ? `${given} + ${typed} typed` : given;
   const shown = [
-    ["Puzzles", count(puzzles.length), puzzles.length, "puzzles"],
+    ["Puzzles", number, puzzles.length, "puzzles"],
     ["Solved", percent(found.exact, 2), found.exact, "exact_accuracy"],
     ["Cells right", percent(found.cells, 2), found.cells, "accuracy"],
     ["Segments each", decimal(found.segments), found.segments, "steps"],
     ["Knew if right", percent(found.knew), found.knew, "q_halt_accuracy"],
+    // Where nearly all are right, knowing it is no feat.
+    [
+      "Wrong ones known",
+      `${count(found.caught)} of ${count(found.wrong)}`,
+      found.caught,
+      "caught",
+    ],
   ];
   if (found.shortest !== null) {
     const share = found.shortest;

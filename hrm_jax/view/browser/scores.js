@@ -6,8 +6,11 @@ import { lastSegment } from "./data.js";
 export function scores(puzzles, halt) {
   const known = puzzles.filter((puzzle) => puzzle.asked > 0);
   const at = (puzzle) => lastSegment(puzzle, halt) - 1;
+  const wrong = known.filter((p) => !p.right[at(p)]);
   return {
     count: known.length,
+    wrong: wrong.length,
+    caught: wrong.filter((p) => !p.knew[at(p)]).length,
     exact: mean(known, (p) => p.right[at(p)]),
     // Each puzzle weighs the same, however many of its cells are asked for.
     cells: mean(known, (p) => p.hits[at(p)] / p.asked),
