@@ -286,21 +286,33 @@ export class Player {
     // The axis has room for the segments that are to come.
     const all = (values) =>
       Array.from({ length: report.segments }, (_, s) => values[s] ?? NaN);
+    // A network that learns no value of thinking on says 0.5.
+    const learned = puzzle.continuing.some((value) => value !== 0.5);
     const open = this.chart.querySelector("details")?.open;
     this.chart.replaceChildren(
       segmentChart(
         "Halt or think on",
         [
           { name: "halting probability", values: all(puzzle.halting) },
-          ...(puzzle.continuing.every((value) => value === 0.5)
-            ? [] // A network that learns no value of thinking on says 0.5.
-            : [{ name: "thinking on", values: all(puzzle.continuing) }]),
+          ...(learned
+            ? [{ name: "thinking on", values: all(puzzle.continuing) }]
+            : []),
         ],
         {
           current: segment,
           flag: puzzle.haltsAfter,
           onPick: (picked) => this.jump(picked),
         },
+      ),
+      el(
+        "p",
+        { class: "hint" },
+        learned
+          ? "Chances of a right answer, by the network's own word: as it is " +
+              "now, and in the end. It halts where the first is above the " +
+              "second, and after the last segment."
+          : "The chance of a right answer, by the network's own word. It halts " +
+              "where that is above 50 %, and after the last segment.",
       ),
     );
     this.chart.querySelector("details").open = Boolean(open);
