@@ -113,7 +113,8 @@ def test_every_picture_is_shown_and_comes_from_a_command_of_its_page():
       assert picture.is_file(), f"{page.name}: {picture}"
       assert re.search(rf"\b{re.escape(picture.stem)}\b", commands), picture
       shown[picture.resolve()] = page
-  assert set(shown) == {path.resolve() for path in (DOCS / "img").iterdir()}
+  kept = [*(DOCS / "img").iterdir(), *(DOCS / "results").glob("*/*.svg")]
+  assert set(shown) == {path.resolve() for path in kept}
   for picture in shown:
     assert picture.stat().st_size < 100_000, picture
 
@@ -126,3 +127,28 @@ def test_the_extras_that_pages_install_exist():
     text = page.read_text(encoding="utf-8")
     asked = re.findall(r"install (?:-e )?'[\w.]*\[([\w,]+)\]'", text)
     assert set(",".join(asked).split(",")) - {""} <= known, page
+
+
+def test_the_results_draw_the_figures_beside_them(
+  tmp_path, monkeypatch, capsys
+):
+  pytest.importorskip("matplotlib")
+  page = (DOCS / "results.md").read_text(encoding="utf-8")
+  scripts = [s for s in blocks(page) if "--beside" in s]
+  monkeypatch.chdir(ROOT)
+  command = Commands(monkeypatch, capsys)
+  drawn = []
+  for number, script in enumerate(scripts):
+    folder = tmp_path / str(number)
+    folder.mkdir()
+    (words,) = as_bash_reads_them(script, folder)
+    _, _, module, *arguments = words
+    (out,) = (a for a in arguments if a.startswith("--out="))
+    arguments[arguments.index(out)] = f"--out={folder / 'drawn'}"
+    command(importlib.import_module(f"{module}.__main__"), *arguments)
+    for table in (folder / "drawn").glob("*.csv"):
+      kept = ROOT / out.removeprefix("--out=") / table.name
+      assert kept.read_text() == table.read_text()
+      drawn.append(kept)
+  assert sorted(drawn) == sorted((DOCS / "results").glob("*/*.csv"))
+  assert drawn
