@@ -135,8 +135,7 @@ def test_a_run_that_begins_with_a_model_averages_from_there(
     np.testing.assert_allclose(got, value, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("data", "table"), [(8, 1), (4, 2)])
-def test_trm_and_its_average_are_the_same_on_every_mesh(data, table):
+def test_trm_and_its_average_are_the_same_on_a_mesh():
   batches = [toy_batch(seed, 16) for seed in range(3)]
 
   def run(devices, **mesh):
@@ -161,7 +160,7 @@ def test_trm_and_its_average_are_the_same_on_every_mesh(data, table):
     return jax.device_get((state.average, state.weights))
 
   one = run(jax.devices()[:1])
-  many = run(jax.devices(), **{"mesh.data": data, "mesh.table": table})
+  many = run(jax.devices(), **{"mesh.data": 4, "mesh.table": 2})
   for got, want in zip(*map(jax.tree.leaves, (many, one)), strict=True):
     # The learning rate is 1e-3.
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)

@@ -149,7 +149,13 @@ def finished(layout, *arguments, kind="-m"):
   return subprocess.run(
     [*script, f"--devices={devices}", "--", kind, *map(str, arguments)],
     cwd=ROOT,
-    env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
+    env={
+      **os.environ,
+      "PYTHON": sys.executable,
+      "PYTHONPATH": str(ROOT),
+      # Layouts are compared with each other, and compiled alike.
+      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    },
     capture_output=True,
     text=True,
     check=False,
