@@ -43,8 +43,7 @@ class HeldRun:
       "FAULTS_HOLD": f"update@{HELD_AT}",
       "FAULTS_GO_ON": str(self._go_on),
       "JAX_PLATFORMS": "cpu",
-      # Others test what it computes: compiling takes a quarter less.
-      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+      **launch_scripts.QUICKLY_COMPILED,
       # All of these runs are the same program.
       "JAX_COMPILATION_CACHE_DIR": f"{os.environ['XDG_CACHE_HOME']}/held_runs",
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",

@@ -26,6 +26,7 @@ from hrm_jax.machines import cluster, roll_call
 from hrm_jax.solve import inference
 from tests import runs
 from tests.commands import Commands
+from tests.launch_scripts import QUICKLY_COMPILED
 
 ROOT = pathlib.Path(__file__).parent.parent
 TWO, FOUR = (2, 2), (4, 1)  # processes, devices of each
@@ -153,8 +154,7 @@ def finished(layout, *arguments, kind="-m"):
       **os.environ,
       "PYTHON": sys.executable,
       "PYTHONPATH": str(ROOT),
-      # Layouts are compared with each other, and compiled alike.
-      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+      **QUICKLY_COMPILED,
     },
     capture_output=True,
     text=True,

@@ -10,7 +10,13 @@ import pytest
 
 from hrm_jax.checkpoint import manifest, model_folder
 from launch import reproduced
-from tests.launch_scripts import PREEMPTED, fake_program, run, started
+from tests.launch_scripts import (
+  PREEMPTED,
+  QUICKLY_COMPILED,
+  fake_program,
+  run,
+  started,
+)
 from tests.sudoku_tables import to_csv
 from tests.test_build_maze import make_rows
 from tests.tiny import tiny_config
@@ -269,7 +275,7 @@ def test_a_rehearsal_comes_from_tables_to_a_row(tmp_path):
     *args,
     PYTHON=sys.executable,
     JAX_PLATFORMS="cpu",
-    JAX_DISABLE_MOST_OPTIMIZATIONS="1",  # To compile takes most of the time.
+    **QUICKLY_COMPILED,
   ) as process:
     out, err = process.communicate(timeout=600)
   assert process.returncode == 0, err

@@ -173,15 +173,18 @@ def test_ratings_are_a_measure_where_all_sets_have_them(tiny_run, tmp_path):
   assert measure["values"] == (data.rows_by_set["all"] / 2).tolist()
 
 
-def test_confidence_is_the_probability_of_the_answer(
-  tiny_run, network, recorder
-):
+@pytest.fixture(scope="module")
+def batch(tiny_run):
+  """Four puzzles, which are their own labels."""
   inputs = np.load(tiny_run / "data/test/all__inputs.npy")[:4].astype(np.int32)
-  batch = {
+  return {
     "inputs": inputs,
     "labels": inputs,
-    "puzzle_identifiers": np.zeros(4, np.int32),
+    "puzzle_identifiers": np.array([0, 1, 0, 1], np.int32),
   }
+
+
+def test_confidence_is_the_probability_of_the_answer(network, recorder, batch):
   found = recorder.finish(batch, recorder.start(batch), 4)
   output = inference.solve(
     network.model, network.weights, batch, halt="full"
@@ -192,14 +195,8 @@ def test_confidence_is_the_probability_of_the_answer(
 
 
 def test_segment_by_segment_the_numbers_are_those_of_one_program(
-  tiny_run, network, recorder
+  network, recorder, batch
 ):
-  inputs = np.load(tiny_run / "data/test/all__inputs.npy")[:4].astype(np.int32)
-  batch = {
-    "inputs": inputs,
-    "labels": inputs,
-    "puzzle_identifiers": np.array([0, 1, 0, 1], np.int32),
-  }
   want = recorder.finish(batch, recorder.start(batch), 4)
   assert (want.answers[:, 0] != want.answers[:, 2]).any()
   for count in (4, 3):

@@ -58,8 +58,7 @@ def read(run: Run) -> Rated:
     part = path.name.removesuffix("__predictions.npy")
     of_set = rated.get(_PART.sub("", part))
     if of_set is not None:
-      seq_len = split.metadata.seq_len
-      parts.append(_read_part(directory, part, of_set, seq_len))
+      parts.append(_read_part(directory, part, of_set, split.metadata.seq_len))
   if not parts:
     raise LeftOutError(f"{directory} has no predictions for rated puzzles")
   return Rated(*map(np.concatenate, zip(*parts, strict=True)))

@@ -47,7 +47,8 @@ def solve(
     halt: "full" or "act", see `segments.run_segments`.
     observe: what to keep of the output after every segment.
     puzzle_rows: [B, W], see `gather_puzzle_rows`; None: taken from the table.
-    start: the states to think on from; None: `starting_states`.
+    start: z_H and z_L to think on from, each [B, S, D] in the compute dtype;
+      None: `starting_states`.
   """
   ids = batch["puzzle_identifiers"]
   if puzzle_rows is None:

@@ -145,32 +145,29 @@ def _think(
   model: HRM, weights: Weights, batch: Batch, *, loss_type: str
 ) -> tuple[jax.Array, ...]:
   """Answers [S, B, G], confidence [S, B, G], q_halt and q_continue [S, B]."""
-  observe = functools.partial(_observe, loss_type)
-  answer = inference.solve(model, weights, batch, halt="full", observe=observe)
-  return answer.trace
+  return _think_on(model, weights, batch, None, loss_type=loss_type)[1]
 
 
 def _think_on(
   model: HRM,
   weights: Weights,
   batch: Batch,
-  states: tuple[jax.Array, jax.Array],
+  states: tuple[jax.Array, jax.Array] | None,
   *,
   loss_type: str,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
   """The states after the model's segments, and what `_think` returns."""
-  observe = functools.partial(_observe, loss_type)
+
+  def observe(output: SegmentOutput) -> tuple[jax.Array, ...]:
+    answer = jnp.argmax(output.logits, -1).astype(jnp.int32)  # [B, G]
+    # The loss that the answer would have, if it were right.
+    surprise = losses.cross_entropy(output.logits, answer, loss_type)
+    # Weights that have diverged are sure of nothing.
+    chance = jnp.nan_to_num(jnp.exp(-surprise), nan=0.0)
+    percent = jnp.round(100 * chance).astype(jnp.uint8)
+    return answer, percent, output.q_halt_logits, output.q_continue_logits
+
   answer = inference.solve(
     model, weights, batch, halt="full", observe=observe, start=states
   )
   return (answer.output.z_H, answer.output.z_L), answer.trace
-
-
-def _observe(loss_type: str, output: SegmentOutput) -> tuple[jax.Array, ...]:
-  answer = jnp.argmax(output.logits, -1).astype(jnp.int32)  # [B, G]
-  # The loss that the answer would have, if it were right.
-  surprise = losses.cross_entropy(output.logits, answer, loss_type)
-  # Weights that have diverged are sure of nothing.
-  chance = jnp.nan_to_num(jnp.exp(-surprise), nan=0.0)
-  percent = jnp.round(100 * chance).astype(jnp.uint8)
-  return answer, percent, output.q_halt_logits, output.q_continue_logits

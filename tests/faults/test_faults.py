@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults import __main__ as command
 from tests.faults import processes
+from tests.launch_scripts import QUICKLY_COMPILED
 
 pytestmark = pytest.mark.slow
 
@@ -19,8 +20,7 @@ def found():
   done = subprocess.run(
     [sys.executable, "-m", "tests.faults", "--kills=2", "--terms=1"],
     cwd=processes.ROOT,
-    # What is compared was compiled alike, and compiling is most of the time.
-    env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+    env=os.environ | QUICKLY_COMPILED,
     stdout=subprocess.PIPE,
     text=True,
     check=False,
